@@ -1,0 +1,88 @@
+"""What the user reads at the end of a run: the objective, where the weights lie, what to try next."""
+
+import logging
+import math
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from watchme.contract import Result
+from watchme.schema import RunConfig
+
+log = logging.getLogger(__name__)
+
+
+def report(config: RunConfig, folder: Path, status: str, result: Result, first: Mapping[str, float]) -> None:
+    """Log the closing table of a run; its last line is the run folder's path.
+
+    Args:
+        config: The run's config.
+        folder: The run folder.
+        status: finished or pruned.
+        result: What the engine returned.
+        first: Metrics of the evaluation before the first epoch, if there was one.
+    """
+    shown = relative(folder)
+    log.info("")
+    log.info("%s %s on %s", status.capitalize(), config.model.name, config.dataset.name)
+    rows = [(name, value) for name, value in result.metrics.items() if name.startswith(("val/", "test/"))]
+    rows = [row for row in rows if not row[0].endswith("_loss")]
+    for name, value in rows:
+        note = ""
+        if name == config.objective and result.best_epoch is not None:
+            note = f"  objective, best epoch {result.best_epoch} of {result.epochs}"
+        if name in first and not math.isnan(first[name]):
+            note += f"  ({_number(first[name])} before training)"
+        log.info("  %-16s %s%s", name, _number(value), note)
+    for name, path in result.weights.items():
+        log.info("  %-16s %s", f"{name} weights", relative(path))
+    log.info("Next:")
+    for line in next_commands(config, folder, result):
+        log.info("  %s", line)
+    log.info("%s", shown)
+
+
+def next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]:
+    """Commands that make sense after this run."""
+    commands = []
+    if best := result.weights.get("best"):
+        commands.append(f"python train.py mode=evaluate checkpoint={shlex.quote(relative(best))}")
+        commands.append(
+            f"python train.py model.weights={shlex.quote(relative(best))} "
+            f"model={_option(folder, 'model')} dataset={_option(folder, 'dataset')}  # fine-tune"
+        )
+    if config.mode == "train":
+        commands.append(f"python train.py -m model={_option(folder, 'model')} optimizer.lr=0.0003,0.001,0.003")
+    else:
+        commands.append("python train.py --help")
+    return commands
+
+
+def how_to_resume(config: RunConfig, folder: Path) -> str:
+    """The text for a run that was interrupted."""
+    if config.mode == "train" and (folder / "weights" / "last.pt").is_file():
+        return (
+            f"Interrupted; the last whole epoch is saved. Go on with:\n"
+            f"    python train.py train.resume={shlex.quote(relative(folder))}"
+        )
+    return f"Interrupted before the first epoch was saved; nothing to go on from in {relative(folder)}."
+
+
+def relative(path: Path) -> str:
+    """The path as the user would type it: relative to the working directory where it lies below it."""
+    absolute, here = os.path.abspath(path), os.getcwd()
+    return os.path.relpath(absolute, here) if absolute.startswith(here + os.sep) else absolute
+
+
+def _option(folder: Path, group: str) -> str:
+    """The option of a config group that the run was composed with."""
+    from omegaconf import OmegaConf
+
+    saved = folder / ".hydra" / "hydra.yaml"
+    choice = OmegaConf.select(OmegaConf.load(saved), f"hydra.runtime.choices.{group}") if saved.is_file() else None
+    return str(choice) if choice else f"<{group}>"
+
+
+def _number(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.4f}"

@@ -1,0 +1,158 @@
+"""What the rest of the house may know of an engine, and an engine of the house.
+
+An engine gets a `Job`, tells of each epoch through `job.emit`, and returns a `Result`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from watchme.schema import RunConfig
+
+
+@dataclass(frozen=True)
+class EpochEvent:
+    """An epoch has ended.
+
+    Attributes:
+        epoch: 1 for the first epoch; 0 for the evaluation before it.
+        epochs: How many there are to be.
+        metrics: Canonical name -> value, e.g. `train/loss`, `val/map50` (see metrics/names.py). Undefined is NaN.
+            Only what the same seed gives again: no timings.
+        timings: Canonical name -> value of what differs between two equal runs, e.g. `time/epoch_s`,
+            `perf/images_per_s`, `perf/data_wait_share`.
+        is_best: Whether the objective is the best so far, so that weights/best.pt holds this epoch.
+    """
+
+    epoch: int
+    epochs: int
+    metrics: Mapping[str, float]
+    timings: Mapping[str, float] = field(default_factory=dict)
+    is_best: bool = False
+
+
+@dataclass(frozen=True)
+class Stop:
+    """An observer's wish that training ends after this epoch, cleanly and with its best weights."""
+
+    reason: str
+    kind: Literal["early_stop", "pruned"] = "early_stop"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file in the run folder that trackers and the report show.
+
+    Attributes:
+        name: Canonical name, e.g. `val/predictions`, `test/ranked`, `test/cmc`.
+        path: PNG or JPEG file.
+        caption: One line.
+        boxes: Detection predictions as (x1, y1, x2, y2 in pixels, score, label); empty for other pictures.
+        epoch: Epoch it shows; None for the end of the run.
+    """
+
+    name: str
+    path: Path
+    caption: str = ""
+    boxes: tuple[tuple[float, float, float, float, float, str], ...] = ()
+    epoch: int | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Per-query or per-image results.
+
+    Attributes:
+        name: Canonical name, e.g. `test/per_query`.
+        columns: Names of the columns.
+        rows: One tuple a row, of numbers and text.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run has come to.
+
+    Attributes:
+        metrics: Final metrics by canonical name: `val/...` of the best epoch, `test/...`, `train/...` of it.
+        objective: Best value of the config's `objective`; NaN where it is undefined.
+        best_epoch: Epoch of the best weights; None for an evaluation.
+        epochs: Epochs that were trained, those before a resume included.
+        weights: `best` and `last` -> file.
+        details: Anything else for summary.json, e.g. metrics by class or by target.
+    """
+
+    metrics: Mapping[str, float]
+    objective: float
+    best_epoch: int | None = None
+    epochs: int = 0
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _ignore(*_: object) -> None:
+    """Default of the hooks of a `Job`: nobody listens."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run as an engine sees it.
+
+    Attributes:
+        config: The engine's typed config.
+        folder: The run folder. Weights go to `folder / "weights"`; an engine writes nowhere else.
+        emit: Call at the end of each epoch, before the epoch's `last` checkpoint is written (so that a kill between
+            the two leaves a line too many, which resuming drops, and never one too few). A `Stop` that it returns
+            must be followed: training ends cleanly, keeping its best weights.
+        resumed: Call once before the first `emit` of a resumed run with the last epoch that the checkpoint holds:
+            observers drop what they know of later ones.
+        record: Put a value into the run's manifest (run.json): `record("dataset", {...})`.
+        fallback: Announce that something other than what was asked for is done, and why; it is logged as a warning
+            and recorded in the manifest.
+        show: Hand a picture or a table to the trackers and the report.
+    """
+
+    config: RunConfig
+    folder: Path
+    emit: Callable[[EpochEvent], Stop | None] = lambda event: None
+    resumed: Callable[[int], None] = _ignore
+    record: Callable[[str, Any], None] = _ignore
+    fallback: Callable[[str], None] = _ignore
+    show: Callable[[Picture | Table], None] = _ignore
+
+
+class Engine(Protocol):
+    """What `watchme/engines/<name>/engine.py` offers as its class `Engine`, made without arguments."""
+
+    def train(self, job: Job) -> Result:
+        """Train, select on validation, evaluate the test split once, and leave weights/best.pt and last.pt."""
+        ...
+
+    def evaluate(self, job: Job) -> Result:
+        """Evaluate `job.config.checkpoint`."""
+        ...
+
+
+class Observer(Protocol):
+    """Listens to a run: trackers, early stopping, pruning. Only the main process of a run has observers."""
+
+    def on_resume(self, epoch: int) -> None:
+        """The run goes on after `epoch`."""
+        ...
+
+    def on_epoch(self, event: EpochEvent) -> Stop | None:
+        """An epoch has ended; return a `Stop` to end training."""
+        ...
+
+    def on_show(self, item: Picture | Table) -> None:
+        """A picture or a table was made."""
+        ...
+
+    def on_end(self, status: str, result: Result | None) -> None:
+        """The run has ended: `status` is finished, pruned, interrupted or failed; no result where it broke off."""
+        ...

@@ -1,0 +1,71 @@
+"""What can go wrong, as one small tree: each message says what is wrong, where, and the fix."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class WatchmeError(Exception):
+    """An error that a user can act on; its text is all that they need to see.
+
+    `exit_code` is the status that `train.py` ends with.
+    """
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault of a config.
+
+    Attributes:
+        key: The dotted config key, for example `train.epochs`.
+        found: What stands there, as text; empty where the value says nothing.
+        expected: What was expected there, with the nearest valid name or the fix. May hold several lines.
+        source: Where the value came from if not from conf/ or the command line, e.g. `YOLO_EPOCHS`.
+    """
+
+    key: str
+    expected: str
+    found: str = ""
+    source: str = ""
+
+    def __str__(self) -> str:
+        head = f"{self.key} = {self.found}" if self.found else self.key
+        if self.source:
+            head += f"  (from {self.source})"
+        return head + "\n" + "\n".join("    " + line for line in self.expected.splitlines())
+
+
+class ConfigError(WatchmeError):
+    """The config cannot be run; holds every problem that was found, not just the first."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = list(problems)
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__(
+            f"The config has {count}; nothing was run.\n\n"
+            + "\n".join(str(problem) for problem in self.problems)
+            + "\n\n`python train.py --help` lists the options, `--cfg job` shows the composed config."
+        )
+
+    # Exceptions travel between processes by pickle, which would call __init__ with the message.
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[Problem]]]:
+        return type(self), (self.problems,)
+
+
+class DataError(WatchmeError):
+    """A dataset, an image or a label cannot be used; the message names the file."""
+
+
+class CheckpointError(WatchmeError):
+    """A weights file is missing, damaged, or does not fit the model."""
+
+
+class RunFolderError(WatchmeError):
+    """A run folder cannot be used: it holds another run, or is not a run folder."""
+
+
+class TrainingError(WatchmeError):
+    """Training cannot go on, for example because the loss is not finite."""

@@ -1,0 +1,22 @@
+"""Canonical metric names, and which way is better. The same names in every engine, tracker and file."""
+
+import math
+
+DETECTION = ("map50", "map50_95", "precision", "recall", "f1")
+RETRIEVAL = ("map", "minp", "rank1", "rank5", "rank10", "rank20")
+SPLITS = ("train", "val", "test")
+
+
+def higher_is_better(name: str) -> bool:
+    """Whether a larger value of the metric `name` is better: all but losses and times."""
+    last = name.rsplit("/", 1)[-1]
+    return not (last.endswith(("loss", "_s", "_ms")) or last == "loss")
+
+
+def is_better(name: str, value: float, best: float) -> bool:
+    """Whether `value` beats `best`. NaN (undefined) never beats anything, and anything beats NaN."""
+    if math.isnan(value):
+        return False
+    if math.isnan(best):
+        return True
+    return value > best if higher_is_better(name) else value < best

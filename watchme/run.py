@@ -1,0 +1,155 @@
+"""One run, wrapped: folder, manifest, observers, engine, result, and what the user reads at the end."""
+
+import contextlib
+import logging
+import math
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from omegaconf import DictConfig
+
+from watchme import console, rundir
+from watchme.contract import EpochEvent, Job, Observer, Picture, Result, Stop, Table
+from watchme.errors import WatchmeError
+from watchme.observers import EarlyStopping
+from watchme.route import load_engine
+from watchme.schema import RunConfig
+from watchme.tracking import jsonl, start_trackers
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(WatchmeError):
+    """The run was ended by Ctrl-C or SIGTERM; the message tells how to go on."""
+
+    exit_code = 130
+
+
+def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[str]) -> Result:
+    """Run one job in its folder.
+
+    Args:
+        config: The validated config.
+        composed: The config that it was made from; its resolved form is written into the folder.
+        folder: The run folder.
+        overrides: The command line's overrides, for the manifest.
+
+    Returns:
+        The engine's result. `run.json`, `summary.json` and `metrics.jsonl` are written by then.
+
+    Raises:
+        WatchmeError: What the user must act on; the folder's status is then `failed` and its traceback there.
+        Interrupted: After Ctrl-C or SIGTERM; the status is `interrupted`.
+        optuna.TrialPruned: If the run is a sweep's trial and its pruner ended it; the status is `pruned`.
+    """
+    record = rundir.RunFolder(folder, resume=config.train.resume is not None)
+    record.open(composed, overrides)
+    session = _Session(config, record)
+    status, result, error = "failed", None, None
+    try:
+        with _sigterm_interrupts():
+            engine = load_engine(config.model.engine)
+            record.record("hardware", rundir.hardware())
+            session.start()
+            work = engine.train if config.mode == "train" else engine.evaluate
+            result = work(session.job())
+        status = "pruned" if session.stop and session.stop.kind == "pruned" else "finished"
+    except KeyboardInterrupt as interrupt:
+        status, error = "interrupted", interrupt
+        raise Interrupted(console.how_to_resume(config, record.path)) from None
+    except BaseException as exception:
+        error = exception
+        raise
+    finally:
+        if result is not None:
+            record.write_summary(config.objective, status, result)
+        record.close(status, result, error)
+        session.end(status, result)
+    console.report(config, record.path, status, result, session.first)
+    return result
+
+
+class _Session:
+    """The observers of a run, and the hooks that a `Job` gives to its engine."""
+
+    def __init__(self, config: RunConfig, record: rundir.RunFolder) -> None:
+        self.config = config
+        self.record = record
+        self.observers: list[Observer] = []
+        self.stop: Stop | None = None
+        self.first: dict[str, float] = {}
+
+    def start(self) -> None:
+        metrics = jsonl.JsonlTracker(self.record.path / rundir.METRICS)
+        self.observers.append(metrics)
+        if self.config.mode == "train":
+            stopping = EarlyStopping(self.config.objective, self.config.train.patience)
+            for line in jsonl.read_metrics(metrics.path):
+                stopping.see(line["epoch"], line.get(self.config.objective, math.nan))
+            self.observers.append(stopping)
+        self.observers += start_trackers(self.config, self.record)
+
+    def job(self) -> Job:
+        return Job(
+            config=self.config,
+            folder=self.record.path,
+            emit=self.emit,
+            resumed=self.resumed,
+            record=self.record.record,
+            fallback=self.fallback,
+            show=self.show,
+        )
+
+    def emit(self, event: EpochEvent) -> Stop | None:
+        if event.epoch == 0:
+            self.first = dict(event.metrics)
+        for observer in self.observers:
+            stop = observer.on_epoch(event)
+            if stop is not None and self.stop is None:
+                self.stop = stop
+                self.record.record("stopped", {"epoch": event.epoch, "kind": stop.kind, "reason": stop.reason})
+                log.info("Stopping after epoch %d: %s", event.epoch, stop.reason)
+        return self.stop
+
+    def resumed(self, epoch: int) -> None:
+        for observer in self.observers:
+            observer.on_resume(epoch)
+
+    def show(self, item: Picture | Table) -> None:
+        for observer in self.observers:
+            observer.on_show(item)
+
+    def fallback(self, message: str) -> None:
+        log.warning("Fallback: %s", message)
+        self.record.fallback(message)
+
+    def end(self, status: str, result: Result | None) -> None:
+        for observer in self.observers:
+            observer.on_end(status, result)
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM (Slurm, docker stop) end a run as Ctrl-C does. Only the main thread may set handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    owner = os.getpid()
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        # A forked loader process inherits the handler; it must simply end.
+        if os.getpid() != owner:
+            os._exit(128 + signum)
+        raise KeyboardInterrupt
+
+    before: Any = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,62 @@
+"""metrics.jsonl: one line an epoch, under canonical names. Always written, and the truth the others are held to."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from watchme.contract import EpochEvent, Picture, Result, Stop, Table
+
+
+class JsonlTracker:
+    """Appends a line to `metrics.jsonl` at the end of each epoch.
+
+    A line is `{"epoch": 3, "time": <seconds since the epoch of Unix>, "is_best": true, "train/loss": ...}`.
+    Undefined values (NaN, infinities) are written as null, since JSON has no NaN.
+
+    Args:
+        path: The file; kept and continued if it is there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_resume(self, epoch: int) -> None:
+        """Drop lines after `epoch` and a last line that a killed process left half written."""
+        kept = [line for line in read_metrics(self.path) if line["epoch"] <= epoch]
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        temporary.replace(self.path)
+
+    def on_epoch(self, event: EpochEvent) -> Stop | None:
+        """Write the epoch's line, flushed to the system before training goes on."""
+        values = {**event.metrics, **event.timings}
+        line: dict[str, Any] = {"epoch": event.epoch, "time": round(time.time(), 3), "is_best": event.is_best}
+        line |= {name: value if math.isfinite(value) else None for name, value in values.items()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        return None
+
+    def on_show(self, item: Picture | Table) -> None:
+        """Pictures are files of the run folder already."""
+
+    def on_end(self, status: str, result: Result | None) -> None:
+        """Nothing is open between two lines."""
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Lines of a metrics.jsonl, null read as NaN. A last line that is cut off is left out."""
+
+    def lines() -> Iterator[dict[str, Any]]:
+        if not path.exists():
+            return
+        for text in path.read_text(encoding="utf-8").splitlines():
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError:
+                return
+            yield {name: math.nan if value is None else value for name, value in line.items()}
+
+    return list(lines())

@@ -1,0 +1,350 @@
+"""DictConfig -> typed config, or every problem in one message.
+
+Walks the dataclasses of the engine's config (`engines/<name>/config.py`) beside the composed config. Hydra's own
+struct check lets `+model.typo=1` pass and stops at the first unknown key, so nothing is left to it.
+"""
+
+import dataclasses
+import functools
+import os
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from watchme.errors import ConfigError, Problem
+from watchme.route import engine_names, load_config_module
+from watchme.schema import RunConfig
+
+_ENV = re.compile(r"\$\{oc\.env:\s*([A-Za-z_][A-Za-z0-9_]*)")
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
+_BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "ge": (">=", lambda value, bound: value >= bound),
+    "gt": (">", lambda value, bound: value > bound),
+    "le": ("<=", lambda value, bound: value <= bound),
+    "lt": ("<", lambda value, bound: value < bound),
+}
+# A section's field of this name says which engines can use the section; see `_Walk.family_problem`.
+_FAMILY_FIELDS = ("task", "engine")
+
+T = TypeVar("T")
+
+
+def validate(config: DictConfig) -> RunConfig:
+    """Turn a composed config into its engine's typed config.
+
+    Returns:
+        An instance of the `Config` class of `watchme/engines/<model.engine>/config.py`.
+
+    Raises:
+        ConfigError: With every problem found: unknown keys at any depth, wrong types, values out of range,
+            groups of another engine, and what the engine's own `check` finds (folders, checkpoints).
+    """
+    problems: list[Problem] = []
+    plain, unresolved = _resolve(config, problems)
+    engine = plain.get("model", {}).get("engine") if isinstance(plain.get("model"), Mapping) else None
+    if engine not in engine_names():
+        problems.append(Problem("model.engine", _one_of(engine, engine_names()), repr(engine)))
+        raise ConfigError(problems)
+    module = load_config_module(engine)
+    walk = _Walk(config, engine, problems, unresolved)
+    typed = walk.dataclass(module.Config, plain, "")
+    if problems or typed is None:
+        raise ConfigError(problems)
+    problems.extend(module.check(typed))
+    if problems:
+        raise ConfigError([walk.with_source(problem) for problem in problems])
+    checked: RunConfig = typed
+    return checked
+
+
+def _resolve(config: DictConfig, problems: list[Problem]) -> tuple[dict[str, Any], set[str]]:
+    """Resolve leaf by leaf, so that one broken interpolation does not hide the other problems."""
+    unresolved: set[str] = set()
+
+    def visit(node: Any, path: str) -> Any:
+        if not isinstance(node, DictConfig):
+            return OmegaConf.to_container(node, resolve=True)
+        out: dict[str, Any] = {}
+        for key in node:
+            name = str(key)
+            where = f"{path}.{name}" if path else name
+            try:
+                value = node[key]
+                out[name] = visit(value, where) if OmegaConf.is_config(value) else value
+            except OmegaConfBaseException as error:
+                unresolved.add(where)
+                if OmegaConf.is_missing(node, key):
+                    expected = "a value is required here"
+                else:
+                    expected = str(error).splitlines()[0]
+                problems.append(Problem(where, expected))
+        return out
+
+    plain = visit(config, "")
+    assert isinstance(plain, dict)
+    return plain, unresolved
+
+
+@functools.cache
+def fields_of(cls: type) -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
+    """Name -> (resolved type hint, field) of a config dataclass."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: (hints[field.name], field) for field in dataclasses.fields(cls)}
+
+
+def known_keys(cls: type, prefix: str = "") -> set[str]:
+    """Every dotted key of a config dataclass, its sections included."""
+    keys: set[str] = set()
+    for name, (hint, _) in fields_of(cls).items():
+        keys.add(prefix + name)
+        for option in _options(hint):
+            if dataclasses.is_dataclass(option) and isinstance(option, type):
+                keys |= known_keys(option, f"{prefix}{name}.")
+    return keys
+
+
+class _Walk:
+    """One walk over the dataclasses; collects problems."""
+
+    def __init__(self, config: DictConfig, engine: str, problems: list[Problem], unresolved: set[str]) -> None:
+        self.config = config
+        self.engine = engine
+        self.problems = problems
+        self.unresolved = unresolved
+        self.mismatched = False
+
+    def report(self, key: str, expected: str, found: Any = "") -> None:
+        text = found if isinstance(found, str) and not found else _show(found)
+        self.problems.append(self.with_source(Problem(key, expected, text)))
+
+    def with_source(self, problem: Problem) -> Problem:
+        if problem.source:
+            return problem
+        return dataclasses.replace(problem, source=_env_source(self.config, problem.key) or "")
+
+    def dataclass(self, cls: type[T], node: Any, path: str) -> T | None:
+        """Build `cls` from a mapping; None when anything below it is wrong (and reported)."""
+        if not isinstance(node, Mapping):
+            self.report(path, f"expected a section with the keys {', '.join(fields_of(cls))}", node)
+            return None
+        fields = fields_of(cls)
+        if path and self.family_problem(fields, node, path):
+            return None
+        before = len(self.problems)
+        arguments: dict[str, Any] = {}
+        # Dataset first: a dataset of the wrong kind explains every other mismatch.
+        for name in sorted(fields, key=lambda name: name != "dataset"):
+            hint, field = fields[name]
+            where = f"{path}.{name}" if path else name
+            if name in node:
+                arguments[name] = self.value(hint, node[name], where, field.metadata)
+            elif where in self.unresolved:
+                continue  # reported already
+            elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+                self.report(where, f"is missing; {field.metadata.get('help') or 'a value is required'}")
+        for name in node:
+            if name not in fields:
+                where = f"{path}.{name}" if path else str(name)
+                self.report(where, _unknown_key(str(name), path, list(fields)), node[name])
+        if len(self.problems) > before or self.mismatched:
+            return None
+        return cls(**arguments)
+
+    def family_problem(self, fields: Mapping[str, Any], node: Mapping[str, Any], path: str) -> bool:
+        """Report a section that belongs to another engine as one problem, instead of all its keys."""
+        for name in _FAMILY_FIELDS:
+            if name not in fields or name not in node or path == "model":
+                continue
+            hint = fields[name][0]
+            allowed = typing.get_args(hint) if typing.get_origin(hint) is Literal else (self.engine,)
+            if node[name] in allowed:
+                continue
+            # One message for one cause: a dataset of the wrong kind brings its recipe groups along.
+            if not self.mismatched:
+                options = _fitting_options(self.config, path, name, allowed)
+                self.report(
+                    f"{path}.{name}",
+                    f"the {self.engine} engine (model.name={_show(self.config.model.get('name'))}) needs "
+                    f"{name} {' or '.join(map(str, allowed))}"
+                    + (f"; choose {path}={'|'.join(options)}" if options else ""),
+                    node[name],
+                )
+            self.mismatched = True
+            return True
+        return False
+
+    def value(self, hint: Any, value: Any, path: str, metadata: Mapping[str, Any]) -> Any:
+        """Return `value` as the type that `hint` names; reports what does not fit."""
+        options = _options(hint)
+        for option in options:
+            if dataclasses.is_dataclass(option) and isinstance(option, type):
+                if value is None and type(None) in options:
+                    return None
+                return self.dataclass(option, value, path)
+        for option in options:
+            fits, converted = _convert(option, value)
+            if fits:
+                self.bounds(converted, value, path, metadata)
+                return converted
+        found = value
+        literals = [choice for option in options for choice in _literals(option)]
+        expected = _one_of(value, literals) if literals else "expected " + _describe(options, metadata)
+        self.report(path, expected + (f" ({metadata['help']})" if metadata.get("help") else ""), found)
+        return None
+
+    def bounds(self, value: Any, found: Any, path: str, metadata: Mapping[str, Any]) -> None:
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        for number in numbers:
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                continue
+            broken = [
+                f"{sign} {metadata[name]}"
+                for name, (sign, holds) in _BOUNDS.items()
+                if name in metadata and not holds(number, metadata[name])
+            ]
+            if broken or number != number:
+                wanted = [f"{sign} {metadata[name]}" for name, (sign, _) in _BOUNDS.items() if name in metadata]
+                note = f" ({metadata['help']})" if metadata.get("help") else ""
+                self.report(path, f"expected a number {' and '.join(wanted)}{note}", found)
+                return
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, or the hint alone."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.get_args(hint)
+    return (hint,)
+
+
+def _literals(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+
+
+def _convert(hint: Any, value: Any) -> tuple[bool, Any]:
+    """(fits, converted) of one alternative of a hint. Only lossless conversions: 3 is a float, "3" is not."""
+    origin = typing.get_origin(hint)
+    if hint is Any:
+        return True, value
+    if origin is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in typing.get_args(hint)), value
+    if hint is type(None):
+        return value is None, None
+    if hint is bool or hint is str:
+        return type(value) is hint, value
+    if hint is int:
+        return type(value) is int, value
+    if hint is float:
+        return type(value) in (int, float), float(value) if type(value) in (int, float) else value
+    if origin is list:
+        (item_hint,) = typing.get_args(hint)
+        if not isinstance(value, (list, tuple)):
+            return False, value
+        items = [_convert_any(item_hint, item) for item in value]
+        return all(fits for fits, _ in items), [item for _, item in items]
+    if origin is tuple:
+        hints = typing.get_args(hint)
+        if not isinstance(value, (list, tuple)) or len(value) != len(hints):
+            return False, value
+        items = [_convert_any(item_hint, item) for item_hint, item in zip(hints, value, strict=True)]
+        return all(fits for fits, _ in items), tuple(item for _, item in items)
+    if origin is dict:
+        _, item_hint = typing.get_args(hint)
+        if not isinstance(value, Mapping):
+            return False, value
+        pairs = {str(key): _convert_any(item_hint, item) for key, item in value.items()}
+        return all(fits for fits, _ in pairs.values()), {key: item for key, (_, item) in pairs.items()}
+    raise TypeError(f"a config field has a type that validate.py does not know: {hint!r}")
+
+
+def _convert_any(hint: Any, value: Any) -> tuple[bool, Any]:
+    for option in _options(hint):
+        fits, converted = _convert(option, value)
+        if fits:
+            return True, converted
+    return False, value
+
+
+def _describe(options: Iterable[Any], metadata: Mapping[str, Any]) -> str:
+    words = {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    parts = []
+    for option in options:
+        origin = typing.get_origin(option)
+        if option in words:
+            parts.append(words[option])
+        elif origin is list:
+            parts.append("a list of " + words.get(typing.get_args(option)[0], "items"))
+        elif origin is tuple:
+            parts.append(f"a list of {len(typing.get_args(option))}")
+        elif origin is dict:
+            parts.append("a section")
+    bounds = [f"{sign} {metadata[name]}" for name, (sign, _) in _BOUNDS.items() if name in metadata]
+    return " or ".join(parts) + (" " + " and ".join(bounds) if bounds else "")
+
+
+def nearest(name: object, choices: Iterable[object]) -> str | None:
+    """The choice most like `name`, or None when none is near."""
+    texts = [str(choice) for choice in choices]
+    matches = get_close_matches(str(name).lower(), [text.lower() for text in texts], n=1, cutoff=0.5)
+    return next((text for text in texts if matches and text.lower() == matches[0]), None)
+
+
+def _one_of(value: Any, choices: Iterable[object]) -> str:
+    choices = list(choices)
+    close = nearest(value, choices)
+    return f"expected one of {', '.join(map(str, choices))}" + (f"; did you mean {close}?" if close else "")
+
+
+def _unknown_key(name: str, path: str, names: list[str]) -> str:
+    close = nearest(name, names)
+    place = path or "the top level"
+    hint = f"did you mean {path + '.' if path else ''}{close}? " if close else ""
+    return f"unknown key. {hint}{place} has: {', '.join(names)}"
+
+
+def _show(value: Any) -> str:
+    text = repr(OmegaConf.to_container(value)) if OmegaConf.is_config(value) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _env_source(config: DictConfig, key: str, depth: int = 4) -> str | None:
+    """The environment variable that a value came from, followed through `${other.key}` references."""
+    node: Any = config
+    *parents, last = key.split(".")
+    for part in parents:
+        if not isinstance(node, DictConfig) or part not in node:
+            return None
+        node = node._get_node(part)
+    if not isinstance(node, DictConfig) or last not in node:
+        return None
+    leaf: Any = node._get_node(last)
+    raw = str(leaf._value()) if leaf is not None else ""
+    for variable in _ENV.findall(raw):
+        if variable in os.environ:
+            return str(variable)
+    if depth:
+        for reference in _REFERENCE.findall(raw):
+            if source := _env_source(config, reference, depth - 1):
+                return source
+    return None
+
+
+def _fitting_options(config: DictConfig, group: str, mark: str, allowed: Iterable[Any]) -> list[str]:
+    """Options of a config group whose yaml (or one it is based on) has a fitting `task:` or `engine:` line."""
+    wanted = re.compile(rf"^{mark}:\s*({'|'.join(map(re.escape, map(str, allowed)))})\b", re.M)
+    base = re.compile(r"^\s+-\s+(\w+)\s*$", re.M)
+    folder = Path(__file__).resolve().parent.parent / "conf" / group
+
+    def fits(path: Path, depth: int = 3) -> bool:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if re.search(rf"^{mark}:", text, re.M):
+            return bool(wanted.search(text))
+        return depth > 0 and any(fits(folder / f"{name}.yaml", depth - 1) for name in base.findall(text))
+
+    return sorted(path.stem for path in folder.glob("[!_]*.yaml") if fits(path))
