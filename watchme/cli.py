@@ -21,11 +21,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from watchme.convert import nearest
 from watchme.errors import ConfigError, Problem, WatchmeError
 from watchme.helptext import help_text
 from watchme.recall import recall
 from watchme.route import engine_names, load_config_module
-from watchme.validate import known_keys, nearest
+from watchme.validate import known_keys
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 _OVERRIDE = re.compile(r"^(?P<sign>\+{0,2})(?P<key>[A-Za-z_][\w./-]*)=(?P<value>.*)$", re.S)

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,8 +70,8 @@ def how_to_resume(config: RunConfig, folder: Path) -> str:
 
 def relative(path: Path) -> str:
     """The path as the user would type it: relative to the working directory where it lies below it."""
-    absolute, here = os.path.abspath(path), os.getcwd()
-    return os.path.relpath(absolute, here) if absolute.startswith(here + os.sep) else absolute
+    absolute, here = Path.cwd() / path, Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
 
 
 def _option(folder: Path, group: str) -> str:

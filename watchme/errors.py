@@ -1,7 +1,10 @@
 """What can go wrong, as one small tree: each message says what is wrong, where, and the fix."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+_WIDTH = 92
 
 
 class WatchmeError(Exception):
@@ -33,7 +36,11 @@ class Problem:
         head = f"{self.key} = {self.found}" if self.found else self.key
         if self.source:
             head += f"  (from {self.source})"
-        return head + "\n" + "\n".join("    " + line for line in self.expected.splitlines())
+        lines = []
+        for line in self.expected.splitlines():
+            # Folder trees and short lines stay as they are.
+            lines += [line] if len(line) <= _WIDTH else textwrap.wrap(line, _WIDTH, break_on_hyphens=False)
+        return head + "\n" + "\n".join("    " + line for line in lines)
 
 
 class ConfigError(WatchmeError):

@@ -45,8 +45,7 @@ class EarlyStopping:
         waited = event.epoch - self.best_epoch
         if self.patience and waited >= self.patience:
             return Stop(
-                f"{self.objective} has not improved since epoch {self.best_epoch} "
-                f"(train.patience={self.patience})"
+                f"{self.objective} has not improved since epoch {self.best_epoch} (train.patience={self.patience})"
             )
         return None
 

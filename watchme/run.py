@@ -50,7 +50,9 @@ def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[s
     record = rundir.RunFolder(folder, resume=config.train.resume is not None)
     record.open(composed, overrides)
     session = _Session(config, record)
-    status, result, error = "failed", None, None
+    status = "failed"
+    result: Result | None = None
+    error: BaseException | None = None
     try:
         with _sigterm_interrupts():
             engine = load_engine(config.model.engine)
@@ -59,8 +61,8 @@ def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[s
             work = engine.train if config.mode == "train" else engine.evaluate
             result = work(session.job())
         status = "pruned" if session.stop and session.stop.kind == "pruned" else "finished"
-    except KeyboardInterrupt as interrupt:
-        status, error = "interrupted", interrupt
+    except KeyboardInterrupt:
+        status = "interrupted"
         raise Interrupted(console.how_to_resume(config, record.path)) from None
     except BaseException as exception:
         error = exception

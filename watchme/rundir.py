@@ -1,9 +1,9 @@
 """A run's folder: its manifest (run.json), status, and the refusal to overwrite another run.
 
-    config.yaml    resolved config            metrics.jsonl   one line an epoch
-    run.json       manifest and status        summary.json    final metrics
-    train.log      log with times             weights/        best.pt, last.pt
-    .hydra/        what Hydra composed        traceback.txt   where a run failed
+config.yaml    resolved config            metrics.jsonl   one line an epoch
+run.json       manifest and status        summary.json    final metrics
+train.log      log with times             weights/        best.pt, last.pt
+.hydra/        what Hydra composed        traceback.txt   where a run failed
 """
 
 import json

@@ -78,9 +78,7 @@ class SchedulerConfig:
     """How the learning rate changes over the epochs."""
 
     name: Literal["constant", "linear", "cosine", "cosine_restarts", "single_step", "multi_step"] = option()
-    final_lr_ratio: float | None = option(
-        None, "linear and cosine: last learning rate over the first", ge=0, le=1
-    )
+    final_lr_ratio: float | None = option(None, "linear and cosine: last learning rate over the first", ge=0, le=1)
     eta_min: float | None = option(None, "cosine_restarts: lowest learning rate", ge=0)
     restart_epochs: int | None = option(None, "cosine_restarts: epochs of a cycle", ge=1)
     step_size: int | None = option(None, "single_step: epochs between decays", ge=1)

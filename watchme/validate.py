@@ -1,39 +1,30 @@
 """DictConfig -> typed config, or every problem in one message.
 
-Walks the dataclasses of the engine's config (`engines/<name>/config.py`) beside the composed config. Hydra's own
-struct check lets `+model.typo=1` pass and stops at the first unknown key, so nothing is left to it.
+Walks the dataclasses of the engine's config (`engines/<name>/config.py`) beside the composed config. Hydra's
+own struct check lets `+model.typo=1` pass and stops at the first unknown key, so nothing is left to it.
 """
 
 import dataclasses
 import functools
 import os
 import re
-import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from watchme.convert import BOUNDS, convert, describe, literals_of, one_of, options_of, unknown_key
 from watchme.errors import ConfigError, Problem
 from watchme.route import engine_names, load_config_module
 from watchme.schema import RunConfig
 
 _ENV = re.compile(r"\$\{oc\.env:\s*([A-Za-z_][A-Za-z0-9_]*)")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
-_BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
-    "ge": (">=", lambda value, bound: value >= bound),
-    "gt": (">", lambda value, bound: value > bound),
-    "le": ("<=", lambda value, bound: value <= bound),
-    "lt": ("<", lambda value, bound: value < bound),
-}
 # A section's field of this name says which engines can use the section; see `_Walk.family_problem`.
 _FAMILY_FIELDS = ("task", "engine")
-
-T = TypeVar("T")
 
 
 def validate(config: DictConfig) -> RunConfig:
@@ -50,7 +41,7 @@ def validate(config: DictConfig) -> RunConfig:
     plain, unresolved = _resolve(config, problems)
     engine = plain.get("model", {}).get("engine") if isinstance(plain.get("model"), Mapping) else None
     if engine not in engine_names():
-        problems.append(Problem("model.engine", _one_of(engine, engine_names()), repr(engine)))
+        problems.append(Problem("model.engine", one_of(engine, engine_names()), repr(engine)))
         raise ConfigError(problems)
     module = load_config_module(engine)
     walk = _Walk(config, engine, problems, unresolved)
@@ -104,7 +95,7 @@ def known_keys(cls: type, prefix: str = "") -> set[str]:
     keys: set[str] = set()
     for name, (hint, _) in fields_of(cls).items():
         keys.add(prefix + name)
-        for option in _options(hint):
+        for option in options_of(hint):
             if dataclasses.is_dataclass(option) and isinstance(option, type):
                 keys |= known_keys(option, f"{prefix}{name}.")
     return keys
@@ -129,7 +120,7 @@ class _Walk:
             return problem
         return dataclasses.replace(problem, source=_env_source(self.config, problem.key) or "")
 
-    def dataclass(self, cls: type[T], node: Any, path: str) -> T | None:
+    def dataclass(self, cls: Any, node: Any, path: str) -> Any:
         """Build `cls` from a mapping; None when anything below it is wrong (and reported)."""
         if not isinstance(node, Mapping):
             self.report(path, f"expected a section with the keys {', '.join(fields_of(cls))}", node)
@@ -152,7 +143,7 @@ class _Walk:
         for name in node:
             if name not in fields:
                 where = f"{path}.{name}" if path else str(name)
-                self.report(where, _unknown_key(str(name), path, list(fields)), node[name])
+                self.report(where, unknown_key(str(name), path, list(fields)), node[name])
         if len(self.problems) > before or self.mismatched:
             return None
         return cls(**arguments)
@@ -182,20 +173,20 @@ class _Walk:
 
     def value(self, hint: Any, value: Any, path: str, metadata: Mapping[str, Any]) -> Any:
         """Return `value` as the type that `hint` names; reports what does not fit."""
-        options = _options(hint)
+        options = options_of(hint)
         for option in options:
             if dataclasses.is_dataclass(option) and isinstance(option, type):
                 if value is None and type(None) in options:
                     return None
                 return self.dataclass(option, value, path)
         for option in options:
-            fits, converted = _convert(option, value)
+            fits, converted = convert(option, value)
             if fits:
                 self.bounds(converted, value, path, metadata)
                 return converted
         found = value
-        literals = [choice for option in options for choice in _literals(option)]
-        expected = _one_of(value, literals) if literals else "expected " + _describe(options, metadata)
+        literals = [choice for option in options for choice in literals_of(option)]
+        expected = one_of(value, literals) if literals else "expected " + describe(options, metadata)
         self.report(path, expected + (f" ({metadata['help']})" if metadata.get("help") else ""), found)
         return None
 
@@ -206,106 +197,14 @@ class _Walk:
                 continue
             broken = [
                 f"{sign} {metadata[name]}"
-                for name, (sign, holds) in _BOUNDS.items()
+                for name, (sign, holds) in BOUNDS.items()
                 if name in metadata and not holds(number, metadata[name])
             ]
             if broken or number != number:
-                wanted = [f"{sign} {metadata[name]}" for name, (sign, _) in _BOUNDS.items() if name in metadata]
+                wanted = [f"{sign} {metadata[name]}" for name, (sign, _) in BOUNDS.items() if name in metadata]
                 note = f" ({metadata['help']})" if metadata.get("help") else ""
                 self.report(path, f"expected a number {' and '.join(wanted)}{note}", found)
                 return
-
-
-def _options(hint: Any) -> tuple[Any, ...]:
-    """The alternatives of a union, or the hint alone."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return typing.get_args(hint)
-    return (hint,)
-
-
-def _literals(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
-
-
-def _convert(hint: Any, value: Any) -> tuple[bool, Any]:
-    """(fits, converted) of one alternative of a hint. Only lossless conversions: 3 is a float, "3" is not."""
-    origin = typing.get_origin(hint)
-    if hint is Any:
-        return True, value
-    if origin is Literal:
-        return any(type(value) is type(choice) and value == choice for choice in typing.get_args(hint)), value
-    if hint is type(None):
-        return value is None, None
-    if hint is bool or hint is str:
-        return type(value) is hint, value
-    if hint is int:
-        return type(value) is int, value
-    if hint is float:
-        return type(value) in (int, float), float(value) if type(value) in (int, float) else value
-    if origin is list:
-        (item_hint,) = typing.get_args(hint)
-        if not isinstance(value, (list, tuple)):
-            return False, value
-        items = [_convert_any(item_hint, item) for item in value]
-        return all(fits for fits, _ in items), [item for _, item in items]
-    if origin is tuple:
-        hints = typing.get_args(hint)
-        if not isinstance(value, (list, tuple)) or len(value) != len(hints):
-            return False, value
-        items = [_convert_any(item_hint, item) for item_hint, item in zip(hints, value, strict=True)]
-        return all(fits for fits, _ in items), tuple(item for _, item in items)
-    if origin is dict:
-        _, item_hint = typing.get_args(hint)
-        if not isinstance(value, Mapping):
-            return False, value
-        pairs = {str(key): _convert_any(item_hint, item) for key, item in value.items()}
-        return all(fits for fits, _ in pairs.values()), {key: item for key, (_, item) in pairs.items()}
-    raise TypeError(f"a config field has a type that validate.py does not know: {hint!r}")
-
-
-def _convert_any(hint: Any, value: Any) -> tuple[bool, Any]:
-    for option in _options(hint):
-        fits, converted = _convert(option, value)
-        if fits:
-            return True, converted
-    return False, value
-
-
-def _describe(options: Iterable[Any], metadata: Mapping[str, Any]) -> str:
-    words = {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}
-    parts = []
-    for option in options:
-        origin = typing.get_origin(option)
-        if option in words:
-            parts.append(words[option])
-        elif origin is list:
-            parts.append("a list of " + words.get(typing.get_args(option)[0], "items"))
-        elif origin is tuple:
-            parts.append(f"a list of {len(typing.get_args(option))}")
-        elif origin is dict:
-            parts.append("a section")
-    bounds = [f"{sign} {metadata[name]}" for name, (sign, _) in _BOUNDS.items() if name in metadata]
-    return " or ".join(parts) + (" " + " and ".join(bounds) if bounds else "")
-
-
-def nearest(name: object, choices: Iterable[object]) -> str | None:
-    """The choice most like `name`, or None when none is near."""
-    texts = [str(choice) for choice in choices]
-    matches = get_close_matches(str(name).lower(), [text.lower() for text in texts], n=1, cutoff=0.5)
-    return next((text for text in texts if matches and text.lower() == matches[0]), None)
-
-
-def _one_of(value: Any, choices: Iterable[object]) -> str:
-    choices = list(choices)
-    close = nearest(value, choices)
-    return f"expected one of {', '.join(map(str, choices))}" + (f"; did you mean {close}?" if close else "")
-
-
-def _unknown_key(name: str, path: str, names: list[str]) -> str:
-    close = nearest(name, names)
-    place = path or "the top level"
-    hint = f"did you mean {path + '.' if path else ''}{close}? " if close else ""
-    return f"unknown key. {hint}{place} has: {', '.join(names)}"
 
 
 def _show(value: Any) -> str:
@@ -336,7 +235,7 @@ def _env_source(config: DictConfig, key: str, depth: int = 4) -> str | None:
 
 
 def _fitting_options(config: DictConfig, group: str, mark: str, allowed: Iterable[Any]) -> list[str]:
-    """Options of a config group whose yaml (or one it is based on) has a fitting `task:` or `engine:` line."""
+    """Options of a config group whose yaml, or one it is based on, has a fitting `task:` or `engine:`."""
     wanted = re.compile(rf"^{mark}:\s*({'|'.join(map(re.escape, map(str, allowed)))})\b", re.M)
     base = re.compile(r"^\s+-\s+(\w+)\s*$", re.M)
     folder = Path(__file__).resolve().parent.parent / "conf" / group

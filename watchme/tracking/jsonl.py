@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line an epoch, under canonical names. Always written, and the truth the others are held to."""
+"""metrics.jsonl: one line an epoch, under canonical names. Always written; the others are held to it."""
 
 import json
 import math

@@ -1,0 +1,92 @@
+"""What every test may use: composed and typed configs, the project with a third engine, the real photographs."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from watchme import cli
+from watchme.schema import RunConfig
+from watchme.validate import validate
+
+PROJECT = Path(__file__).resolve().parent.parent
+BACKEND_VARIABLES = ("YOLO_", "OSNET_", "WANDB_", "WATCHME_CACHE")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep the demo world and library settings of the tests away from the user's, and his variables from us."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(BACKEND_VARIABLES):
+                patch.delenv(name)
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("WATCHME_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def composed_config() -> Callable[..., DictConfig]:
+    """`composed_config(*overrides)`: what Hydra composes for a command line, from the project's conf/."""
+    cli.register_resolvers()
+
+    def build(*overrides: str, config_dir: Path = PROJECT / "conf") -> DictConfig:
+        with initialize_config_dir(str(config_dir)):
+            return compose("config", list(overrides))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def typed_config(composed_config: Callable[..., DictConfig]) -> Callable[..., RunConfig]:
+    """`typed_config(*overrides)`: the validated config of a command line."""
+    return lambda *overrides: validate(composed_config(*overrides))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real photographs and weights; skips where it is not there."""
+    folder = Path(os.environ.get("WATCHME_REAL_DATA", PROJECT.parent / "shared" / "people"))
+    if not folder.is_dir():
+        pytest.skip(f"no real photographs at {folder} (WATCHME_REAL_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def third_engine_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with the engine of tests/third_engine added as new files only."""
+    root = tmp_path_factory.mktemp("project")
+    for name in ("watchme", "conf"):
+        shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "train.py", root)
+    added = PROJECT / "tests" / "third_engine"
+    shutil.copytree(added / "engine", root / "watchme" / "engines" / "constant")
+    for path in (added / "conf").rglob("*.yaml"):
+        target = root / "conf" / path.relative_to(added / "conf")
+        assert not target.exists()
+        shutil.copy(path, target)
+    return root
+
+
+@pytest.fixture(scope="session")
+def train_py(third_engine_project: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """`train_py(*arguments)`: run that copy's train.py, with torch made impossible to import."""
+    script = "import runpy, sys; sys.modules['torch'] = None; runpy.run_path('train.py', run_name='__main__')"
+
+    def run(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            cwd=third_engine_project,
+            env={**os.environ, "PYTHONPATH": str(third_engine_project), **variables},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run

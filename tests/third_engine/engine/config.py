@@ -1,0 +1,39 @@
+"""Config of the constant engine."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from watchme.errors import Problem
+from watchme.schema import DatasetConfig, ModelConfig, RunConfig, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveModel(ModelConfig):
+    """A given curve in place of a model."""
+
+    engine: Literal["constant"] = option()
+    curve: list[float] = option(help="objective by epoch", ge=0, le=1)
+    fail_at: int | None = option(None, "epoch at which training breaks", ge=1)
+    interrupt_at: int | None = option(None, "epoch after which it is interrupted", ge=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoDataset(DatasetConfig):
+    """No data."""
+
+    task: Literal["none"] = option()  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(RunConfig):
+    """Config of the constant engine."""
+
+    model: CurveModel = option()
+    dataset: NoDataset = option()
+
+
+def check(config: Config) -> list[Problem]:
+    """Nothing to look for on disk."""
+    if len(config.model.curve) < config.train.epochs:
+        return [Problem("train.epochs", f"expected <= {len(config.model.curve)}", str(config.train.epochs))]
+    return []
