@@ -1,0 +1,47 @@
+"""What the demo world can be asked for; standard library only, so that the config schema may import it."""
+
+from dataclasses import dataclass
+
+MARKET_CAMERAS = 6
+"""Market-1501 readers refuse camera numbers above this one."""
+
+
+@dataclass(frozen=True)
+class DemoWorldConfig:
+    """Parameters of the generated demo world; equal parameters give equal bytes.
+
+    The defaults give 40 identities to train and 20 to test re-identification, and about 150 frames to
+    train and validate a detector. Frames are not counted here: they follow from the walks, as
+    `identities x walk_length / crowd` a camera, plus the empty ones.
+    """
+
+    seed: int = 0  # draws everything: people, streets, walks and sensor noise
+    identities: int = 60  # people who walk through every camera
+    cameras: int = 4  # streets, each with its own view and sensor; 2 to 6
+    frame_size: int = 320  # side of the square frames, pixels
+    walk_length: int = 4  # frames in which one walk through one camera is seen
+    crowd: float = 5.0  # people in a frame, on average, where there are any
+    test_share: float = 1 / 3  # share of the identities kept for testing
+    val_share: float = 0.2  # share of the other frames, the latest of each camera, that validate a detector
+    empty_share: float = 0.1  # frames without anybody, per frame with people
+    camera_contrast: float = 1.0  # how far the cameras' colours and sharpness lie apart; 0 makes them equal
+
+    def problems(self) -> list[str]:
+        """Return every reason why no world can be drawn from these values, as `field: reason (fix)`."""
+        bounds: list[tuple[str, float, float]] = [
+            ("seed", 0, 2**63 - 1),
+            ("identities", 4, 1501),
+            ("cameras", 2, MARKET_CAMERAS),
+            ("frame_size", 96, 2048),
+            ("walk_length", 2, 16),
+            ("crowd", 1, 12),
+            ("test_share", 0.1, 0.9),
+            ("val_share", 0.05, 0.5),
+            ("empty_share", 0, 1),
+            ("camera_contrast", 0, 1.5),
+        ]
+        return [
+            f"{name}: {getattr(self, name)!r} is out of range (give {low:g} to {high:g})"
+            for name, low, high in bounds
+            if not low <= getattr(self, name) <= high
+        ]

@@ -1,0 +1,1 @@
+"""YOLO person detectors, trained and evaluated with ultralytics."""

@@ -1,0 +1,162 @@
+"""Config of the YOLO engine, and what can be checked of it without ultralytics."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from watchme.engines.yolo import arguments, layout
+from watchme.errors import DataError, Problem
+from watchme.schema import (
+    DatasetConfig,
+    DemoWorldConfig,
+    ModelConfig,
+    RunConfig,
+    TrainConfig,
+    option,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class YoloModel(ModelConfig):
+    """A detector of ultralytics."""
+
+    engine: Literal["yolo"] = option()
+    name: str = option(help="yolo11n, yolov8s, ...; or the path of a model .yaml")
+    args: dict[str, Any] = option(factory=dict, help="any other argument of ultralytics, see arguments.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionDataset(DatasetConfig):
+    """A dataset in YOLO layout."""
+
+    task: Literal["detection"] = option()
+    image_size: int = option(640, "side of the square that the network sees, pixels; a multiple of 32", ge=32)
+    classes: list[int | str] | None = option(None, "keep only these class ids or names, in this order")
+    cache: Literal["none", "ram", "disk"] = option("none", "keep decoded images in memory or beside our copy")
+    single_class: bool = option(False, "treat all classes as one")
+    fraction: float = option(1.0, "share of the training images that is used", gt=0, le=1)
+    demo: DemoWorldConfig | None = option(None, "parameters of the demo world, where root is null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class YoloAugmentation:
+    """ultralytics' augmentations, under its own names."""
+
+    engine: Literal["yolo"] = option()
+    hsv_h: float = option(0.015, "hue, fraction", ge=0, le=1)
+    hsv_s: float = option(0.7, "saturation, fraction", ge=0, le=1)
+    hsv_v: float = option(0.4, "brightness, fraction", ge=0, le=1)
+    degrees: float = option(0.0, "rotation, +/- degrees", ge=0, le=180)
+    translate: float = option(0.1, "translation, +/- fraction", ge=0, le=1)
+    scale: float = option(0.5, "scale, +/- gain", ge=0)
+    shear: float = option(0.0, "shear, +/- degrees", ge=-180, le=180)
+    perspective: float = option(0.0, "perspective, +/- fraction", ge=0, le=0.001)
+    flipud: float = option(0.0, "vertical flip, probability", ge=0, le=1)
+    fliplr: float = option(0.5, "horizontal flip, probability", ge=0, le=1)
+    bgr: float = option(0.0, "swap of red and blue, probability", ge=0, le=1)
+    mosaic: float = option(1.0, "mosaic of four images, probability", ge=0, le=1)
+    mixup: float = option(0.0, "MixUp, probability", ge=0, le=1)
+    cutmix: float = option(0.0, "CutMix, probability", ge=0, le=1)
+    copy_paste: float = option(0.0, "copy-paste of segments, probability (needs segment labels)", ge=0, le=1)
+    copy_paste_mode: Literal["flip", "mixup"] = option("flip", "how copy_paste places")
+    close_mosaic: int = option(10, "epochs at the end without mosaic", ge=0)
+    multi_scale: float = option(0.0, "vary the image size by this fraction", ge=0, lt=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class YoloLoss:
+    """Gains of the parts of the loss."""
+
+    engine: Literal["yolo"] = option()
+    box: float = option(7.5, "box regression", ge=0)
+    cls: float = option(0.5, "classification", ge=0)
+    dfl: float = option(1.5, "distribution focal loss", ge=0)
+    cls_pw: float = option(0.0, "power of inverse class frequency as class weight", ge=0, le=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class YoloEvaluation:
+    """How a detector is evaluated."""
+
+    engine: Literal["yolo"] = option()
+    split: Literal["train", "val", "test"] | None = option(
+        None, "mode=evaluate: split to evaluate; null: test, or val where there is no test split"
+    )
+    confidence: float | None = option(None, "lowest confidence that counts; null: ultralytics' 0.001", ge=0, le=1)
+    iou: float = option(0.7, "IoU above which non-maximum suppression drops a box", ge=0, le=1)
+    max_detections: int = option(300, "boxes kept an image", ge=1)
+    plots: bool = option(True, "curves, confusion matrix and example predictions as pictures")
+    augment: bool = option(False, "test-time augmentation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class YoloTrain(TrainConfig):
+    """What only YOLO training has."""
+
+    engine: Literal["yolo"] = option()
+    batch_size: int = option(16, "images in a batch over all devices; -1: what fits the GPU", ge=-1)
+    nominal_batch_size: int = option(64, "gradients are summed until so many images were seen (nbs)", ge=1)
+    freeze: int | list[int | str] | None = option(None, "first N layers, or layer indices or names, to freeze")
+    rect: bool = option(False, "rectangular batches with less padding, not shuffled")
+    compile: bool = option(False, "torch.compile")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(RunConfig):
+    """One YOLO run."""
+
+    model: YoloModel = option()
+    dataset: DetectionDataset = option()
+    augmentation: YoloAugmentation = option()
+    loss: YoloLoss = option()
+    evaluation: YoloEvaluation = option()
+    train: YoloTrain = option()
+
+
+def check(config: Config) -> list[Problem]:
+    """Return what is wrong with folders, weights and combinations, without importing ultralytics."""
+    problems = [*arguments.refusals(config), *_dataset_problems(config)]
+    if not re.fullmatch(r"(val|test)/[a-z0-9_]+", config.objective):
+        problems.append(Problem("objective", "expected a val/... metric, e.g. val/map50_95", repr(config.objective)))
+    if config.train.batch_size == 0:
+        problems.append(Problem("train.batch_size", "expected >= 1, or -1 for what fits the GPU", "0"))
+    if config.mode == "evaluate":
+        problems += _checkpoint_problems("checkpoint", config.checkpoint)
+    elif config.train.resume is not None:
+        resume = Path(config.train.resume).expanduser()
+        last = resume / "weights" / "last.pt" if resume.is_dir() else resume
+        problems += _checkpoint_problems("train.resume", str(last))
+    elif config.model.weights is not None and Path(config.model.weights).parent != Path("."):
+        # A bare name may be a release of ultralytics; weights.py looks for it.
+        problems += _checkpoint_problems("model.weights", config.model.weights)
+    return problems
+
+
+def _checkpoint_problems(key: str, path: str | None) -> list[Problem]:
+    if path is None:
+        return [Problem(key, "mode=evaluate needs weights: checkpoint=<run>/weights/best.pt or any YOLO .pt file")]
+    if not Path(path).expanduser().is_file():
+        hint = "; model.weights=null trains from scratch" if key == "model.weights" else ""
+        return [Problem(key, f"no such file; give the path of a YOLO .pt file{hint}", repr(path))]
+    return []
+
+
+def _dataset_problems(config: Config) -> list[Problem]:
+    root = config.dataset.root
+    if root is None:
+        if config.dataset.demo is not None:
+            return [
+                Problem(f"dataset.demo.{text.partition(':')[0]}", text.partition(":")[2].strip())
+                for text in config.dataset.demo.problems()
+            ]
+        return [Problem("dataset.root", f"say where the dataset lies: dataset.root=<folder>\n{layout.EXPECTED}")]
+    try:
+        found = layout.read_layout(Path(root))
+        found.kept_classes(config.dataset.classes)
+    except DataError as error:
+        return [Problem("dataset.root", str(error), repr(root))]
+    split = config.evaluation.split
+    if config.mode == "evaluate" and split and split not in found.splits:
+        return [Problem("evaluation.split", f"the dataset has {', '.join(found.splits)}", repr(split))]
+    return []

@@ -1,0 +1,222 @@
+"""A checked copy of a YOLO dataset by links, in watchme's cache, on which ultralytics works.
+
+ultralytics leaves cache files beside the labels, rewrites truncated JPEGs where they lie, drops images with bad
+labels in passing, and cannot reduce classes. So we look at every file first, and give it a folder of ours: links to
+the images, labels of the classes that are kept, and a data.yaml with absolute paths. The user's dataset is only read.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import yaml
+from PIL import Image
+
+from watchme.cache import cache_dir
+from watchme.engines.yolo.layout import IMAGE_SUFFIXES, Layout
+from watchme.errors import DataError
+
+log = logging.getLogger(__name__)
+
+# Change it when the copy's content would differ for the same dataset.
+_VERSION = 1
+_DONE = "scan.json"
+# As in ultralytics: coordinates may exceed 0..1 by rounding.
+_TOLERANCE = 0.01
+
+
+@dataclass
+class Scan:
+    """What was found in a dataset.
+
+    Attributes:
+        fingerprint: Hash over the names, sizes and times of all files, and the classes kept.
+        splits: Split -> counts of images, boxes, negatives (images without a box) and unreadable images.
+        names: Class names that are kept.
+        skipped: Unreadable images, which are left out.
+    """
+
+    fingerprint: str
+    splits: dict[str, dict[str, int]] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Item:
+    image: Path
+    label: Path
+    name: Path  # below images/<split>
+
+
+def prepare(layout: Layout, classes: Sequence[int | str] | None) -> tuple[Path, Scan]:
+    """Check a dataset and return the data.yaml of its copy, and what was found.
+
+    Args:
+        layout: Where the dataset lies.
+        classes: Class ids or names to keep; None keeps all.
+
+    Returns:
+        The data.yaml with absolute paths, and the scan. The same files give the same copy again.
+
+    Raises:
+        DataError: If a label is not valid (each file and line is named), or a split has no readable image.
+    """
+    kept = layout.kept_classes(classes)
+    items = {split: list(_items(places)) for split, places in layout.splits.items()}
+    fingerprint = _fingerprint(layout, kept, items)
+    folder = cache_dir() / "yolo-datasets" / fingerprint
+    if not (folder / _DONE).is_file():
+        _build(folder, layout, kept, items, fingerprint)
+    scan = Scan(**json.loads((folder / _DONE).read_text(encoding="utf-8")))
+    if scan.skipped:
+        shown = ", ".join(scan.skipped[:5]) + (", ..." if len(scan.skipped) > 5 else "")
+        log.warning("%d unreadable images are left out: %s", len(scan.skipped), shown)
+    return folder / "data.yaml", scan
+
+
+def _items(places: Iterable[Path]) -> Iterable[_Item]:
+    for number, place in enumerate(places):
+        base, images = _images(place)
+        for image in images:
+            name = image.relative_to(base) if image.is_relative_to(base) else Path(image.name)
+            yield _Item(image, _label(image), Path(f"{number}") / name if number else name)
+
+
+def _images(place: Path) -> tuple[Path, list[Path]]:
+    if place.is_dir():
+        return place, sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    lines = [Path(line.strip()) for line in place.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return place.parent, [line if line.is_absolute() else place.parent / line for line in lines]
+
+
+def _label(image: Path) -> Path:
+    """The label file of an image: the last `images` in its path is `labels`, as in ultralytics."""
+    parts = list(image.parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _fingerprint(layout: Layout, kept: dict[int, int], items: dict[str, list[_Item]]) -> str:
+    digest = hashlib.sha256(json.dumps([_VERSION, layout.names, sorted(kept.items())]).encode())
+    for split, entries in items.items():
+        for item in entries:
+            for path in (item.image, item.label):
+                try:
+                    state = path.stat()
+                    mark = f"{state.st_size} {state.st_mtime_ns}"
+                except OSError:
+                    mark = "absent"
+                digest.update(f"{split} {path.absolute()} {mark}\n".encode())
+    return digest.hexdigest()[:20]
+
+
+def _build(
+    folder: Path, layout: Layout, kept: dict[int, int], items: dict[str, list[_Item]], fingerprint: str
+) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{fingerprint}-", dir=folder.parent))
+    try:
+        scan = Scan(fingerprint, names=[layout.names[old] for old in kept])
+        faults: list[str] = []
+        with ThreadPoolExecutor(8) as pool:
+            for split, entries in items.items():
+                counts: Counter[str] = Counter(images=0, boxes=0, negatives=0, unreadable=0)
+                readable = list(pool.map(_is_readable, [item.image for item in entries]))
+                for item, good in zip(entries, readable, strict=True):
+                    if not good:
+                        counts["unreadable"] += 1
+                        scan.skipped.append(str(item.image))
+                        continue
+                    lines = _read_label(item.label, len(layout.names), kept, faults)
+                    counts["images"] += 1
+                    counts["boxes"] += len(lines)
+                    counts["negatives"] += not lines
+                    _link(temporary, split, item, lines)
+                if not counts["images"]:
+                    places = ", ".join(map(str, layout.splits[split]))
+                    raise DataError(f"the {split} split has no readable image in {places}")
+                scan.splits[split] = dict(counts)
+        if faults:
+            more = f"\n    ... and {len(faults) - 20} more" if len(faults) > 20 else ""
+            raise DataError(f"{len(faults)} label lines are not valid:\n    " + "\n    ".join(faults[:20]) + more)
+        content = {"path": str(folder), **{split: f"images/{split}" for split in items}}
+        content |= {"nc": len(scan.names), "names": dict(enumerate(scan.names))}
+        (temporary / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        (temporary / _DONE).write_text(json.dumps(asdict(scan)), encoding="utf-8")
+        _publish(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    """Rename into place; another process may have been first, which is as good."""
+    temporary.chmod(0o755)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not (folder / _DONE).is_file():
+            raise
+
+
+def _link(root: Path, split: str, item: _Item, lines: list[str]) -> None:
+    image = root / "images" / split / item.name
+    label = (root / "labels" / split / item.name).with_suffix(".txt")
+    image.parent.mkdir(parents=True, exist_ok=True)
+    label.parent.mkdir(parents=True, exist_ok=True)
+    os.symlink(item.image.absolute(), image)
+    if lines:
+        label.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether an image has a sound header and, if JPEG, its end: ultralytics would rewrite a truncated one."""
+    try:
+        with Image.open(path) as image:
+            image.verify()
+            if min(image.size) < 10:  # ultralytics refuses these
+                return False
+            if image.format == "JPEG":
+                with path.open("rb") as file:
+                    file.seek(max(0, path.stat().st_size - 64))
+                    return b"\xff\xd9" in file.read()
+    except Exception:  # Pillow raises whatever its decoders raise
+        return False
+    return True
+
+
+def _read_label(path: Path, count: int, kept: dict[int, int], faults: list[str]) -> list[str]:
+    """Lines of a label file for the classes kept; what is not valid goes into `faults` as file:line."""
+    if not path.is_file():
+        return []
+    lines = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}: "
+        try:
+            values = [float(text) for text in line.split()]
+        except ValueError:
+            faults.append(where + f"not numbers: {line.strip()[:60]}")
+            continue
+        coordinates = values[1:]
+        if len(values) != 5 and (len(values) < 7 or len(coordinates) % 2):
+            faults.append(where + f"expected `class cx cy w h`, got {len(values)} numbers")
+        elif values[0] != int(values[0]) or not 0 <= values[0] < count:
+            faults.append(where + f"class {values[0]:g} is not in 0..{count - 1} (nc is {count})")
+        elif not all(-_TOLERANCE <= value <= 1 + _TOLERANCE for value in coordinates):
+            faults.append(where + "a coordinate lies outside 0..1; they are shares of the image's width and height")
+        elif int(values[0]) in kept:
+            lines.append(" ".join([str(kept[int(values[0])]), *line.split()[1:]]))
+    return lines

@@ -1,0 +1,148 @@
+"""The YOLO layout on disk: data.yaml, splits, class names. Standard library and yaml only: validation uses it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from watchme.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".dng", ".heic", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
+EXPECTED = """\
+expected layout:
+    <root>/
+      images/train/*.jpg   images/val/*.jpg   (images/test/*.jpg)
+      labels/train/*.txt   labels/val/*.txt   (labels/test/*.txt)   one `class cx cy w h` a line, 0..1
+      data.yaml or dataset.yaml   (optional: path, train, val, test, nc, names)"""
+_YAML_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the images of a dataset lie.
+
+    Attributes:
+        root: Folder of the dataset.
+        splits: `train`, `val`, and maybe `test` -> folders of images or .txt files that list them.
+        names: Class names by class id.
+        source: The yaml that says so; None where the standard layout was assumed.
+    """
+
+    root: Path
+    splits: Mapping[str, tuple[Path, ...]]
+    names: tuple[str, ...]
+    source: Path | None = field(default=None)
+
+    def kept_classes(self, wanted: Sequence[int | str] | None) -> dict[int, int]:
+        """Old class id -> new class id for the classes to keep, in the order in which they are wanted.
+
+        Raises:
+            DataError: If a class is wanted that the dataset does not have.
+        """
+        if wanted is None:
+            return {index: index for index in range(len(self.names))}
+        kept: dict[int, int] = {}
+        for item in wanted:
+            index = self.names.index(item) if item in self.names else item
+            if not isinstance(index, int) or not 0 <= index < len(self.names):
+                known = ", ".join(f"{number}: {name}" for number, name in enumerate(self.names))
+                raise DataError(f"dataset.classes names {item!r}; the dataset has {known}")
+            kept[index] = len(kept)
+        return kept
+
+
+def read_layout(root: Path) -> Layout:
+    """Read the layout of a dataset from its yaml, or assume the standard one with the class `person`.
+
+    Args:
+        root: The dataset's folder, or its yaml file.
+
+    Raises:
+        DataError: If a folder is missing or the yaml contradicts itself; the message shows the expected layout.
+    """
+    root = root.expanduser()
+    source = root if root.suffix in (".yaml", ".yml") else None
+    folder = root.parent if source else root
+    if not folder.is_dir():
+        raise DataError(f"no such folder: {folder}\n{EXPECTED}")
+    if source is None:
+        source = next((folder / name for name in _YAML_NAMES if (folder / name).is_file()), None)
+    elif not source.is_file():
+        raise DataError(f"no such file: {source}\n{EXPECTED}")
+    content = _read_yaml(source) if source else {}
+    base = _base(folder, content.get("path"))
+    splits: dict[str, tuple[Path, ...]] = {}
+    for name in ("train", "val", "test"):
+        entry = content.get(name, content.get("validation") if name == "val" else None)
+        if entry is None and (source is None or name == "test"):
+            entry = f"images/{name}" if (base / "images" / name).is_dir() else None
+        if entry is None:
+            continue
+        places = tuple(_place(base, folder, str(item)) for item in (entry if isinstance(entry, list) else [entry]))
+        if missing := [place for place in places if not place.exists()]:
+            if name == "test":
+                continue
+            raise DataError(f"the {name} images are missing: {missing[0]}\n{EXPECTED}")
+        splits[name] = places
+    if lacking := [name for name in ("train", "val") if name not in splits]:
+        raise DataError(f"{folder} has no {' and no '.join(lacking)} images\n{EXPECTED}")
+    return Layout(folder, splits, _names(content, source), source)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path} cannot be read as yaml: {error}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds no mapping with train, val and names\n{EXPECTED}")
+    return content
+
+
+def _base(folder: Path, path: object) -> Path:
+    """The folder that train and val are relative to. A `path:` may be relative to the yaml or to the caller."""
+    if not path:
+        return folder
+    given = Path(str(path)).expanduser()
+    if given.is_absolute():
+        return given if given.is_dir() else folder
+    for candidate in (folder / given, Path.cwd() / given):
+        if candidate.is_dir():
+            return candidate
+    # The guide's own example says path: src/dataset/yolo, which is the yaml's folder seen from the backend.
+    return folder
+
+
+def _place(base: Path, folder: Path, entry: str) -> Path:
+    given = Path(entry).expanduser()
+    if given.is_absolute():
+        return given
+    for candidate in (base / given, folder / given):
+        if candidate.exists():
+            return candidate
+    # Roboflow's exports say ../train/images for what lies beside the yaml.
+    trimmed = folder / entry.removeprefix("../")
+    return trimmed if trimmed.exists() else base / given
+
+
+def _names(content: Mapping[str, Any], source: Path | None) -> tuple[str, ...]:
+    names, count = content.get("names"), content.get("nc")
+    if isinstance(names, Mapping):
+        try:
+            ordered = sorted((int(index), str(name)) for index, name in names.items())
+        except ValueError:
+            raise DataError(f"{source}: the keys of names must be class ids") from None
+        if [index for index, _ in ordered] != list(range(len(ordered))):
+            raise DataError(f"{source}: the class ids of names must run from 0 without a gap")
+        listed = tuple(name for _, name in ordered)
+    elif isinstance(names, list):
+        listed = tuple(map(str, names))
+    elif names is None:
+        listed = ("person",) if count in (None, 1) else tuple(f"class_{index}" for index in range(int(count)))
+    else:
+        raise DataError(f"{source}: names must be a list or a mapping of class ids to names")
+    if count is not None and count != len(listed):
+        raise DataError(f"{source}: nc is {count} but names has {len(listed)} entries: {', '.join(listed)}")
+    return listed
