@@ -69,6 +69,22 @@ def _convert_any(hint: Any, value: Any) -> tuple[bool, Any]:
     return False, value
 
 
+def stand_in(options: Iterable[Any], metadata: Mapping[str, Any]) -> Any:
+    """Some value of a hint, for going on after a wrong one; None where the hint has no simple one."""
+    number = max(float(metadata.get("ge", 0)), float(metadata.get("gt", -1)) + 1, 1.0)
+    number = min(number, float(metadata.get("le", number)), float(metadata.get("lt", number + 2)) / 2)
+    for option in options:
+        if option is type(None):
+            return None
+        if option in (int, float, str, bool):
+            return {int: int(number), float: number, str: "", bool: False}[option]
+        if literals := literals_of(option):
+            return literals[0]
+        if typing.get_origin(option) is list:
+            return []
+    return None
+
+
 def describe(options: Iterable[Any], metadata: Mapping[str, Any]) -> str:
     words = {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}
     parts = []

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from watchme.convert import BOUNDS, convert, describe, literals_of, one_of, options_of, unknown_key
+from watchme.convert import BOUNDS, convert, describe, literals_of, one_of, options_of, stand_in, unknown_key
 from watchme.errors import ConfigError, Problem
 from watchme.route import engine_names, load_config_module
 from watchme.schema import RunConfig
@@ -45,14 +45,14 @@ def validate(config: DictConfig) -> RunConfig:
         raise ConfigError(problems)
     module = load_config_module(engine)
     walk = _Walk(config, engine, problems, unresolved)
-    typed = walk.dataclass(module.Config, plain, "")
+    typed: RunConfig | None = walk.dataclass(module.Config, plain, "")
+    if typed is not None:
+        # With stand-ins where a value was wrong, so that a missing folder is told together with a typo.
+        told = {problem.key for problem in problems}
+        problems += [walk.with_source(found) for found in module.check(typed) if found.key not in told]
     if problems or typed is None:
         raise ConfigError(problems)
-    problems.extend(module.check(typed))
-    if problems:
-        raise ConfigError([walk.with_source(problem) for problem in problems])
-    checked: RunConfig = typed
-    return checked
+    return typed
 
 
 def _resolve(config: DictConfig, problems: list[Problem]) -> tuple[dict[str, Any], set[str]]:
@@ -121,14 +121,17 @@ class _Walk:
         return dataclasses.replace(problem, source=_env_source(self.config, problem.key) or "")
 
     def dataclass(self, cls: Any, node: Any, path: str) -> Any:
-        """Build `cls` from a mapping; None when anything below it is wrong (and reported)."""
+        """Build `cls` from a mapping, with stand-ins for wrong values, which are reported.
+
+        None where it cannot be built: a required value is missing, or a section belongs to another engine.
+        """
         if not isinstance(node, Mapping):
             self.report(path, f"expected a section with the keys {', '.join(fields_of(cls))}", node)
             return None
         fields = fields_of(cls)
         if path and self.family_problem(fields, node, path):
             return None
-        before = len(self.problems)
+        complete = True
         arguments: dict[str, Any] = {}
         # Dataset first: a dataset of the wrong kind explains every other mismatch.
         for name in sorted(fields, key=lambda name: name != "dataset"):
@@ -136,17 +139,19 @@ class _Walk:
             where = f"{path}.{name}" if path else name
             if name in node:
                 arguments[name] = self.value(hint, node[name], where, field.metadata)
+                complete = complete and (arguments[name] is not None or type(None) in options_of(hint) or hint is Any)
+            elif field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING:
+                continue
             elif where in self.unresolved:
-                continue  # reported already
-            elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+                complete = False  # reported already
+            else:
+                complete = False
                 self.report(where, f"is missing; {field.metadata.get('help') or 'a value is required'}")
         for name in node:
             if name not in fields:
                 where = f"{path}.{name}" if path else str(name)
                 self.report(where, unknown_key(str(name), path, list(fields)), node[name])
-        if len(self.problems) > before or self.mismatched:
-            return None
-        return cls(**arguments)
+        return cls(**arguments) if complete and not self.mismatched else None
 
     def family_problem(self, fields: Mapping[str, Any], node: Mapping[str, Any], path: str) -> bool:
         """Report a section that belongs to another engine as one problem, instead of all its keys."""
@@ -188,7 +193,7 @@ class _Walk:
         literals = [choice for option in options for choice in literals_of(option)]
         expected = one_of(value, literals) if literals else "expected " + describe(options, metadata)
         self.report(path, expected + (f" ({metadata['help']})" if metadata.get("help") else ""), found)
-        return None
+        return stand_in(options, metadata)
 
     def bounds(self, value: Any, found: Any, path: str, metadata: Mapping[str, Any]) -> None:
         numbers = value if isinstance(value, (list, tuple)) else [value]

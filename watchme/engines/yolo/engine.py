@@ -3,11 +3,12 @@
 import logging
 import math
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from watchme.contract import EpochEvent, Job, Picture, Result, Stop, Table
-from watchme.data.demo import ensure_demo_world
 from watchme.engines.yolo import arguments, data, isolation
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.events import canonical_metrics, serve
@@ -47,9 +48,9 @@ class Engine:
             _refuse_ignored_changes(job.folder / "yolo" / "args.yaml", overrides)
             overrides["resume"] = str(last)
             job.resumed(start)
-        best: dict[str, Any] = {"value": math.nan, "epoch": 0, "metrics": {}, "epochs": start}
-        _train(job, config, overrides, best)
-        return self._finish(job, config, yaml, list(scan.splits), best)
+        progress = _Progress(epochs=start)
+        _train(job, config, overrides, progress)
+        return self._finish(job, config, yaml, list(scan.splits), progress)
 
     def evaluate(self, job: Job) -> Result:
         """Evaluate a checkpoint on one split: evaluation.split, or test where there is one, or val."""
@@ -62,18 +63,18 @@ class Engine:
         objective = metrics.get(f"{split}/{config.objective.split('/', 1)[1]}", math.nan)
         return Result(metrics, objective, details={split: details})
 
-    def _finish(self, job: Job, config: Config, yaml: Path, splits: list[str], best: dict[str, Any]) -> Result:
+    def _finish(self, job: Job, config: Config, yaml: Path, splits: list[str], progress: "_Progress") -> Result:
         weights = {name: job.folder / "weights" / f"{name}.pt" for name in ("best", "last")}
-        metrics, details = dict(best["metrics"]), {}
+        metrics, details = dict(progress.metrics), {}
         for split in ("val", "test"):
             if split in splits:
                 values, details[split] = _evaluate(job, config, weights["best"], yaml, split)
                 metrics |= values
         return Result(
             metrics,
-            metrics.get(config.objective, best["value"]),
-            best["epoch"] or None,
-            best["epochs"],
+            metrics.get(config.objective, math.nan),
+            progress.best_epoch,
+            progress.epochs,
             {name: path for name, path in weights.items() if path.is_file()},
             details,
         )
@@ -94,6 +95,8 @@ def _prepare_data(job: Job, config: Config) -> tuple[Path, data.Scan]:
     root = config.dataset.root
     if root is None:
         assert config.dataset.demo is not None
+        from watchme.data.demo import ensure_demo_world
+
         world = ensure_demo_world(config.dataset.demo)
         if world.created:
             log.info("Made the demo world in %s", world.root)
@@ -122,13 +125,22 @@ def _prepare_data(job: Job, config: Config) -> tuple[Path, data.Scan]:
     return yaml, scan
 
 
-def _train(job: Job, config: Config, overrides: dict[str, Any], best: dict[str, Any]) -> None:
+@dataclass
+class _Progress:
+    """What the epochs have come to so far; `metrics` are those of the best one."""
+
+    epochs: int
+    best_epoch: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def _train(job: Job, config: Config, overrides: dict[str, Any], progress: _Progress) -> None:
     from watchme.engines.yolo.trainer import OBJECTIVE, WatchmeTrainer
 
     def emit(event: EpochEvent) -> Stop | None:
-        best["epochs"] = event.epoch
+        progress.epochs = event.epoch
         if event.is_best:
-            best |= {"value": event.metrics[config.objective], "epoch": event.epoch, "metrics": dict(event.metrics)}
+            progress.best_epoch, progress.metrics = event.epoch, event.metrics
         log.info(
             "epoch %3d/%d  loss %.3f  %s %.4f%s  %.0f images/s",
             event.epoch,

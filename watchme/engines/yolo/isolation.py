@@ -11,7 +11,6 @@ from typing import Any
 from watchme.cache import cache_dir
 
 _INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "neptune", "hub")
-_log = logging.getLogger("ultralytics")
 
 
 def isolate() -> None:
@@ -24,6 +23,7 @@ def isolate() -> None:
     # The backend's YOLO_* variables are for our config; ultralytics reads none of those names.
     (home / "ultralytics").mkdir(parents=True, exist_ok=True)
     (home / "matplotlib").mkdir(parents=True, exist_ok=True)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     quiet = _quiet_import()
     try:
         from ultralytics.utils import LOGGER, SETTINGS

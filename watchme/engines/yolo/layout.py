@@ -14,7 +14,8 @@ EXPECTED = """\
 expected layout:
     <root>/
       images/train/*.jpg   images/val/*.jpg   (images/test/*.jpg)
-      labels/train/*.txt   labels/val/*.txt   (labels/test/*.txt)   one `class cx cy w h` a line, 0..1
+      labels/train/*.txt   labels/val/*.txt   (labels/test/*.txt)
+                           one `class cx cy w h` a line, as shares of the image: 0..1
       data.yaml or dataset.yaml   (optional: path, train, val, test, nc, names)"""
 _YAML_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
 
