@@ -174,7 +174,11 @@ def refusals(config: "Config") -> list[Problem]:
         (config.optimizer.name not in _OPTIMIZERS, "optimizer.name", f"ultralytics has {', '.join(_OPTIMIZERS)}"),
         (_set(config.optimizer.beta2, 0.999), "optimizer.beta2", "ultralytics fixes it at 0.999; leave it null"),
         (_set(config.optimizer.eps, 1e-8), "optimizer.eps", "ultralytics fixes it at 1e-8; leave it null"),
-        (config.optimizer.nesterov is False, "optimizer.nesterov", "ultralytics' SGD is always Nesterov; leave it null"),
+        (
+            config.optimizer.nesterov is False,
+            "optimizer.nesterov",
+            "ultralytics' SGD is always Nesterov; leave it null",
+        ),
         (_set(config.optimizer.dampening, 0.0), "optimizer.dampening", "ultralytics' SGD has none; leave it null"),
         (config.optimizer.amsgrad is True, "optimizer.amsgrad", "ultralytics has no AMSGrad; leave it null"),
         (_set(config.optimizer.alpha, 0.99), "optimizer.alpha", "ultralytics fixes it at 0.99; leave it null"),
@@ -215,5 +219,3 @@ def _value(config: "Config", key: str) -> str:
     for part in key.split("."):
         node = getattr(node, part)
     return repr(node)
-
-

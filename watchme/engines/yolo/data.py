@@ -122,9 +122,7 @@ def _fingerprint(layout: Layout, kept: dict[int, int], items: dict[str, list[_It
     return digest.hexdigest()[:20]
 
 
-def _build(
-    folder: Path, layout: Layout, kept: dict[int, int], items: dict[str, list[_Item]], fingerprint: str
-) -> None:
+def _build(folder: Path, layout: Layout, kept: dict[int, int], items: dict[str, list[_Item]], fingerprint: str) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{fingerprint}-", dir=folder.parent))
     try:

@@ -109,7 +109,11 @@ def _prepare_data(job: Job, config: Config) -> tuple[Path, data.Scan]:
         job.fallback(f"{len(scan.skipped)} unreadable images are left out: {', '.join(scan.skipped[:5])}")
     for split, counts in scan.splits.items():
         log.info(
-            "%-5s %5d images, %5d boxes, %d without a box", split, counts["images"], counts["boxes"], counts["negatives"]
+            "%-5s %5d images, %5d boxes, %d without a box",
+            split,
+            counts["images"],
+            counts["boxes"],
+            counts["negatives"],
         )
     job.record(
         "dataset",
@@ -197,7 +201,9 @@ def _evaluate(
     job.show(Table(f"{split}/per_class", ("class", "precision", "recall", "map50", "map50_95"), rows))
     _show_pictures(job, folder, split)
     speed = {f"{name}_ms": float(value) for name, value in found.speed.items()}
-    classes = {str(row[0]): dict(zip(("precision", "recall", "map50", "map50_95"), row[1:], strict=True)) for row in rows}
+    classes = {
+        str(row[0]): dict(zip(("precision", "recall", "map50", "map50_95"), row[1:], strict=True)) for row in rows
+    }
     return metrics, {"per_class": classes, "speed_ms_per_image": speed}
 
 

@@ -1,0 +1,50 @@
+"""The only file that imports torchreid: its models, wrapped so that training and state stay ours."""
+
+import contextlib
+import io
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    # It warns that its Cython ranking is not built, which is not used here.
+    warnings.simplefilter("ignore")
+    from torchreid.reid import models
+
+CLASSIFIER = "classifier."
+
+
+class ReidNet(nn.Module):
+    """An OSNet of torchreid, with a BNNeck if asked for.
+
+    `backbone.state_dict()` has exactly torchreid's keys, so that what is saved loads into torchreid's model and into
+    the WatchMe backend, which builds it with loss='triplet' and drops the classifier.
+
+    Args:
+        name: Architecture in torchreid's spelling.
+        num_classes: Size of the classifier.
+        bnneck: Batch normalisation (without bias) between embedding and classifier (Luo et al., Bag of Tricks, CVPRW
+            2019). The embedding that is compared, and that the backend uses, is the one before it.
+    """
+
+    def __init__(self, name: str, num_classes: int, *, bnneck: bool = False) -> None:
+        super().__init__()
+        self.backbone = models.build_model(name, num_classes, loss="triplet", pretrained=False)
+        self.feature_dim: int = self.backbone.feature_dim
+        self.neck: nn.BatchNorm1d | None = None
+        if bnneck:
+            self.neck = nn.BatchNorm1d(self.feature_dim)
+            self.neck.bias.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) images to (B, classes) logits and (B, D) embeddings."""
+        embeddings = self.embed(images)
+        neck = self.neck(embeddings) if self.neck is not None else embeddings
+        return self.backbone.classifier(neck), embeddings
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) images to (B, D) embeddings."""
+        maps = self.backbone.featuremaps(images)
+        pooled = torch.flatten(self.backbone.global_avgpool(maps), 1)
+        return pooled if self.backbone.fc is None else self.backbone.fc(pooled)

@@ -1,0 +1,262 @@
+"""Config of the OSNet engine, and what can be checked of it without torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from watchme.engines.osnet import market
+from watchme.errors import DataError, Problem
+from watchme.schema import DatasetConfig, DemoWorldConfig, ModelConfig, RunConfig, TrainConfig, option
+
+ARCHITECTURES = ("osnet_x1_0", "osnet_x0_75", "osnet_x0_5", "osnet_x0_25", "osnet_ibn_x1_0", "osnet_ain_x1_0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OsnetModel(ModelConfig):
+    """An OSNet of torchreid."""
+
+    engine: Literal["osnet"] = option()
+    name: Literal[
+        "osnet_x1_0", "osnet_x0_75", "osnet_x0_5", "osnet_x0_25", "osnet_ibn_x1_0", "osnet_ain_x1_0"
+    ] = option(help="torchreid's name")
+    num_classes: int | None = option(None, "size of the classifier; null: one per training identity", ge=2)
+    bnneck: bool = option(False, "batch normalisation between embedding and classifier (Luo et al., BNNeck, 2019)")
+    keep_classifier: bool = option(False, "take the classifier over from `weights` where its size fits")
+    min_matched: float = option(0.9, "least share of the backbone's tensors that `weights` must fill", ge=0, le=1)
+    freeze: list[str] = option(factory=list, help="patterns of parameter names that are not trained, e.g. conv1*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReidDataset(DatasetConfig):
+    """Crops of people with identity and camera."""
+
+    task: Literal["reid"] = option()
+    height: int = option(256, "height that the network sees, pixels", ge=16)
+    width: int = option(128, "width that the network sees, pixels", ge=16)
+    val_identities: float = option(
+        0.1, "identities of the training set held out for validation: a share below 1, or a count; 0: none", ge=0
+    )
+    select_on_test: bool = option(False, "with val_identities=0: select the best checkpoint on the test split")
+    combineall: bool = option(False, "train on query and gallery too (no test is possible then)")
+    cache: Literal["none", "ram"] = option("none", "keep decoded, resized images in memory")
+    demo: DemoWorldConfig | None = option(None, "parameters of the demo world, where root is null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReidAugmentation:
+    """torchreid's augmentations in its order, with their parameters."""
+
+    engine: Literal["osnet"] = option()
+    random_flip: float = option(0.5, "horizontal flip, probability", ge=0, le=1)
+    random_crop: float = option(0.0, "enlarge by 1/8 and crop, probability", ge=0, le=1)
+    random_patch: float = option(0.0, "paste a patch of another image, probability", ge=0, le=1)
+    color_jitter: float = option(0.0, "change of brightness and contrast, probability", ge=0, le=1)
+    brightness: float = option(0.2, "color_jitter: +/- factor", ge=0, lt=1)
+    contrast: float = option(0.15, "color_jitter: +/- factor", ge=0, lt=1)
+    random_gray_scale: float = option(0.0, "drop the colours, probability", ge=0, le=1)
+    random_erase: float = option(0.0, "erase a rectangle (Zhong et al., AAAI 2020), probability", ge=0, le=1)
+    erase_area: tuple[float, float] = option((0.02, 0.4), "random_erase: least and largest share of the image")
+    normalize: bool = option(True, "subtract ImageNet's mean, divide by its standard deviation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReidLoss:
+    """Softmax and batch-hard triplet, each with its weight."""
+
+    engine: Literal["osnet"] = option()
+    weight_x: float = option(1.0, "weight of softmax", ge=0)
+    weight_t: float = option(1.0, "weight of triplet", ge=0)
+    label_smoothing: float = option(0.1, "softmax: share of the target spread over all identities", ge=0, lt=1)
+    margin: float = option(0.3, "triplet: margin of Euclidean distances", ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReidEvaluation:
+    """How embeddings are compared."""
+
+    engine: Literal["osnet"] = option()
+    batch_size: int = option(100, "images in a batch of evaluation", ge=1)
+    distance: Literal["euclidean", "cosine"] = option("euclidean", "euclidean is squared, as in torchreid")
+    normalize: bool = option(False, "divide embeddings by their L2 norm first")
+    ranks: list[int] = option(factory=lambda: [1, 5, 10, 20], help="ranks of the CMC curve to report", ge=1)
+    metric: Literal["market1501", "cuhk03"] = option("market1501", "cuhk03: single-gallery-shot CMC")
+    rerank: bool = option(False, "also report k-reciprocal re-ranking, as .../map_reranked")
+    flip_test: bool = option(False, "average the embeddings of an image and its mirror image")
+    visrank: int = option(8, "queries whose ranked results are drawn at the end; 0: none", ge=0)
+    visrank_topk: int = option(10, "gallery images a query", ge=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OsnetTrain(TrainConfig):
+    """What only OSNet training has."""
+
+    engine: Literal["osnet"] = option()
+    batch_size: int = option(32, "images in an optimizer's batch, over all devices", ge=2)
+    sampler: Literal["random", "identity"] = option("identity", "identity: P identities x num_instances")
+    num_instances: int = option(4, "sampler=identity: images of an identity in a batch", ge=2)
+    accumulate: int = option(1, "batches whose gradients are summed before a step", ge=1)
+    clip_grad_norm: float | None = option(None, "largest norm of the gradient", gt=0)
+    ema_decay: float | None = option(None, "evaluate and keep an exponential moving average of the weights", gt=0, lt=1)
+    fixbase_epochs: int = option(0, "epochs in which only open_layers are trained", ge=0)
+    open_layers: list[str] = option(factory=lambda: ["classifier"], help="modules trained during fixbase_epochs")
+    new_layers: list[str] = option(factory=list, help="modules with the full learning rate; all others: base_lr_mult")
+    base_lr_mult: float = option(0.1, "factor of the learning rate outside new_layers, where these are named", gt=0)
+    channels_last: bool = option(True, "memory layout in which convolutions are faster")
+    compile: bool = option(False, "torch.compile")
+    keep_last: int = option(3, "how many of the checkpoints of save_period are kept", ge=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(RunConfig):
+    """One OSNet run."""
+
+    model: OsnetModel = option()
+    dataset: ReidDataset = option()
+    augmentation: ReidAugmentation = option()
+    loss: ReidLoss = option()
+    evaluation: ReidEvaluation = option()
+    train: OsnetTrain = option()
+
+
+def check(config: Config) -> list[Problem]:
+    """Return what is wrong with folders, weights and combinations, without importing torch."""
+    problems = [*_refusals(config), *_dataset_problems(config)]
+    if config.mode == "evaluate":
+        if config.checkpoint != "random":
+            hint = "give weights: checkpoint=<run>/weights/best.pt, or checkpoint=random for untrained ones"
+            problems += _file_problems("checkpoint", config.checkpoint, hint)
+    elif config.train.resume is not None:
+        resume = Path(config.train.resume).expanduser()
+        last = resume / "weights" / "last.pt" if resume.is_dir() else resume
+        problems += _file_problems("train.resume", str(last), "give a run folder or a checkpoint")
+    elif config.model.weights is not None:
+        problems += _file_problems("model.weights", config.model.weights, "model.weights=null trains from scratch")
+    return problems
+
+
+def _file_problems(key: str, path: str | None, hint: str) -> list[Problem]:
+    if path is None:
+        return [Problem(key, f"is missing; {hint}")]
+    if not Path(path).expanduser().is_file():
+        return [Problem(key, f"no such file; {hint}", repr(path))]
+    return []
+
+
+def _refusals(config: Config) -> list[Problem]:
+    """What is asked for that this engine does not honour, and combinations that cannot work."""
+    optimizer, scheduler, train, loss = config.optimizer, config.scheduler, config.train, config.loss
+    adam = optimizer.name in ("adam", "adamw", "amsgrad", "radam")
+    wants_cycle = scheduler.name == "cosine_restarts" and scheduler.restart_epochs is None
+    rules: list[tuple[bool, str, str, Any]] = [
+        (optimizer.name == "auto", "optimizer.name", "is YOLO's; name one of adam, adamw, amsgrad, ...", "auto"),
+        (optimizer.beta2 is not None and not adam, "optimizer.beta2", "belongs to the Adam family", optimizer.beta2),
+        (
+            optimizer.amsgrad is not None and optimizer.name not in ("adam", "adamw"),
+            "optimizer.amsgrad",
+            "belongs to adam and adamw; optimizer=amsgrad is Adam with it",
+            optimizer.amsgrad,
+        ),
+        (
+            bool(optimizer.nesterov or optimizer.dampening) and optimizer.name != "sgd",
+            "optimizer.nesterov",
+            "nesterov and dampening belong to sgd",
+            optimizer.nesterov,
+        ),
+        (
+            bool(optimizer.nesterov and (optimizer.dampening or not optimizer.momentum)),
+            "optimizer.nesterov",
+            "needs a momentum above 0 and no dampening",
+            optimizer.nesterov,
+        ),
+        (
+            optimizer.alpha is not None and optimizer.name != "rmsprop",
+            "optimizer.alpha",
+            "belongs to rmsprop",
+            optimizer.alpha,
+        ),
+        (
+            scheduler.warmup_momentum is not None,
+            "scheduler.warmup_momentum",
+            "is YOLO's; leave it null",
+            scheduler.warmup_momentum,
+        ),
+        (
+            scheduler.warmup_bias_lr is not None,
+            "scheduler.warmup_bias_lr",
+            "is YOLO's; leave it null",
+            scheduler.warmup_bias_lr,
+        ),
+        (wants_cycle, "scheduler.restart_epochs", "cosine_restarts needs the epochs of a cycle", None),
+        (
+            scheduler.name == "single_step" and scheduler.step_size is None,
+            "scheduler.step_size",
+            "single_step needs the epochs between decays",
+            None,
+        ),
+        (
+            scheduler.name == "multi_step" and not scheduler.milestones,
+            "scheduler.milestones",
+            "multi_step needs a list of epochs",
+            None,
+        ),
+        (loss.weight_x == 0 and loss.weight_t == 0, "loss.weight_x", "weight_x and weight_t cannot both be 0", 0),
+        (
+            loss.weight_t > 0 and train.sampler != "identity",
+            "train.sampler",
+            "the triplet loss needs several images of an identity in a batch: sampler=identity, or loss.weight_t=0",
+            train.sampler,
+        ),
+        (
+            train.sampler == "identity" and train.batch_size % train.num_instances != 0,
+            "train.batch_size",
+            f"must be a multiple of train.num_instances={train.num_instances}",
+            train.batch_size,
+        ),
+        (
+            train.sampler == "identity" and train.batch_size // train.num_instances < 2,
+            "train.batch_size",
+            "a batch needs at least two identities",
+            train.batch_size,
+        ),
+        (
+            config.objective.startswith("test/") and not config.dataset.select_on_test,
+            "objective",
+            "selecting on the test split makes its numbers worthless; say dataset.select_on_test=true to do it",
+            config.objective,
+        ),
+        (
+            config.dataset.select_on_test and config.dataset.val_identities > 0,
+            "dataset.select_on_test",
+            "goes with dataset.val_identities=0",
+            True,
+        ),
+        (
+            config.dataset.val_identities >= 1 and config.dataset.val_identities % 1 != 0,
+            "dataset.val_identities",
+            "expected a share below 1 or a whole number",
+            config.dataset.val_identities,
+        ),
+        (
+            not (0 < config.augmentation.erase_area[0] <= config.augmentation.erase_area[1] < 1),
+            "augmentation.erase_area",
+            "expected two shares, the first not above the second, within 0..1",
+            list(config.augmentation.erase_area),
+        ),
+    ]
+    return [Problem(key, expected, repr(found)) for broken, key, expected, found in rules if broken]
+
+
+def _dataset_problems(config: Config) -> list[Problem]:
+    root = config.dataset.root
+    if root is None:
+        if config.dataset.demo is not None:
+            return [
+                Problem(f"dataset.demo.{text.partition(':')[0]}", text.partition(":")[2].strip())
+                for text in config.dataset.demo.problems()
+            ]
+        return [Problem("dataset.root", f"say where the dataset lies: dataset.root=<folder>\n{market.EXPECTED}")]
+    try:
+        market.find_root(Path(root))
+    except DataError as error:
+        return [Problem("dataset.root", str(error), repr(root))]
+    return []

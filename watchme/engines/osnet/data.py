@@ -1,0 +1,166 @@
+"""Images from disk or memory to batches. A file that cannot be read ends the run with its name, from any worker."""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from watchme.engines.osnet.config import ReidAugmentation
+from watchme.engines.osnet.market import Crop
+from watchme.engines.osnet.sampler import Draw, EpochBatches
+from watchme.engines.osnet.transforms import augment, to_network
+from watchme.errors import DataError
+
+
+class Batch(NamedTuple):
+    """Images and what is known of them.
+
+    Attributes:
+        images: (B, 3, H, W) float32.
+        labels: (B,) int64: class index in training, identity in evaluation.
+        cams: (B,) int64.
+        indices: (B,) int64, place in the list of crops.
+        error: Why an image could not be read; empty if all could.
+    """
+
+    images: Tensor
+    labels: Tensor
+    cams: Tensor
+    indices: Tensor
+    error: str = ""
+
+
+def read_image(path: Path, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB, resized bilinearly with Pillow as torchvision's Resize does.
+
+    Raises:
+        DataError: If the file is missing, truncated or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
+    except Exception as error:  # Pillow raises whatever its decoders raise
+        raise DataError(f"{path} cannot be read as an image: {error}\n    Repair or remove it.") from None
+
+
+class Images:
+    """The images of a list of crops, at the network's size; in memory if asked for.
+
+    Args:
+        crops: What to read.
+        size: (height, width), pixels.
+        cache: `ram` reads all of them now, with 8 threads, into one shared (N, H, W, 3) uint8 tensor.
+    """
+
+    def __init__(self, crops: Sequence[Crop], size: tuple[int, int], cache: str) -> None:
+        self.crops = crops
+        self.size = size
+        self.memory: Tensor | None = None
+        if cache == "ram":
+            self.memory = torch.empty((len(crops), *size, 3), dtype=torch.uint8)
+            view = self.memory.numpy()
+            with ThreadPoolExecutor(8) as pool:
+                for index, image in enumerate(pool.map(lambda crop: read_image(crop.path, *size), crops)):
+                    view[index] = image
+            self.memory.share_memory_()
+
+    def __getitem__(self, index: int) -> npt.NDArray[np.uint8]:
+        if self.memory is not None:
+            return self.memory[index].numpy()
+        return read_image(self.crops[index].path, *self.size)
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+
+class TrainSet(Dataset[Any]):
+    """Augmented training images. Its key is a `Draw`, which fixes the augmentation."""
+
+    def __init__(self, images: Images, classes: dict[int, int], augmentation: ReidAugmentation) -> None:
+        self.images = images
+        self.classes = classes
+        self.augmentation = augmentation
+
+    def __getitem__(self, draw: Draw) -> Any:
+        crop = self.images.crops[draw.index]
+        rng = np.random.default_rng((draw.seed, draw.epoch, draw.position))
+        try:
+            image = augment(
+                self.images[draw.index],
+                self.augmentation,
+                rng,
+                lambda rng: self.images[int(rng.integers(len(self.images)))],
+            )
+        except DataError as error:
+            return str(error)
+        return image, self.classes[crop.pid], crop.cam, draw.index
+
+
+class EvalSet(Dataset[Any]):
+    """Images as they are, normalised."""
+
+    def __init__(self, images: Images, *, normalize: bool) -> None:
+        self.images = images
+        self.normalize = normalize
+
+    def __getitem__(self, index: int) -> Any:
+        crop = self.images.crops[index]
+        try:
+            return to_network(self.images[index], normalize=self.normalize), crop.pid, crop.cam, index
+        except DataError as error:
+            return str(error)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def collate(items: list[Any]) -> Batch:
+    """Stack a batch. An error of an image travels as text: raised in a worker it would arrive as a traceback."""
+    errors = [item for item in items if isinstance(item, str)]
+    if errors:
+        empty = torch.empty(0)
+        return Batch(empty, empty, empty, empty, errors[0])
+    images, labels, cams, indices = zip(*items, strict=True)
+    return Batch(
+        torch.from_numpy(np.stack(images)), torch.tensor(labels), torch.tensor(cams), torch.tensor(indices)
+    )
+
+
+def raise_for(batch: Batch) -> Batch:
+    """The batch, or the error that it carries."""
+    if batch.error:
+        raise DataError(batch.error)
+    return batch
+
+
+def train_loader(dataset: TrainSet, batches: EpochBatches, workers: int, *, pin: bool) -> "DataLoader[Any]":
+    """Loader whose batches are decided by `batches`, epoch by epoch."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
+        persistent_workers=workers > 0,
+    )
+
+
+def eval_loader(dataset: EvalSet, batch_size: int, workers: int, *, pin: bool) -> "DataLoader[Any]":
+    """Loader in the order of the crops."""
+    return DataLoader(dataset, batch_size, num_workers=workers, collate_fn=collate, pin_memory=pin)
+
+
+def fingerprint(crops: Sequence[Crop]) -> str:
+    """Hash over names and sizes of the files, 20 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for crop in crops:
+        digest.update(f"{crop.path.parent.name}/{crop.path.name} {crop.path.stat().st_size}\n".encode())
+    return digest.hexdigest()[:20]

@@ -1,0 +1,73 @@
+"""Validation identities, held out of the training set, so that nothing is selected on the test split."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from watchme.engines.osnet.market import Crop
+from watchme.errors import DataError
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Training images without the held-out identities, and these as queries and gallery."""
+
+    train: list[Crop]
+    query: list[Crop]
+    gallery: list[Crop]
+
+
+def hold_out(crops: Sequence[Crop], wanted: float, seed: int) -> Holdout:
+    """Hold identities out of a training set.
+
+    Only identities seen by at least two cameras are taken, so that each query has a match from another camera. They
+    are drawn in a random order that is fixed by the seed, each time for the camera that is least served so far in
+    proportion to its identities. One image of each identity and camera is a query; the gallery is all of their images
+    (a query's own image is of its own camera and so never counts).
+
+    Args:
+        crops: The training set.
+        wanted: A share of the identities below 1, or a number of them.
+        seed: Fixes the choice.
+
+    Raises:
+        DataError: If there are not enough identities that two cameras see, or too few would be left to train on.
+    """
+    cams: dict[int, set[int]] = defaultdict(set)
+    for crop in crops:
+        cams[crop.pid].add(crop.cam)
+    count = round(wanted * len(cams)) if wanted < 1 else int(wanted)
+    count = max(count, 2)
+    eligible = sorted(pid for pid, seen in cams.items() if len(seen) >= 2)
+    if count > len(eligible):
+        raise DataError(
+            f"dataset.val_identities={wanted:g} asks for {count} identities, but only {len(eligible)} of {len(cams)} are "
+            f"seen by two cameras; lower it, or 0 for no validation split"
+        )
+    if len(cams) - count < 2:
+        raise DataError(f"dataset.val_identities={wanted:g} leaves {len(cams) - count} identities to train on; lower it")
+    chosen = _stratified(eligible, cams, count, random.Random(f"val-{seed}"))
+    train = [crop for crop in crops if crop.pid not in chosen]
+    gallery = [crop for crop in crops if crop.pid in chosen]
+    first: dict[tuple[int, int], Crop] = {}
+    for crop in gallery:
+        first.setdefault((crop.pid, crop.cam), crop)
+    return Holdout(train, list(first.values()), gallery)
+
+
+def _stratified(eligible: list[int], cams: dict[int, set[int]], count: int, rng: random.Random) -> set[int]:
+    order = eligible[:]
+    rng.shuffle(order)
+    total = Counter(cam for pid in eligible for cam in cams[pid])
+    served: Counter[int] = Counter()
+    chosen: set[int] = set()
+    while len(chosen) < count:
+        # The camera whose share of chosen identities is furthest behind; ties go to the lower number.
+        cam = min(total, key=lambda cam: (served[cam] / total[cam], cam))
+        pid = next((pid for pid in order if cam in cams[pid] and pid not in chosen), None)
+        if pid is None:
+            pid = next(pid for pid in order if pid not in chosen)
+        chosen.add(pid)
+        served.update(cams[pid])
+    return chosen
