@@ -1,0 +1,220 @@
+"""The OSNet engine: data, model and loop put together; the test split evaluated once, with the best weights."""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from watchme import runtime
+from watchme.checkpoint import load_checkpoint
+from watchme.contract import Job, Result, Table
+from watchme.engines.osnet.backend import ReidNet
+from watchme.engines.osnet.config import Config
+from watchme.engines.osnet.data import Images, TrainSet, fingerprint
+from watchme.engines.osnet.evaluation import Gallery, Ranking, rank
+from watchme.engines.osnet.loop import Loop
+from watchme.engines.osnet.market import Crop, Splits, read_market
+from watchme.engines.osnet.split import hold_out
+from watchme.engines.osnet.weights import freeze, load_weights, state_of
+from watchme.errors import ConfigError, Problem
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Trains and evaluates OSNets."""
+
+    def train(self, job: Job) -> Result:
+        """Train, select on held-out identities, evaluate the test split once. See `contract.Engine`."""
+        return _Run(job).train()
+
+    def evaluate(self, job: Job) -> Result:
+        """Evaluate `checkpoint`, ours or torchreid's, on query against gallery."""
+        return _Run(job).evaluate()
+
+
+class _Run:
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.config = cast(Config, job.config)
+        train = self.config.train
+        self.device = runtime.choose_device(train.device)
+        self.precision = runtime.choose_precision(train.precision, self.device)
+        job.record("device", {"device": str(self.device), "precision": self.precision})
+        runtime.seed_everything(train.seed, deterministic=train.deterministic)
+        self.splits = self._read()
+
+    def train(self) -> Result:
+        config = self.config
+        crops, val = list(self.splits.train), None
+        if config.dataset.combineall:
+            crops = _combined(self.splits)
+            self.job.fallback("dataset.combineall trains on the test identities: test/... of this run says nothing")
+        if config.dataset.val_identities:
+            held = hold_out(crops, config.dataset.val_identities, config.train.seed)
+            crops, val = held.train, self._gallery(held.query, held.gallery)
+            log.info(
+                "Held out for validation: %d identities, %d queries, %d gallery images",
+                len({crop.pid for crop in held.gallery}),
+                len(held.query),
+                len(held.gallery),
+            )
+        classes = {pid: index for index, pid in enumerate(sorted({crop.pid for crop in crops}))}
+        model = self._build(len(classes))
+        test = self._gallery(self.splits.query, self.splits.gallery)
+        split = "val"
+        if val is None and config.dataset.select_on_test:
+            val, split = test, "test"
+            self.job.fallback("dataset.select_on_test: the best epoch is chosen on the test split; test/... is too good")
+            if config.objective.startswith("val/"):
+                config = dataclasses.replace(config, objective="test/" + config.objective.removeprefix("val/"))
+        elif val is None:
+            self.job.fallback("dataset.val_identities=0: nothing is held out, so the last epoch counts as the best")
+        dataset = TrainSet(self._images(crops), classes, config.augmentation)
+        log.info("%d training images of %d identities on %s, %s", len(crops), len(classes), self.device, self.precision)
+        loop = Loop(
+            config,
+            model,
+            dataset,
+            None if val is None else lambda net: self._rank(net, val, split).metrics,
+            self.job.emit,
+            self.job.folder / "weights",
+            self.device,
+            self.precision,
+        )
+        if config.train.resume is not None:
+            path = Path(config.train.resume).expanduser()
+            loop.restore(path / "weights" / "last.pt" if path.is_dir() else path)
+            self.job.resumed(loop.start)
+        last = loop.run()
+        return self._finish(config, loop, test, last)
+
+    def evaluate(self) -> Result:
+        config = self.config
+        runtime.seed_everything(config.train.seed, deterministic=config.train.deterministic)
+        pids = {crop.pid for crop in self.splits.train}
+        model = self._fresh(config.model.num_classes or len(pids))
+        if config.checkpoint == "random":
+            self.job.fallback(f"checkpoint=random: untrained weights of seed {config.train.seed} are evaluated")
+        else:
+            assert config.checkpoint is not None
+            load_weights(
+                model.backbone,
+                Path(config.checkpoint).expanduser(),
+                keep_classifier=False,
+                min_matched=config.model.min_matched,
+            )
+        model = self._place(model)
+        ranking = self._rank(model, self._gallery(self.splits.query, self.splits.gallery), "test")
+        self._show(ranking)
+        name = "test/" + config.objective.split("/", 1)[1]
+        return Result(ranking.metrics, ranking.metrics.get(name, math.nan))
+
+    def _finish(self, config: Config, loop: Loop, test: Gallery, last: int) -> Result:
+        weights = {name: self.job.folder / "weights" / f"{name}.pt" for name in ("best", "last")}
+        best = self._fresh(loop.plain.backbone.classifier.out_features)
+        content = load_checkpoint(weights["best"])
+        best.backbone.load_state_dict(state_of(content, weights["best"]))
+        metrics = dict(loop.best_metrics)
+        ranking = self._rank(self._place(best), test, "test")
+        self._show(ranking)
+        metrics |= ranking.metrics
+        return Result(metrics, metrics.get(config.objective, math.nan), loop.best_epoch, last, weights)
+
+    def _read(self) -> Splits:
+        dataset = self.config.dataset
+        root = dataset.root
+        if root is None:
+            assert dataset.demo is not None
+            from watchme.data.demo import ensure_demo_world
+
+            world = ensure_demo_world(dataset.demo)
+            if world.created:
+                log.info("Made the demo world in %s", world.root)
+            root = str(world.reid)
+        splits = read_market(Path(root))
+        counts = {}
+        for name, crops in (("train", splits.train), ("query", splits.query), ("gallery", splits.gallery)):
+            counts[name] = {
+                "images": len(crops),
+                "identities": len({crop.pid for crop in crops if crop.pid > 0}),
+                "cameras": len({crop.cam for crop in crops}),
+            }
+            log.info("%-8s %6d images, %5d identities, %2d cameras", name, *counts[name].values())
+        everything = [*splits.train, *splits.query, *splits.gallery]
+        self.job.record(
+            "dataset",
+            {
+                "name": dataset.name,
+                "root": str(splits.root.resolve()),
+                "fingerprint": fingerprint(everything),
+                "splits": counts,
+            },
+        )
+        return splits
+
+    def _images(self, crops: list[Crop]) -> Images:
+        dataset = self.config.dataset
+        return Images(crops, (dataset.height, dataset.width), dataset.cache)
+
+    def _gallery(self, query: Sequence[Crop], gallery: Sequence[Crop]) -> Gallery:
+        return Gallery(self._images(list(query)), self._images(list(gallery)))
+
+    def _fresh(self, classes: int) -> ReidNet:
+        return ReidNet(self.config.model.name, classes, bnneck=self.config.model.bnneck)
+
+    def _place(self, model: ReidNet) -> ReidNet:
+        memory = torch.channels_last if self.config.train.channels_last else torch.contiguous_format
+        return model.to(self.device).to(memory_format=memory)
+
+    def _build(self, identities: int) -> ReidNet:
+        wanted = self.config.model.num_classes
+        if wanted is not None and wanted < identities:
+            raise ConfigError(
+                [Problem("model.num_classes", f"the training set has {identities} identities; null fits it", str(wanted))]
+            )
+        if wanted is not None and wanted > identities:
+            log.info("The classifier has %d outputs for %d identities (model.num_classes)", wanted, identities)
+        model = self._fresh(wanted or identities)
+        if self.config.model.weights is not None:
+            match = load_weights(
+                model.backbone,
+                Path(self.config.model.weights).expanduser(),
+                keep_classifier=self.config.model.keep_classifier,
+                min_matched=self.config.model.min_matched,
+            )
+            self.job.record("initial_weights", {"path": self.config.model.weights, "loaded": len(match.loaded)})
+        freeze(model.backbone, self.config.model.freeze)
+        return model
+
+    def _rank(self, model: ReidNet, data: Gallery, split: str) -> Ranking:
+        return rank(
+            model,
+            data,
+            split,
+            self.config.evaluation,
+            self.device,
+            self.precision,
+            self.config.train.workers if data.query.memory is None else 0,
+            normalize=self.config.augmentation.normalize,
+        )
+
+    def _show(self, ranking: Ranking) -> None:
+        crops = self.splits.query
+        result = ranking.result
+        rows = tuple(
+            (crop.path.name, crop.pid, crop.cam + 1, float(ap), float(first))
+            for crop, ap, first in zip(crops, result.average_precision, result.first_match_rank, strict=True)
+        )
+        columns = ("query", "identity", "camera", "average_precision", "first_match_rank")
+        self.job.show(Table("test/per_query", columns, rows))
+
+
+def _combined(splits: Splits) -> list[Crop]:
+    return [*splits.train, *(crop for crop in (*splits.query, *splits.gallery) if crop.pid > 0)]
+
+
