@@ -1,0 +1,185 @@
+"""From frames to files: one drawn world, written as a YOLO dataset and as a Market-1501 dataset.
+
+Every identity walks once through the view of every camera. The walks of the training identities give the detector's
+training and validation frames and the re-ID training crops; those of the test identities give the detector's test
+frames, the queries and the gallery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from watchme.data.demo.cameras import Camera, build_camera
+from watchme.data.demo.params import DemoWorldConfig
+from watchme.data.demo.people import Person, draw_identities
+from watchme.data.demo.scenes import Sighting, Walker, paint_scene, plan_walks
+
+LABELLED = 0.25
+"""From this visible share on, a person is labelled for the detector."""
+CROPPED = 0.45
+"""From this visible share on, a person's crop belongs to re-identification; below it is junk (-1)."""
+SMALLEST = 8
+"""A box's least side, pixels."""
+_QUALITY = 92
+_FRAME_STEP = 25  # frames between two moments, as of a camera with 25 frames a second
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One frame of one camera.
+
+    Attributes:
+        camera: number from 1.
+        frame: frame number, unique in the camera.
+        part: train, val or test.
+        pixels: RGB of shape (size, size, 3), uint8.
+        sightings: who is in it.
+    """
+
+    camera: int
+    frame: int
+    part: str
+    pixels: NDArray[np.uint8]
+    sightings: list[Sighting]
+
+
+def write_world(config: DemoWorldConfig, root: Path) -> None:
+    """Draw the world and write both datasets below `root` (`detection/`, `reid/`)."""
+    people = draw_identities(config.identities, np.random.default_rng((config.seed, 0)))
+    crops = _CropWriter(root / "reid", config)
+    for number in range(1, config.cameras + 1):
+        for shot in shots(build_camera(number, config), people, config):
+            _write_frame(root / "detection", shot)
+            crops.add(shot)
+    crops.write_test()
+    (root / "detection" / "data.yaml").write_text(
+        "train: images/train\nval: images/val\ntest: images/test\n\nnc: 1\nnames: ['person']\n", encoding="utf-8"
+    )
+
+
+def shots(camera: Camera, people: Sequence[Person], config: DemoWorldConfig) -> Iterator[Shot]:
+    """All frames of one camera, in order of time."""
+    rng = np.random.default_rng((config.seed, 2, camera.number))
+    first_test = test_start(config)
+    trained = plan_walks(camera, range(1, first_test), config.walk_length, config.crowd, rng)
+    tested = plan_walks(camera, range(first_test, config.identities + 1), config.walk_length, config.crowd, rng)
+    trained, tested = _with_empty(trained, config.empty_share, rng), _with_empty(tested, config.empty_share, rng)
+    first_val = len(trained) - max(1, round(config.val_share * len(trained)))
+    for moment, walkers in enumerate([*trained, *tested]):
+        part = "test" if moment >= len(trained) else "val" if moment >= first_val else "train"
+        light, sightings = paint_scene(camera, walkers, people)
+        pixels = camera.sensor.develop(light, rng, config.camera_contrast)
+        yield Shot(camera.number, 1 + moment * _FRAME_STEP, part, pixels, sightings)
+
+
+def test_start(config: DemoWorldConfig) -> int:
+    """The first identity that is kept for testing; those before it are trained on."""
+    return config.identities - min(max(round(config.test_share * config.identities), 2), config.identities - 2) + 1
+
+
+def _with_empty(plan: list[list[Walker]], share: float, rng: np.random.Generator) -> list[list[Walker]]:
+    """Put moments without anybody at random places."""
+    result = list(plan)
+    for _ in range(round(share * len(plan))):
+        result.insert(int(rng.integers(len(result) + 1)), [])
+    return result
+
+
+def _write_frame(root: Path, shot: Shot) -> None:
+    name = f"c{shot.camera}_{shot.frame:06d}"
+    images, labels = root / "images" / shot.part, root / "labels" / shot.part
+    images.mkdir(parents=True, exist_ok=True)
+    labels.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(shot.pixels).save(images / f"{name}.jpg", quality=_QUALITY)
+    height, width = shot.pixels.shape[:2]
+    lines = []
+    for sighting in shot.sightings:
+        left, top, right, bottom = sighting.box
+        if sighting.visible < LABELLED or min(right - left, bottom - top) < SMALLEST:
+            continue
+        centre = (left + right) / 2 / width, (top + bottom) / 2 / height
+        lines.append(
+            f"0 {centre[0]:.6f} {centre[1]:.6f} {(right - left) / width:.6f} {(bottom - top) / height:.6f}\n"
+        )
+    if lines:
+        (labels / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class _Crop:
+    pid: int
+    camera: int
+    frame: int
+    index: int
+    pixels: NDArray[np.uint8]
+
+    @property
+    def name(self) -> str:
+        pid = "-1" if self.pid < 0 else f"{self.pid:04d}"
+        return f"{pid}_c{self.camera}s1_{self.frame:06d}_{self.index:02d}.jpg"
+
+
+class _CropWriter:
+    """Cuts people out as a detector would; writes training crops at once, test crops when all are known."""
+
+    def __init__(self, root: Path, config: DemoWorldConfig) -> None:
+        self.root = root
+        self.rng = np.random.default_rng((config.seed, 3))
+        self.test: list[_Crop] = []
+        for folder in ("bounding_box_train", "query", "bounding_box_test"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+
+    def add(self, shot: Shot) -> None:
+        """Take the crops of a frame."""
+        index = 0
+        for sighting in shot.sightings:
+            left, top, right, bottom = sighting.box
+            if sighting.visible < LABELLED or min(right - left, bottom - top) < SMALLEST:
+                continue
+            index += 1
+            whole = sighting.visible >= CROPPED
+            pixels = self._cut(shot.pixels, sighting.box)
+            crop = _Crop(sighting.pid if whole else -1, shot.camera, shot.frame, index, pixels)
+            if shot.part == "test":
+                self.test.append(crop)
+            elif whole:
+                self._write("bounding_box_train", crop)
+        if shot.part == "test" and not shot.sightings:
+            # What a detector takes for a person where there is none: Market-1501's distractors.
+            size = shot.pixels.shape[0]
+            tall = int(self.rng.integers(size // 5, size // 2))
+            left, top = int(self.rng.integers(size - tall // 2)), int(self.rng.integers(size - tall))
+            pixels = self._cut(shot.pixels, (left, top, left + tall // 2, top + tall))
+            self.test.append(_Crop(0, shot.camera, shot.frame, 1, pixels))
+
+    def _cut(self, pixels: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+        left, top, right, bottom = box
+        shift = self.rng.normal(0, 0.03, 4) * (right - left, bottom - top, right - left, bottom - top)
+        corners = np.round(np.array(box) + shift).astype(int)
+        x0, y0 = max(0, corners[0]), max(0, corners[1])
+        x1, y1 = min(pixels.shape[1], max(corners[2], x0 + 4)), min(pixels.shape[0], max(corners[3], y0 + 4))
+        return pixels[y0:y1, x0:x1]
+
+    def write_test(self) -> None:
+        """Choose the queries: one crop of each identity and camera that has a match from another camera."""
+        views: dict[int, dict[int, list[_Crop]]] = {}
+        for crop in self.test:
+            if crop.pid > 0:
+                views.setdefault(crop.pid, {}).setdefault(crop.camera, []).append(crop)
+        queries = set()
+        for by_camera in views.values():
+            for camera, crops in by_camera.items():
+                # A match stays in the gallery: another camera has a crop besides the one that is its query.
+                if any(other != camera and len(found) > 1 for other, found in by_camera.items()):
+                    queries.add(crops[int(self.rng.integers(len(crops)))].name)
+        for crop in self.test:
+            self._write("query" if crop.name in queries else "bounding_box_test", crop)
+
+    def _write(self, folder: str, crop: _Crop) -> None:
+        Image.fromarray(crop.pixels).save(self.root / folder / crop.name, quality=_QUALITY)
