@@ -5,13 +5,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from watchme import cli
+from watchme.contract import EpochEvent, Job, Picture, Result, Stop, Table
+from watchme.data.demo import DemoWorld, DemoWorldConfig, ensure_demo_world
+from watchme.route import load_engine
 from watchme.schema import RunConfig
 from watchme.validate import validate
 
@@ -88,5 +93,52 @@ def train_py(third_engine_project: Path) -> Callable[..., "subprocess.CompletedP
             text=True,
             timeout=120,
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_world(own_cache: Path) -> DemoWorld:
+    """A demo world that is drawn in a second: 12 identities, 3 cameras, 160 px frames."""
+    return ensure_demo_world(DemoWorldConfig(identities=12, cameras=3, frame_size=160, walk_length=3))
+
+
+@dataclass
+class Recorded:
+    """What an engine told the house in one run."""
+
+    result: Result
+    events: list[EpochEvent]
+    shown: list[Picture | Table]
+    manifest: dict[str, Any]
+    fallbacks: list[str]
+    resumed: list[int]
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def run_engine(typed_config: Callable[..., RunConfig]) -> Callable[..., Recorded]:
+    """`run_engine(folder, *overrides)`: validate, route and run in this process, and keep what is told."""
+
+    def run(folder: Path, *overrides: str, emit: Callable[[EpochEvent], Stop | None] | None = None) -> Recorded:
+        config = typed_config(*overrides)
+        told = Recorded(Result({}, 0.0), [], [], {}, [], [], folder)
+
+        def take(event: EpochEvent) -> Stop | None:
+            told.events.append(event)
+            return emit(event) if emit else None
+
+        job = Job(
+            config,
+            folder,
+            take,
+            told.resumed.append,
+            told.manifest.__setitem__,
+            told.fallbacks.append,
+            told.shown.append,
+        )
+        engine = load_engine(config.model.engine)
+        told.result = engine.train(job) if config.mode == "train" else engine.evaluate(job)
+        return told
 
     return run

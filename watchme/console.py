@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from watchme.contract import Result
+from watchme.rundir import read_manifest
 from watchme.schema import RunConfig
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ def report(config: RunConfig, folder: Path, status: str, result: Result, first: 
         log.info("  %-16s %s%s", name, _number(value), note)
     for name, path in result.weights.items():
         log.info("  %-16s %s", f"{name} weights", relative(path))
+    log.info("Review:")
+    for line in review_lines(config, folder):
+        log.info("  %s", line)
     log.info("Next:")
     for line in next_commands(config, folder, result):
         log.info("  %s", line)
@@ -56,6 +60,20 @@ def next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]:
     else:
         commands.append("python train.py --help")
     return commands
+
+
+def review_lines(config: RunConfig, folder: Path) -> list[str]:
+    """Where the run can be looked at: its report, and what its trackers wrote."""
+    lines = [relative(folder / "report.html")] if (folder / "report.html").is_file() else []
+    if config.tracker.tensorboard:
+        root = Path.cwd() / config.output_root
+        lines.append(f"tensorboard --logdir {shlex.quote(relative(root if folder.is_relative_to(root) else folder))}")
+    wandb = read_manifest(folder).get("wandb", {})
+    if wandb.get("mode") == "offline":
+        lines.append(f"wandb sync {shlex.quote(relative(folder / 'wandb'))}/offline-run-*")
+    elif wandb.get("url"):
+        lines.append(str(wandb["url"]))
+    return lines
 
 
 def how_to_resume(config: RunConfig, folder: Path) -> str:

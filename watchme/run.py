@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,7 +17,9 @@ from omegaconf import DictConfig
 from watchme import console, rundir
 from watchme.contract import EpochEvent, Job, Observer, Picture, Result, Stop, Table
 from watchme.errors import WatchmeError
+from watchme.hardware import GpuMonitor
 from watchme.observers import EarlyStopping
+from watchme.report.observer import ModelCardWriter, ReportWriter
 from watchme.route import load_engine
 from watchme.schema import RunConfig
 from watchme.tracking import jsonl, start_trackers
@@ -50,16 +53,22 @@ def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[s
     record = rundir.RunFolder(folder, resume=config.train.resume is not None)
     record.open(composed, overrides)
     session = _Session(config, record)
+    # What libraries warn of goes to train.log, by the logger py.warnings.
+    logging.captureWarnings(True)
     status = "failed"
     result: Result | None = None
     error: BaseException | None = None
     try:
         with _sigterm_interrupts():
+            # Trackers first: their process starts up while this one imports the engine's libraries.
+            session.start()
             engine = load_engine(config.model.engine)
             record.record("hardware", rundir.hardware())
-            session.start()
             work = engine.train if config.mode == "train" else engine.evaluate
-            result = work(session.job())
+            with session.gpus:
+                result = work(session.job())
+            # By now every engine has imported what knows the GPUs.
+            record.record("hardware", rundir.hardware())
         status = "pruned" if session.stop and session.stop.kind == "pruned" else "finished"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -72,6 +81,7 @@ def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[s
             record.write_summary(config.objective, status, result)
         record.close(status, result, error)
         session.end(status, result)
+        logging.captureWarnings(False)
     console.report(config, record.path, status, result, session.first)
     return result
 
@@ -85,6 +95,7 @@ class _Session:
         self.observers: list[Observer] = []
         self.stop: Stop | None = None
         self.first: dict[str, float] = {}
+        self.gpus = GpuMonitor(config.train.device)
 
     def start(self) -> None:
         metrics = jsonl.JsonlTracker(self.record.path / rundir.METRICS)
@@ -94,7 +105,10 @@ class _Session:
             for line in jsonl.read_metrics(metrics.path):
                 stopping.see(line["epoch"], line.get(self.config.objective, math.nan))
             self.observers.append(stopping)
+        # The trackers hand over the model card; the report tells what became of the trackers.
+        self.observers.append(ModelCardWriter(self.config, self.record))
         self.observers += start_trackers(self.config, self.record)
+        self.observers.append(ReportWriter(self.config, self.record))
 
     def job(self) -> Job:
         return Job(
@@ -108,6 +122,7 @@ class _Session:
         )
 
     def emit(self, event: EpochEvent) -> Stop | None:
+        event = replace(event, timings={**self.gpus.take(), **event.timings})
         if event.epoch == 0:
             self.first = dict(event.metrics)
         for observer in self.observers:

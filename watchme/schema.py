@@ -120,6 +120,8 @@ class TrackerConfig:
     entity: str | None = option(None, "W&B team or user")
     tags: list[str] = option(factory=list, help="W&B tags")
     notes: str | None = option(None, "W&B notes")
+    group: str | None = option(None, "W&B group; null is the study for a sweep's trial, else none")
+    job_type: str | None = option(None, "W&B job type; null is the mode: train or evaluate")
     images: int = option(16, "pictures logged of each kind", ge=0)
 
 

@@ -1,252 +1,219 @@
-"""Retrieval metrics of person re-identification: CMC, mAP, mINP. Vectorised, in chunks of queries.
+"""How well queries find their person in a gallery: mAP, CMC and mINP, without sorting by identity in Python.
 
-Protocol of Market-1501 (Zheng et al., Scalable Person Re-identification, ICCV 2015): gallery images of the query's
-identity from the query's camera are left out. mINP is from AGW (Ye et al., Deep Learning for Person
-Re-identification: A Survey and Outlook, TPAMI 2021).
+Market-1501 protocol (Zheng et al., ICCV 2015): gallery images of the query's person from the query's own
+camera are left out. CUHK03 protocol (Li et al., CVPR 2014): CMC over galleries of one random image a person.
+mINP: Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook" (AGW), TPAMI 2021.
 
-The rank of a match needs no sorted gallery: it is one more than the number of gallery images that are nearer. One
-batched binary search places each distance among the few distances of the matches, and counting does the rest. Where
-another identity has exactly the distance of a match, the order of the two is that of `numpy.argsort`, as in
-torchreid.
+A metric depends only on the ranks of the true matches, and such a rank follows from the number of other people's
+images that come before it. Counting these is several times cheaper than ordering the gallery.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from watchme.metrics.distance import Distance, pairwise_distance
+from watchme.metrics.distance import (
+    Distance,
+    at_least_float32,
+    check_matrix,
+    checked_features,
+    distance_chunks,
+    row_ranges,
+)
+from watchme.metrics.ranks import Identities, Ties, match_ranks, single_shot_ranks
 
 Metric = Literal["market1501", "cuhk03"]
-Ids = Tensor | npt.NDArray[Any] | list[int]
+Floats = npt.NDArray[np.float64]
 
-# Elements of a chunk's distance matrix. The chunk, two integer matrices and masks of its shape stay below 150 MB.
-_CHUNK_ELEMENTS = 4_000_000
+CHUNK_BYTES = 64 * 2**20
+SINGLE_SHOT_REPEATS = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RetrievalResult:
-    """Metrics of a set of queries against a gallery.
+    """Retrieval quality over Q queries. What is undefined is NaN: a query without a match has no score.
 
     Attributes:
-        map: Mean average precision; NaN when no query has a match.
-        minp: Mean inverse negative penalty: (number of matches) / (rank of the last match); NaN likewise.
-        cmc: (R,) float64, share of valid queries whose first match is among the first k, at index k - 1.
-        average_precision: (Q,) float64, NaN where the query has no match.
-        inverse_negative_penalty: (Q,) float64, NaN where the query has no match.
-        first_match_rank: (Q,) float64, rank of the first match from 1, NaN where the query has none.
-        num_valid_queries: Queries that have a match.
+        map: mean average precision over the valid queries, in [0, 1]; NaN when none is valid.
+        minp: mean inverse negative penalty over the valid queries, in [0, 1]; NaN when none is valid.
+        cmc: (max_rank,) share of valid queries with a match among the first k, at index k - 1.
+        average_precision: (Q,) per query.
+        inverse_negative_penalty: (Q,) number of matches / 1-based rank of the last one, per query.
+        first_match_rank: (Q,) 1-based rank of the first match in the whole gallery, per query.
+        num_valid_queries: queries with at least one match that is not of their own camera.
     """
 
     map: float
     minp: float
-    cmc: npt.NDArray[np.float64]
-    average_precision: npt.NDArray[np.float64]
-    inverse_negative_penalty: npt.NDArray[np.float64]
-    first_match_rank: npt.NDArray[np.float64]
+    cmc: Floats
+    average_precision: Floats
+    inverse_negative_penalty: Floats
+    first_match_rank: Floats
     num_valid_queries: int
 
     def rank(self, k: int) -> float:
-        """Rank-k accuracy; of the whole gallery where it has fewer than k images."""
-        return float(self.cmc[min(k, len(self.cmc)) - 1]) if len(self.cmc) else float("nan")
+        """CMC at rank k: the share of valid queries with a match among the first k.
+
+        Raises:
+            ValueError: k is outside 1..max_rank.
+        """
+        if not 1 <= k <= len(self.cmc):
+            raise ValueError(f"rank {k} was not computed: choose 1 to {len(self.cmc)}, or a larger max_rank")
+        return float(self.cmc[k - 1])
 
 
 def evaluate_features(
     query: Tensor,
     gallery: Tensor,
-    query_pids: Ids,
-    gallery_pids: Ids,
-    query_cams: Ids,
-    gallery_cams: Ids,
+    query_pids: Any,
+    gallery_pids: Any,
+    query_cams: Any,
+    gallery_cams: Any,
     *,
     distance: Distance = "euclidean",
     normalize: bool = False,
     max_rank: int = 50,
     metric: Metric = "market1501",
-    seed: int = 0,
+    ties: Ties = "argsort",
+    seed: int | np.random.RandomState = 0,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> RetrievalResult:
-    """Evaluate embeddings, without ever holding the whole distance matrix.
+    """Retrieval quality of embeddings; the Q x G distance matrix never exists as a whole.
 
     Args:
-        query: (Q, D) embeddings.
-        gallery: (G, D) embeddings.
-        query_pids: (Q,) identities, as all ids integers.
-        gallery_pids: (G,) identities.
-        query_cams: (Q,) cameras.
-        gallery_cams: (G,) cameras.
-        distance: See `pairwise_distance`.
-        normalize: Divide the embeddings by their L2 norm first.
-        max_rank: Length of the CMC curve.
-        metric: `market1501`, or `cuhk03`: CMC over galleries with one random image an identity, 10 of them.
-        seed: Of the random galleries of `cuhk03`.
+        query: (Q, D) floating-point features; half precision is computed in float32.
+        gallery: (G, D) features on the same device.
+        query_pids: (Q,) person identities, an integer tensor, array or sequence.
+        gallery_pids: (G,) person identities.
+        query_cams: (Q,) camera numbers.
+        gallery_cams: (G,) camera numbers.
+        distance: ``"euclidean"`` (squared) or ``"cosine"``, see ``pairwise_distance``.
+        normalize: L2-normalise the features first.
+        max_rank: length of the CMC curve. Beyond the gallery's size the curve stays level.
+        metric: ``"market1501"``, or ``"cuhk03"``: CMC over 10 random single-shot galleries a query (mAP and
+            mINP stay those of the whole gallery, as in torchreid).
+        ties: order of equal distances. ``"argsort"``: that of ``numpy.argsort`` with its default kind, hence
+            torchreid's figures; it is deterministic but differs between CPU families. ``"index"``: the
+            order of the gallery, the same on every machine.
+        seed: random choices of ``"cuhk03"``; seed s gives those of torchreid after ``np.random.seed(s)``.
+        chunk_bytes: about how much memory to use above the features. The result does not depend on it.
+
+    Returns:
+        The scores, as plain numbers and float64 arrays.
 
     Raises:
-        ValueError: If lengths differ, a side is empty, or an embedding is not finite.
+        ValueError: empty, mismatched, non-float or non-finite features (with the count of rows), identities
+            that do not fit them, or an unknown option.
     """
-    for name, features in (("query", query), ("gallery", gallery)):
-        bad = int((~torch.isfinite(features.float()).all(dim=1)).sum()) if features.ndim == 2 else 0
-        if features.ndim != 2 or bad:
-            raise ValueError(f"{bad} of {len(features)} {name} embeddings are not finite" if bad else "expected (N, D)")
-    if normalize:
-        query = torch.nn.functional.normalize(query.float(), dim=1)
-        gallery = torch.nn.functional.normalize(gallery.float(), dim=1)
-    size = max(1, _CHUNK_ELEMENTS // max(1, len(gallery)))
-    chunks = (pairwise_distance(part, gallery, distance) for part in query.split(size))
-    ids = _Ids.of(query_pids, gallery_pids, query_cams, gallery_cams, len(query), len(gallery), query.device)
-    return _evaluate(chunks, ids, max_rank, metric, seed)
+    query, gallery = checked_features(query, gallery, normalize=normalize)
+    identities = Identities.of(query_pids, gallery_pids, query_cams, gallery_cams, len(query), len(gallery))
+    rows = _rows_per_chunk(identities, query.dtype, chunk_bytes)
+    blocks = distance_chunks(query, gallery, distance, rows)
+    return _evaluate(blocks, identities, max_rank, metric, ties, seed)
 
 
 def evaluate_distances(
     distances: Tensor,
-    query_pids: Ids,
-    gallery_pids: Ids,
-    query_cams: Ids,
-    gallery_cams: Ids,
+    query_pids: Any,
+    gallery_pids: Any,
+    query_cams: Any,
+    gallery_cams: Any,
     *,
     max_rank: int = 50,
     metric: Metric = "market1501",
-    seed: int = 0,
+    ties: Ties = "argsort",
+    seed: int | np.random.RandomState = 0,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> RetrievalResult:
-    """Evaluate a (Q, G) distance matrix, e.g. a re-ranked one. Arguments and errors as `evaluate_features`."""
-    if distances.ndim != 2 or not bool(torch.isfinite(distances).all()):
-        raise ValueError("expected a (Q, G) matrix of finite distances")
-    size = max(1, _CHUNK_ELEMENTS // max(1, distances.shape[1]))
-    chunks = (part.float() for part in distances.split(size))
-    ids = _Ids.of(query_pids, gallery_pids, query_cams, gallery_cams, *distances.shape, distances.device)
-    return _evaluate(chunks, ids, max_rank, metric, seed)
-
-
-@dataclass(frozen=True)
-class _Ids:
-    query_pids: Tensor
-    gallery_pids: Tensor
-    query_cams: Tensor
-    gallery_cams: Tensor
-
-    @classmethod
-    def of(
-        cls, q_pids: Ids, g_pids: Ids, q_cams: Ids, g_cams: Ids, queries: int, gallery: int, device: torch.device
-    ) -> "_Ids":
-        made = [torch.as_tensor(np.asarray(ids), device=device).long() for ids in (q_pids, g_pids, q_cams, g_cams)]
-        if not queries or not gallery:
-            raise ValueError(f"nothing to evaluate: {queries} queries, {gallery} gallery images")
-        for name, ids, length in zip(
-            ("query_pids", "gallery_pids", "query_cams", "gallery_cams"),
-            made,
-            (queries, gallery, queries, gallery),
-            strict=True,
-        ):
-            if ids.shape != (length,):
-                raise ValueError(f"{name} has the shape {tuple(ids.shape)}, expected ({length},)")
-        return cls(*made)
-
-
-def _evaluate(chunks: Iterator[Tensor], ids: _Ids, max_rank: int, metric: Metric, seed: int) -> RetrievalResult:
-    queries, gallery = len(ids.query_pids), len(ids.gallery_pids)
-    ap = np.full(queries, np.nan)
-    inp = np.full(queries, np.nan)
-    first = np.full(queries, np.nan)
-    single_shot: list[npt.NDArray[np.float64]] = []
-    random = np.random.default_rng(seed)
-    start = 0
-    for distances in chunks:
-        rows = slice(start, start + len(distances))
-        same_pid = ids.gallery_pids[None] == ids.query_pids[rows, None]
-        same_cam = ids.gallery_cams[None] == ids.query_cams[rows, None]
-        junk, match = same_pid & same_cam, same_pid & ~same_cam
-        if metric == "cuhk03":
-            single_shot += _single_shot_cmc(distances, match, junk, ids.gallery_pids, max_rank, random)
-        ranks, valid = _match_ranks(distances, match, junk)
-        numbers = np.arange(1, ranks.shape[1] + 1)
-        count = valid.sum(1)
-        has = count > 0
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ap[rows] = np.where(has, np.where(valid, numbers / ranks, 0).sum(1) / count, np.nan)
-            inp[rows] = np.where(has, count / np.where(valid, ranks, 0).max(1, initial=0), np.nan)
-        first[rows] = np.where(has, np.where(valid, ranks, np.inf).min(1, initial=np.inf), np.nan)
-        start += len(distances)
-    valid_queries = int(np.isfinite(first).sum())
-    length = min(max_rank, gallery)
-    if valid_queries == 0:
-        cmc = np.full(length, np.nan)
-    elif metric == "cuhk03":
-        cmc = np.mean(single_shot, axis=0)[:length]
-    else:
-        cmc = (first[np.isfinite(first), None] <= np.arange(1, length + 1)).mean(0)
-    mean_ap = float(np.nanmean(ap)) if valid_queries else float("nan")
-    mean_inp = float(np.nanmean(inp)) if valid_queries else float("nan")
-    return RetrievalResult(mean_ap, mean_inp, cmc, ap, inp, first, valid_queries)
-
-
-def _match_ranks(
-    distances: Tensor, match: Tensor, junk: Tensor
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Ranks (from 1) of the matches of each row, ascending, padded to the most matches of a row.
+    """Retrieval quality of a distance matrix, such as a re-ranked one.
 
     Args:
-        distances: (B, G) float32.
-        match: (B, G) bool, what is to be found.
-        junk: (B, G) bool, what is left out.
+        distances: (Q, G) floating-point distances, smaller is more alike.
+        query_pids: (Q,) as for ``evaluate_features``, like all that follows.
+        gallery_pids: (G,).
+        query_cams: (Q,).
+        gallery_cams: (G,).
+        max_rank: length of the CMC curve.
+        metric: protocol.
+        ties: order of equal distances.
+        seed: random choices of ``"cuhk03"``.
+        chunk_bytes: about how much memory to use above the matrix.
 
-    Returns:
-        (B, M) float64 ranks and (B, M) bool, which of them are matches and not padding.
+    Raises:
+        ValueError: as ``evaluate_features``.
     """
-    most = int(match.sum(1).max()) if match.numel() else 0
-    if most == 0:
-        return np.ones((len(distances), 1)), np.zeros((len(distances), 1), bool)
-    # Distances of the matches, ascending; the padding is infinite and lies behind every gallery image.
-    wanted = distances.masked_fill(~match, torch.inf).topk(most, dim=1, largest=False, sorted=True).values
-    valid = torch.isfinite(wanted)
-    counted = distances.masked_fill(junk, torch.inf)
-    nearer = _count_below(wanted, counted, right=True)
-    not_farther = _count_below(wanted, counted, right=False)
-    # Among equal matches the first comes first; its place in the group is its index less the group's start.
-    index = torch.arange(most, device=wanted.device)[None]
-    group_start = torch.searchsorted(wanted, wanted, right=False)
-    group_end = torch.searchsorted(wanted, wanted, right=True)
-    ranks = nearer + (index - group_start) + 1
-    tied = ((not_farther - nearer) != (group_end - group_start)) & valid
-    result = ranks.double().cpu().numpy()
-    for row in torch.nonzero(tied.any(1)).flatten().tolist():
-        # Sort what torchreid sorts, left-out images too, so that ties fall as they do there.
-        order = np.argsort(distances[row].cpu().numpy())
-        order = order[~junk[row].cpu().numpy()[order]]
-        places = np.flatnonzero(match[row].cpu().numpy()[order]) + 1
-        result[row, : len(places)] = places
-    return result, valid.cpu().numpy()
+    check_matrix(distances, "distances")
+    total, gallery = distances.shape
+    identities = Identities.of(query_pids, gallery_pids, query_cams, gallery_cams, total, gallery)
+    rows = _rows_per_chunk(identities, distances.dtype, chunk_bytes)
+    blocks = (at_least_float32(distances.detach()[a:b]) for a, b in row_ranges(total, rows))
+    return _evaluate(blocks, identities, max_rank, metric, ties, seed)
 
 
-def _count_below(wanted: Tensor, distances: Tensor, *, right: bool) -> Tensor:
-    """(B, M) how many of a row's distances lie below each wanted one (right), or not above it (not right)."""
-    rows, most = wanted.shape
-    place = torch.searchsorted(wanted, distances, right=right, out_int32=True)
-    place += torch.arange(rows, device=place.device, dtype=torch.int32)[:, None] * (most + 1)
-    counts = torch.bincount(place.flatten(), minlength=rows * (most + 1)).view(rows, most + 1)
-    return counts[:, :most].cumsum(1)
+def _rows_per_chunk(identities: Identities, dtype: torch.dtype, chunk_bytes: int) -> int:
+    """Queries that fit in chunk_bytes: distances, their sorted copy, and the tables of the matches."""
+    size = 8 if dtype == torch.float64 else 4
+    return chunk_bytes // (2 * size * len(identities.gallery_pids) + 96 * identities.most_matches)
 
 
-def _single_shot_cmc(
-    distances: Tensor, match: Tensor, junk: Tensor, gallery_pids: Tensor, max_rank: int, random: np.random.Generator
-) -> Iterator[npt.NDArray[np.float64]]:
-    """CMC of CUHK03 for each row that has a match: the mean over 10 galleries of one random image an identity."""
-    pids = gallery_pids.cpu().numpy()
-    for row in range(len(distances)):
-        if not bool(match[row].any()):
-            continue
-        order = np.argsort(distances[row].cpu().numpy())
-        order = order[~junk[row].cpu().numpy()[order]]
-        ranked = pids[order]
-        right = match[row].cpu().numpy()[order]
-        curve = np.zeros(max_rank)
-        for _ in range(10):
-            # The last of a random permutation that names an identity wins: one uniform choice of each.
-            shuffled = random.permutation(len(ranked))
-            _, chosen = np.unique(ranked[shuffled], return_index=True)
-            kept = np.sort(shuffled[chosen])
-            place = int(np.flatnonzero(right[kept])[0])
-            curve[place:] += 0.1
-        yield curve
+def _evaluate(
+    blocks: Iterable[Tensor],
+    identities: Identities,
+    max_rank: int,
+    metric: Metric,
+    ties: Ties,
+    seed: int | np.random.RandomState,
+) -> RetrievalResult:
+    """Scores from consecutive row blocks of the distance matrix."""
+    for name, value, known in (("metric", metric, Metric), ("ties", ties, Ties)):
+        if value not in get_args(known):
+            raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(get_args(known))}")
+    if max_rank < 1:
+        raise ValueError(f"max_rank must be at least 1, got {max_rank}")
+
+    total = len(identities.query_pids)
+    precision, penalty, first = (np.full(total, np.nan) for _ in range(3))
+    hits = np.zeros(max_rank)
+    random = seed if isinstance(seed, np.random.RandomState) else np.random.RandomState(seed)
+    start = 0
+    for block in blocks:
+        ranks, valid = match_ranks(block, identities, start, ties)
+        found = np.flatnonzero(valid.any(axis=1))
+        ranks, valid = ranks[found], valid[found]
+        queries = start + found
+        matches = valid.sum(axis=1)
+        # The i-th match at rank r has precision i / r.
+        precision[queries] = np.where(valid, valid.cumsum(axis=1) / ranks, 0).sum(axis=1) / matches
+        penalty[queries] = matches / np.where(valid, ranks, 0).max(axis=1, initial=0)
+        first[queries] = np.where(valid, ranks, np.iinfo(ranks.dtype).max).min(axis=1, initial=2**62)
+        if metric == "market1501":
+            hits += _histogram(first[queries], max_rank)
+        else:
+            for row in found.tolist():
+                shots = single_shot_ranks(block[row], identities, start + row, ties, random, SINGLE_SHOT_REPEATS)
+                hits += _histogram(shots, max_rank) / SINGLE_SHOT_REPEATS
+        start += len(block)
+
+    count = int(np.isfinite(first).sum())
+    return RetrievalResult(
+        map=float(np.nansum(precision) / count) if count else float("nan"),
+        minp=float(np.nansum(penalty) / count) if count else float("nan"),
+        cmc=hits.cumsum() / count if count else np.full(max_rank, np.nan),
+        average_precision=precision,
+        inverse_negative_penalty=penalty,
+        first_match_rank=first,
+        num_valid_queries=count,
+    )
+
+
+def _histogram(ranks: npt.NDArray[Any], max_rank: int) -> Floats:
+    """How many of the 1-based ranks are 1, 2, ... max_rank."""
+    within = ranks[ranks <= max_rank].astype(np.int64)
+    return np.bincount(within - 1, minlength=max_rank).astype(np.float64)

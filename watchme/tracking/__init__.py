@@ -1,10 +1,29 @@
-"""Where the metrics of a run go. `jsonl.py` is always on; the others by the `tracker` group."""
+"""Where the metrics of a run go. `jsonl.py` is always on; the others by the `tracker` group.
+
+A tracker is a contract.Observer. TensorBoard and W&B live in a process of their own (`worker.py`), to which
+`guard.py` passes on what happens: what they import, wait for or break on never reaches the training.
+"""
+
+import logging
 
 from watchme.contract import Observer
 from watchme.rundir import RunFolder
 from watchme.schema import RunConfig
 
+log = logging.getLogger(__name__)
+
 
 def start_trackers(config: RunConfig, folder: RunFolder) -> list[Observer]:
     """Start the trackers that the config names; none of them can fail a run."""
-    return []
+    tracker = config.tracker
+    wandb = tracker.wandb and tracker.mode != "disabled"
+    if not (tracker.tensorboard or wandb):
+        return []
+    from watchme.tracking.guard import GuardedTrackers
+    from watchme.tracking.setup import make_setup
+
+    try:
+        return [GuardedTrackers(make_setup(config, folder, wandb=wandb), folder)]
+    except Exception as error:  # e.g. no process can be started: the training does not depend on it
+        log.warning("No tracking besides metrics.jsonl: %s: %s", type(error).__name__, error)
+        return []

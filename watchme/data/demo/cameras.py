@@ -138,7 +138,8 @@ def build_camera(number: int, config: DemoWorldConfig) -> Camera:
     kinds = rng.permutation(len(FURNITURE))[:3]
     for slot, kind in enumerate(kinds):
         # One piece in each third of the street, so that they do not stand in each other.
-        ground = float(rng.uniform(low + 0.3 * (high - low), high)) * size
+        # Most people walk in front of it: what hides half of the street hides half of the people.
+        ground = float(rng.uniform(low, low + 0.4 * (high - low))) * size
         metre = lens * (ground - horizon * size) / ADULT_METRES
         sprite = FURNITURE[int(kind)](rng, metre)
         x = round(size * (slot + float(rng.uniform(0.25, 0.75))) / 3)

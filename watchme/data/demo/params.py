@@ -20,7 +20,7 @@ class DemoWorldConfig:
     cameras: int = 4  # streets, each with its own view and sensor; 2 to 6
     frame_size: int = 320  # side of the square frames, pixels
     walk_length: int = 4  # frames in which one walk through one camera is seen
-    crowd: float = 5.0  # people in a frame, on average, where there are any
+    crowd: float = 3.0  # people in a frame, on average, where there are any
     test_share: float = 1 / 3  # share of the identities kept for testing
     val_share: float = 0.2  # share of the other frames, the latest of each camera, that validate a detector
     empty_share: float = 0.1  # frames without anybody, per frame with people

@@ -20,9 +20,11 @@ from watchme.data.demo.params import DemoWorldConfig
 from watchme.data.demo.people import Person, draw_identities
 from watchme.data.demo.scenes import Sighting, Walker, paint_scene, plan_walks
 
+SEEN = 0.35
+"""Walkers of whom less is visible are taken out of a frame."""
 LABELLED = 0.25
 """From this visible share on, a person is labelled for the detector."""
-CROPPED = 0.45
+CROPPED = 0.4
 """From this visible share on, a person's crop belongs to re-identification; below it is junk (-1)."""
 SMALLEST = 8
 """A box's least side, pixels."""
@@ -74,6 +76,10 @@ def shots(camera: Camera, people: Sequence[Person], config: DemoWorldConfig) -> 
     for moment, walkers in enumerate([*trained, *tested]):
         part = "test" if moment >= len(trained) else "val" if moment >= first_val else "train"
         light, sightings = paint_scene(camera, walkers, people)
+        # Whoever is all but hidden stays away: a head behind a car is neither a fair label nor a fair mistake.
+        seen = [walker for walker, sighting in zip(walkers, sightings, strict=True) if sighting.visible >= SEEN]
+        if len(seen) < len(walkers):
+            light, sightings = paint_scene(camera, seen, people)
         pixels = camera.sensor.develop(light, rng, config.camera_contrast)
         yield Shot(camera.number, 1 + moment * _FRAME_STEP, part, pixels, sightings)
 

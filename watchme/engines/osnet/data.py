@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -44,6 +44,8 @@ def read_image(path: Path, height: int, width: int) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: If the file is missing, truncated or no image.
     """
+    # torchreid and ultralytics let Pillow fill up truncated images with grey, for the whole process.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
@@ -129,9 +131,7 @@ def collate(items: list[Any]) -> Batch:
         empty = torch.empty(0)
         return Batch(empty, empty, empty, empty, errors[0])
     images, labels, cams, indices = zip(*items, strict=True)
-    return Batch(
-        torch.from_numpy(np.stack(images)), torch.tensor(labels), torch.tensor(cams), torch.tensor(indices)
-    )
+    return Batch(torch.from_numpy(np.stack(images)), torch.tensor(labels), torch.tensor(cams), torch.tensor(indices))
 
 
 def raise_for(batch: Batch) -> Batch:

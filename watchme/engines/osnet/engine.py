@@ -69,7 +69,9 @@ class _Run:
         split = "val"
         if val is None and config.dataset.select_on_test:
             val, split = test, "test"
-            self.job.fallback("dataset.select_on_test: the best epoch is chosen on the test split; test/... is too good")
+            self.job.fallback(
+                "dataset.select_on_test: the best epoch is chosen on the test split; test/... is too good"
+            )
             if config.objective.startswith("val/"):
                 config = dataclasses.replace(config, objective="test/" + config.objective.removeprefix("val/"))
         elif val is None:
@@ -175,7 +177,11 @@ class _Run:
         wanted = self.config.model.num_classes
         if wanted is not None and wanted < identities:
             raise ConfigError(
-                [Problem("model.num_classes", f"the training set has {identities} identities; null fits it", str(wanted))]
+                [
+                    Problem(
+                        "model.num_classes", f"the training set has {identities} identities; null fits it", str(wanted)
+                    )
+                ]
             )
         if wanted is not None and wanted > identities:
             log.info("The classifier has %d outputs for %d identities (model.num_classes)", wanted, identities)
@@ -216,5 +222,3 @@ class _Run:
 
 def _combined(splits: Splits) -> list[Crop]:
     return [*splits.train, *(crop for crop in (*splits.query, *splits.gallery) if crop.pid > 0)]
-
-

@@ -162,7 +162,7 @@ class Loop:
             correct += hits
             images += size
             bar.update()
-            bar.set_postfix(loss=f"{float(losses[0]):.3f}", images_s=f"{images / (time.perf_counter() - started):.0f}")
+            bar.set_postfix(loss=f"{losses[0]:.3f}", images_s=f"{images / (time.perf_counter() - started):.0f}")
             mark = time.perf_counter()
         bar.close()
         seconds = time.perf_counter() - started
@@ -189,7 +189,7 @@ class Loop:
         with contextlib.nullcontext() if step else self.accelerator.no_sync(self.model):
             logits, embeddings = self.model(pixels)
             parts = self.criterion(logits, embeddings, labels)
-            loss = float(parts.total)
+            loss = float(parts.total.detach())
             if not math.isfinite(loss):
                 names = [str(self.dataset.images.crops[int(index)].path) for index in batch.indices]
                 raise TrainingError(

@@ -54,9 +54,7 @@ def build_optimizer(
     if config.name == "radam":
         return torch.optim.RAdam(groups, lr, betas=betas, eps=eps, weight_decay=decay)
     if config.name == "adamw":
-        return torch.optim.AdamW(
-            groups, lr, betas=betas, eps=eps, weight_decay=decay, amsgrad=bool(config.amsgrad)
-        )
+        return torch.optim.AdamW(groups, lr, betas=betas, eps=eps, weight_decay=decay, amsgrad=bool(config.amsgrad))
     amsgrad = config.name == "amsgrad" or bool(config.amsgrad)
     return torch.optim.Adam(groups, lr, betas=betas, eps=eps, weight_decay=decay, amsgrad=amsgrad)
 

@@ -46,7 +46,9 @@ def hold_out(crops: Sequence[Crop], wanted: float, seed: int) -> Holdout:
             f"seen by two cameras; lower it, or 0 for no validation split"
         )
     if len(cams) - count < 2:
-        raise DataError(f"dataset.val_identities={wanted:g} leaves {len(cams) - count} identities to train on; lower it")
+        raise DataError(
+            f"dataset.val_identities={wanted:g} leaves {len(cams) - count} identities to train on; lower it"
+        )
     chosen = _stratified(eligible, cams, count, random.Random(f"val-{seed}"))
     train = [crop for crop in crops if crop.pid not in chosen]
     gallery = [crop for crop in crops if crop.pid in chosen]

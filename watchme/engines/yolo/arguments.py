@@ -6,16 +6,30 @@ Each key of ultralytics' default.yaml is in exactly one of MAPPED (ours under an
 
 from typing import TYPE_CHECKING, Any
 
-from watchme.errors import Problem
-
 if TYPE_CHECKING:
     from watchme.engines.yolo.config import Config
 
-_OPTIMIZERS = {"auto": "auto", "sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSProp", "radam": "RAdam"}
-_AUGMENTATIONS = (
-    "hsv_h hsv_s hsv_v degrees translate scale shear perspective flipud fliplr bgr mosaic mixup cutmix copy_paste "
-    "copy_paste_mode close_mosaic multi_scale"
-).split()
+OPTIMIZERS = {"auto": "auto", "sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSProp", "radam": "RAdam"}
+_AUGMENTATIONS = [
+    "hsv_h",
+    "hsv_s",
+    "hsv_v",
+    "degrees",
+    "translate",
+    "scale",
+    "shear",
+    "perspective",
+    "flipud",
+    "fliplr",
+    "bgr",
+    "mosaic",
+    "mixup",
+    "cutmix",
+    "copy_paste",
+    "copy_paste_mode",
+    "close_mosaic",
+    "multi_scale",
+]
 
 MAPPED: dict[str, str] = {
     "epochs": "train.epochs",
@@ -36,6 +50,7 @@ MAPPED: dict[str, str] = {
     "fraction": "dataset.fraction",
     "freeze": "train.freeze",
     "compile": "train.compile",
+    "dropout": "train.dropout",
     "optimizer": "optimizer.name",
     "lr0": "optimizer.lr",
     "lrf": "scheduler.final_lr_ratio",
@@ -64,14 +79,50 @@ MAPPED: dict[str, str] = {
 }
 
 FREE = frozenset(
-    "time cls_remap profile channels_last save_json quantize nms agnostic_nms distill_model dis visualize save_txt "
-    "save_conf show_labels show_conf show_boxes line_width dropout".split()
+    [
+        "time",
+        "cls_remap",
+        "profile",
+        "channels_last",
+        "save_json",
+        "quantize",
+        "nms",
+        "agnostic_nms",
+        "distill_model",
+        "dis",
+        "visualize",
+        "save_txt",
+        "save_conf",
+        "show_labels",
+        "show_conf",
+        "show_boxes",
+        "line_width",
+    ]
+)
+# Those of FREE that an evaluation knows; the others belong to training.
+EVALUATION = FREE & frozenset(
+    [
+        "channels_last",
+        "save_json",
+        "quantize",
+        "nms",
+        "agnostic_nms",
+        "visualize",
+        "save_txt",
+        "save_conf",
+        "show_labels",
+        "show_conf",
+        "show_boxes",
+        "line_width",
+    ]
 )
 
 _TASK = "it belongs to another task than detection"
 _PREDICT = "it belongs to prediction or export, not to training and evaluation"
 REFUSED: dict[str, str] = {
     "task": "watchme's YOLO engine detects",
+    "save_dir": "the run folder is chosen by hydra.run.dir",
+    "augmentations": "it takes objects of the albumentations package, which a config cannot hold",
     "project": "the run folder is chosen by hydra.run.dir",
     "name": "the run folder is chosen by hydra.run.dir",
     "exist_ok": "a run folder is never overwritten",
@@ -108,7 +159,7 @@ def training_arguments(config: "Config", *, model: str, data: str, save_dir: str
         "data": data,
         "save_dir": save_dir,
         "device": device,
-        "pretrained": config.model.weights is not None,
+        "pretrained": model.endswith(".pt"),
         "epochs": train.epochs,
         "batch": train.batch_size,
         "nbs": train.nominal_batch_size,
@@ -121,12 +172,13 @@ def training_arguments(config: "Config", *, model: str, data: str, save_dir: str
         "rect": train.rect,
         "freeze": train.freeze,
         "compile": train.compile,
+        "dropout": train.dropout,
         "amp": precision(train.precision, device),
         "imgsz": dataset.image_size,
-        "cache": False if dataset.cache == "none" else dataset.cache,
+        "cache": {"none": False, "ram": True, "disk": "disk"}[dataset.cache],
         "single_cls": dataset.single_class,
         "fraction": dataset.fraction,
-        "optimizer": _OPTIMIZERS[config.optimizer.name],
+        "optimizer": OPTIMIZERS[config.optimizer.name],
         "lr0": config.optimizer.lr,
         "momentum": config.optimizer.momentum,
         "weight_decay": config.optimizer.weight_decay,
@@ -152,7 +204,9 @@ def training_arguments(config: "Config", *, model: str, data: str, save_dir: str
 
 def evaluation_arguments(config: "Config") -> dict[str, Any]:
     """Return what training's validation and a later evaluation have in common."""
+    free = {name: value for name, value in config.model.args.items() if name in EVALUATION}
     return {
+        **free,
         "conf": config.evaluation.confidence,
         "iou": config.evaluation.iou,
         "max_det": config.evaluation.max_detections,
@@ -165,57 +219,9 @@ def precision(name: str, device: str) -> bool | str:
     """`train.precision` as ultralytics' `amp`: mixed precision only where a GPU is."""
     if name == "auto":
         return device not in ("cpu", "mps")
-    return {"fp32": False, "fp16": True, "bf16": "bf16"}[name]
-
-
-def refusals(config: "Config") -> list[Problem]:
-    """Return what is asked for that ultralytics cannot do, and arguments that must not go past our config."""
-    rules: list[tuple[bool, str, str]] = [
-        (config.optimizer.name not in _OPTIMIZERS, "optimizer.name", f"ultralytics has {', '.join(_OPTIMIZERS)}"),
-        (_set(config.optimizer.beta2, 0.999), "optimizer.beta2", "ultralytics fixes it at 0.999; leave it null"),
-        (_set(config.optimizer.eps, 1e-8), "optimizer.eps", "ultralytics fixes it at 1e-8; leave it null"),
-        (
-            config.optimizer.nesterov is False,
-            "optimizer.nesterov",
-            "ultralytics' SGD is always Nesterov; leave it null",
-        ),
-        (_set(config.optimizer.dampening, 0.0), "optimizer.dampening", "ultralytics' SGD has none; leave it null"),
-        (config.optimizer.amsgrad is True, "optimizer.amsgrad", "ultralytics has no AMSGrad; leave it null"),
-        (_set(config.optimizer.alpha, 0.99), "optimizer.alpha", "ultralytics fixes it at 0.99; leave it null"),
-        (
-            config.scheduler.name not in ("linear", "cosine", "constant"),
-            "scheduler.name",
-            "the YOLO engine has linear, cosine and constant",
-        ),
-        (config.train.eval_every != 1, "train.eval_every", "ultralytics validates every epoch; leave it at 1"),
-        (
-            config.train.precision in ("fp16", "bf16") and config.train.device == "cpu",
-            "train.precision",
-            "ultralytics trains in fp32 on a CPU; use auto or fp32",
-        ),
-    ]
-    problems = [Problem(key, expected, _value(config, key)) for broken, key, expected in rules if broken]
-    for name, value in config.model.args.items():
-        key = f"model.args.{name}"
-        if name in MAPPED:
-            problems.append(Problem(key, f"set {MAPPED[name]} instead", repr(value)))
-        elif name in REFUSED:
-            problems.append(Problem(key, f"cannot be set: {REFUSED[name]}", repr(value)))
-        elif name not in FREE:
-            problems.append(Problem(key, f"ultralytics has no such argument; free are {', '.join(sorted(FREE))}"))
-    return problems
+    named: dict[str, bool | str] = {"fp32": False, "fp16": True, "bf16": "bf16"}
+    return named[name]
 
 
 def _or(value: float | None, default: float) -> float:
     return default if value is None else value
-
-
-def _set(value: float | None, fixed: float) -> bool:
-    return value is not None and value != fixed
-
-
-def _value(config: "Config", key: str) -> str:
-    node: Any = config
-    for part in key.split("."):
-        node = getattr(node, part)
-    return repr(node)

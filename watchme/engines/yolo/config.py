@@ -1,12 +1,10 @@
 """Config of the YOLO engine, and what can be checked of it without ultralytics."""
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from watchme.engines.yolo import arguments, layout
-from watchme.errors import DataError, Problem
+from watchme.engines.yolo import checks
+from watchme.errors import Problem
 from watchme.schema import (
     DatasetConfig,
     DemoWorldConfig,
@@ -23,6 +21,9 @@ class YoloModel(ModelConfig):
 
     engine: Literal["yolo"] = option()
     name: str = option(help="yolo11n, yolov8s, ...; or the path of a model .yaml")
+    pretrained: bool | None = option(
+        None, "true: the release weights of `name` where `weights` is null; false: never any weights"
+    )
     args: dict[str, Any] = option(factory=dict, help="any other argument of ultralytics, see arguments.py")
 
 
@@ -85,8 +86,12 @@ class YoloEvaluation:
     )
     confidence: float | None = option(None, "lowest confidence that counts; null: ultralytics' 0.001", ge=0, le=1)
     iou: float = option(0.7, "IoU above which non-maximum suppression drops a box", ge=0, le=1)
+    batch_size: int | None = option(
+        None, "images in a batch; null: twice train.batch_size, as ultralytics validates while it trains", ge=1
+    )
     max_detections: int = option(300, "boxes kept an image", ge=1)
     plots: bool = option(True, "curves, confusion matrix and example predictions as pictures")
+    examples: int = option(8, "images that are kept with the boxes found in them", ge=0)
     augment: bool = option(False, "test-time augmentation")
 
 
@@ -96,10 +101,12 @@ class YoloTrain(TrainConfig):
 
     engine: Literal["yolo"] = option()
     batch_size: int = option(16, "images in a batch over all devices; -1: what fits the GPU", ge=-1)
+    workers: int = option(8, "processes that load data; on a CPU ultralytics loads in the training process", ge=0)
     nominal_batch_size: int = option(64, "gradients are summed until so many images were seen (nbs)", ge=1)
     freeze: int | list[int | str] | None = option(None, "first N layers, or layer indices or names, to freeze")
     rect: bool = option(False, "rectangular batches with less padding, not shuffled")
     compile: bool = option(False, "torch.compile")
+    dropout: float = option(0.0, "of ultralytics' classifiers; its detectors have none, so only 0", ge=0, lt=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,47 +123,4 @@ class Config(RunConfig):
 
 def check(config: Config) -> list[Problem]:
     """Return what is wrong with folders, weights and combinations, without importing ultralytics."""
-    problems = [*arguments.refusals(config), *_dataset_problems(config)]
-    if not re.fullmatch(r"(val|test)/[a-z0-9_]+", config.objective):
-        problems.append(Problem("objective", "expected a val/... metric, e.g. val/map50_95", repr(config.objective)))
-    if config.train.batch_size == 0:
-        problems.append(Problem("train.batch_size", "expected >= 1, or -1 for what fits the GPU", "0"))
-    if config.mode == "evaluate":
-        problems += _checkpoint_problems("checkpoint", config.checkpoint)
-    elif config.train.resume is not None:
-        resume = Path(config.train.resume).expanduser()
-        last = resume / "weights" / "last.pt" if resume.is_dir() else resume
-        problems += _checkpoint_problems("train.resume", str(last))
-    elif config.model.weights is not None and Path(config.model.weights).parent != Path("."):
-        # A bare name may be a release of ultralytics; weights.py looks for it.
-        problems += _checkpoint_problems("model.weights", config.model.weights)
-    return problems
-
-
-def _checkpoint_problems(key: str, path: str | None) -> list[Problem]:
-    if path is None:
-        return [Problem(key, "mode=evaluate needs weights: checkpoint=<run>/weights/best.pt or any YOLO .pt file")]
-    if not Path(path).expanduser().is_file():
-        hint = "; model.weights=null trains from scratch" if key == "model.weights" else ""
-        return [Problem(key, f"no such file; give the path of a YOLO .pt file{hint}", repr(path))]
-    return []
-
-
-def _dataset_problems(config: Config) -> list[Problem]:
-    root = config.dataset.root
-    if root is None:
-        if config.dataset.demo is not None:
-            return [
-                Problem(f"dataset.demo.{text.partition(':')[0]}", text.partition(":")[2].strip())
-                for text in config.dataset.demo.problems()
-            ]
-        return [Problem("dataset.root", f"say where the dataset lies: dataset.root=<folder>\n{layout.EXPECTED}")]
-    try:
-        found = layout.read_layout(Path(root))
-        found.kept_classes(config.dataset.classes)
-    except DataError as error:
-        return [Problem("dataset.root", str(error), repr(root))]
-    split = config.evaluation.split
-    if config.mode == "evaluate" and split and split not in found.splits:
-        return [Problem("evaluation.split", f"the dataset has {', '.join(found.splits)}", repr(split))]
-    return []
+    return checks.problems(config)

@@ -1,18 +1,19 @@
-"""A checked copy of a YOLO dataset by links, in watchme's cache, on which ultralytics works.
+"""A checked copy of a YOLO dataset, by links and in watchme's cache, on which ultralytics works.
 
 ultralytics leaves cache files beside the labels, rewrites truncated JPEGs where they lie, drops images with bad
 labels in passing, and cannot reduce classes. So we look at every file first, and give it a folder of ours: links to
 the images, labels of the classes that are kept, and a data.yaml with absolute paths. The user's dataset is only read.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
-import os
+import math
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,8 +28,9 @@ from watchme.errors import DataError
 log = logging.getLogger(__name__)
 
 # Change it when the copy's content would differ for the same dataset.
-_VERSION = 1
+_VERSION = 2
 _DONE = "scan.json"
+_SHOWN = 20
 # As in ultralytics: coordinates may exceed 0..1 by rounding.
 _TOLERANCE = 0.01
 
@@ -39,7 +41,8 @@ class Scan:
 
     Attributes:
         fingerprint: Hash over the names, sizes and times of all files, and the classes kept.
-        splits: Split -> counts of images, boxes, negatives (images without a box) and unreadable images.
+        splits: Split -> counts of images, boxes, negatives (images without a box), unlabelled (those of them without
+            a label file) and unreadable images.
         names: Class names that are kept.
         skipped: Unreadable images, which are left out.
     """
@@ -76,26 +79,43 @@ def prepare(layout: Layout, classes: Sequence[int | str] | None) -> tuple[Path, 
     folder = cache_dir() / "yolo-datasets" / fingerprint
     if not (folder / _DONE).is_file():
         _build(folder, layout, kept, items, fingerprint)
-    scan = Scan(**json.loads((folder / _DONE).read_text(encoding="utf-8")))
-    if scan.skipped:
-        shown = ", ".join(scan.skipped[:5]) + (", ..." if len(scan.skipped) > 5 else "")
-        log.warning("%d unreadable images are left out: %s", len(scan.skipped), shown)
-    return folder / "data.yaml", scan
+    return folder / "data.yaml", Scan(**json.loads((folder / _DONE).read_text(encoding="utf-8")))
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Let one process at a time into a block, by a lock file in `folder`; with `wait` false, do nothing."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        wait = False
+    if not wait:
+        yield
+        return
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _items(places: Iterable[Path]) -> Iterable[_Item]:
+    taken: set[Path] = set()
     for number, place in enumerate(places):
         base, images = _images(place)
         for image in images:
             name = image.relative_to(base) if image.is_relative_to(base) else Path(image.name)
-            yield _Item(image, _label(image), Path(f"{number}") / name if number else name)
+            name = Path(f"{number}") / name if number else name
+            while name in taken:  # a list may name files of several folders
+                name = name.with_name(f"_{name.name}")
+            taken.add(name)
+            yield _Item(image, _label(image), name)
 
 
 def _images(place: Path) -> tuple[Path, list[Path]]:
     if place.is_dir():
         return place, sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     lines = [Path(line.strip()) for line in place.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return place.parent, [line if line.is_absolute() else place.parent / line for line in lines]
+    # Relative lines start with ./ by ultralytics' rule, or are meant from the list's own folder.
+    return place.parent.absolute(), [place.parent.absolute() / line for line in lines]
 
 
 def _label(image: Path) -> Path:
@@ -122,7 +142,9 @@ def _fingerprint(layout: Layout, kept: dict[int, int], items: dict[str, list[_It
     return digest.hexdigest()[:20]
 
 
-def _build(folder: Path, layout: Layout, kept: dict[int, int], items: dict[str, list[_Item]], fingerprint: str) -> None:
+def _build(
+    folder: Path, layout: Layout, kept: Mapping[int, int], items: Mapping[str, list[_Item]], fingerprint: str
+) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{fingerprint}-", dir=folder.parent))
     try:
@@ -130,7 +152,7 @@ def _build(folder: Path, layout: Layout, kept: dict[int, int], items: dict[str, 
         faults: list[str] = []
         with ThreadPoolExecutor(8) as pool:
             for split, entries in items.items():
-                counts: Counter[str] = Counter(images=0, boxes=0, negatives=0, unreadable=0)
+                counts = Counter(images=0, boxes=0, negatives=0, unlabelled=0, unreadable=0)
                 readable = list(pool.map(_is_readable, [item.image for item in entries]))
                 for item, good in zip(entries, readable, strict=True):
                     if not good:
@@ -141,21 +163,36 @@ def _build(folder: Path, layout: Layout, kept: dict[int, int], items: dict[str, 
                     counts["images"] += 1
                     counts["boxes"] += len(lines)
                     counts["negatives"] += not lines
+                    counts["unlabelled"] += not item.label.is_file()
                     _link(temporary, split, item, lines)
                 if not counts["images"]:
                     places = ", ".join(map(str, layout.splits[split]))
-                    raise DataError(f"the {split} split has no readable image in {places}")
+                    raise DataError(
+                        f"the {split} split has no readable image in {places}"
+                        + (f"; {_some(scan.skipped)} cannot be read" if scan.skipped else "")
+                    )
                 scan.splits[split] = dict(counts)
         if faults:
-            more = f"\n    ... and {len(faults) - 20} more" if len(faults) > 20 else ""
-            raise DataError(f"{len(faults)} label lines are not valid:\n    " + "\n    ".join(faults[:20]) + more)
-        content = {"path": str(folder), **{split: f"images/{split}" for split in items}}
+            more = f"\n    ... and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+            raise DataError(
+                f"{len(faults)} label line{'s are' if len(faults) > 1 else ' is'} not valid:\n    "
+                + "\n    ".join(faults[:_SHOWN])
+                + more
+            )
+        content: dict[str, object] = {"path": str(folder.absolute()), **{split: f"images/{split}" for split in items}}
+        for required in ("train", "val"):  # ultralytics wants both to be named, also to evaluate a third
+            content.setdefault(required, f"images/{next(iter(items))}")
         content |= {"nc": len(scan.names), "names": dict(enumerate(scan.names))}
         (temporary / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         (temporary / _DONE).write_text(json.dumps(asdict(scan)), encoding="utf-8")
         _publish(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _some(paths: Sequence[str], count: int = 5) -> str:
+    """The first few of many file names."""
+    return ", ".join(paths[:count]) + (f" and {len(paths) - count} more" if len(paths) > count else "")
 
 
 def _publish(temporary: Path, folder: Path) -> None:
@@ -173,48 +210,61 @@ def _link(root: Path, split: str, item: _Item, lines: list[str]) -> None:
     label = (root / "labels" / split / item.name).with_suffix(".txt")
     image.parent.mkdir(parents=True, exist_ok=True)
     label.parent.mkdir(parents=True, exist_ok=True)
-    os.symlink(item.image.absolute(), image)
+    image.symlink_to(item.image.absolute())
     if lines:
         label.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _is_readable(path: Path) -> bool:
-    """Whether an image has a sound header and, if JPEG, its end: ultralytics would rewrite a truncated one."""
+    """Whether an image decodes to its end: a truncated JPEG would be rewritten, others end in a library's traceback."""
     try:
         with Image.open(path) as image:
-            image.verify()
             if min(image.size) < 10:  # ultralytics refuses these
                 return False
             if image.format == "JPEG":
-                with path.open("rb") as file:
-                    file.seek(max(0, path.stat().st_size - 64))
-                    return b"\xff\xd9" in file.read()
+                if not _has_end(path):
+                    return False
+                # An eighth of the size takes an eighth of the time, and reads the file as far.
+                image.draft("L", (image.width // 8, image.height // 8))
+            image.load()
     except Exception:  # Pillow raises whatever its decoders raise
         return False
     return True
 
 
-def _read_label(path: Path, count: int, kept: dict[int, int], faults: list[str]) -> list[str]:
+def _has_end(path: Path) -> bool:
+    """Whether a JPEG's end marker stands where it should; cameras append a few bytes."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 64))
+        return b"\xff\xd9" in file.read()
+
+
+def _read_label(path: Path, count: int, kept: Mapping[int, int], faults: list[str]) -> list[str]:
     """Lines of a label file for the classes kept; what is not valid goes into `faults` as file:line."""
     if not path.is_file():
         return []
     lines = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    polygons: set[bool] = set()
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         if not line.strip():
             continue
         where = f"{path}:{number}: "
         try:
-            values = [float(text) for text in line.split()]
+            class_id, *coordinates = [float(text) for text in line.split()]
         except ValueError:
             faults.append(where + f"not numbers: {line.strip()[:60]}")
             continue
-        coordinates = values[1:]
-        if len(values) != 5 and (len(values) < 7 or len(coordinates) % 2):
-            faults.append(where + f"expected `class cx cy w h`, got {len(values)} numbers")
-        elif values[0] != int(values[0]) or not 0 <= values[0] < count:
-            faults.append(where + f"class {values[0]:g} is not in 0..{count - 1} (nc is {count})")
+        polygons.add(len(coordinates) != 4)
+        if len(coordinates) != 4 and (len(coordinates) < 6 or len(coordinates) % 2):
+            faults.append(where + f"expected `class cx cy w h`, got {len(coordinates) + 1} numbers")
+        elif len(polygons) > 1:
+            faults.append(where + "boxes and polygons in one file")
+        elif not math.isfinite(class_id) or class_id != int(class_id) or not 0 <= class_id < count:
+            faults.append(where + f"class {class_id:g} is not in 0..{count - 1} (nc is {count})")
         elif not all(-_TOLERANCE <= value <= 1 + _TOLERANCE for value in coordinates):
             faults.append(where + "a coordinate lies outside 0..1; they are shares of the image's width and height")
-        elif int(values[0]) in kept:
-            lines.append(" ".join([str(kept[int(values[0])]), *line.split()[1:]]))
+        elif len(coordinates) == 4 and min(coordinates[2:]) < 0:
+            faults.append(where + "a width or height is negative")
+        elif int(class_id) in kept:
+            lines.append(" ".join([str(kept[int(class_id)]), *line.split()[1:]]))
     return lines

@@ -4,25 +4,19 @@ import logging
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from watchme.contract import EpochEvent, Job, Picture, Result, Stop, Table
-from watchme.engines.yolo import arguments, data, isolation
+from watchme.contract import EpochEvent, Job, Result, Stop
+from watchme.engines.yolo import arguments, data, isolation, resume, weights
+from watchme.engines.yolo.checks import required_splits
 from watchme.engines.yolo.config import Config
-from watchme.engines.yolo.events import canonical_metrics, serve
+from watchme.engines.yolo.events import serve
 from watchme.engines.yolo.layout import read_layout
-from watchme.engines.yolo.weights import initial_model
-from watchme.errors import CheckpointError, ConfigError, Problem
+from watchme.errors import ConfigError, DataError, Problem, TrainingError
 
 log = logging.getLogger(__name__)
-
-# What may change when a run is resumed (ultralytics' own list, in our keys); the rest it would silently ignore.
-_RESUMABLE = frozenset(
-    "imgsz batch device close_mosaic save_period workers cache patience time freeze plots channels_last save_dir "
-    "model data resume pretrained split conf iou max_det augment verbose task mode".split()
-)
 
 
 class Engine:
@@ -32,89 +26,79 @@ class Engine:
         """Train, then evaluate the best weights on val, and on test where there is one. See `contract.Engine`."""
         isolation.isolate()
         config = cast(Config, job.config)
-        yaml, scan = _prepare_data(job, config)
         device = choose_device(config.train.device)
+        yaml, scan = _prepare(job, config, required_splits(config))
+        model = weights.initial_model(config.model)
+        _announce(job, config, model)
         overrides = arguments.training_arguments(
-            config,
-            model=initial_model(config.model.name, config.model.weights),
-            data=str(yaml),
-            save_dir=str(job.folder / "yolo"),
-            device=device,
+            config, model=model, data=str(yaml), save_dir=str(job.folder / "yolo"), device=device
         )
-        start = 0
+        progress = _Progress()
         if config.train.resume is not None:
-            last = _checkpoint_of(config.train.resume)
-            start = _last_epoch(last)
-            _refuse_ignored_changes(job.folder / "yolo" / "args.yaml", overrides)
-            overrides["resume"] = str(last)
-            job.resumed(start)
-        progress = _Progress(epochs=start)
-        _train(job, config, overrides, progress)
-        return self._finish(job, config, yaml, list(scan.splits), progress)
+            past = resume.look_back(job.folder, config, scan.names, overrides)
+            overrides["resume"] = str(past.checkpoint)
+            progress = _Progress(past.epoch, past.best_epoch, past.best_metrics)
+            job.resumed(past.epoch)
+        _train(job, config, overrides, scan.names, progress)
+        return _finish(job, config, yaml, scan, progress, device)
 
     def evaluate(self, job: Job) -> Result:
         """Evaluate a checkpoint on one split: evaluation.split, or test where there is one, or val."""
         isolation.isolate()
-        config = cast(Config, job.config)
-        yaml, scan = _prepare_data(job, config)
-        split = config.evaluation.split or ("test" if "test" in scan.splits else "val")
-        assert config.checkpoint is not None
-        metrics, details = _evaluate(job, config, Path(config.checkpoint).expanduser(), yaml, split)
-        objective = metrics.get(f"{split}/{config.objective.split('/', 1)[1]}", math.nan)
-        return Result(metrics, objective, details={split: details})
+        from watchme.engines.yolo.evaluation import evaluate
 
-    def _finish(self, job: Job, config: Config, yaml: Path, splits: list[str], progress: "_Progress") -> Result:
-        weights = {name: job.folder / "weights" / f"{name}.pt" for name in ("best", "last")}
-        metrics, details = dict(progress.metrics), {}
-        for split in ("val", "test"):
-            if split in splits:
-                values, details[split] = _evaluate(job, config, weights["best"], yaml, split)
-                metrics |= values
-        return Result(
-            metrics,
-            metrics.get(config.objective, math.nan),
-            progress.best_epoch,
-            progress.epochs,
-            {name: path for name, path in weights.items() if path.is_file()},
-            details,
-        )
+        config = cast(Config, job.config)
+        device = choose_device(config.train.device)
+        yaml, scan = _prepare(job, config, required_splits(config), only_one=True)
+        (split,) = scan.splits
+        if not scan.splits[split]["boxes"]:
+            raise DataError(f"the {split} split has no boxes, so there is nothing to measure")
+        assert config.checkpoint is not None
+        found = evaluate(job, config, Path(config.checkpoint).expanduser(), yaml, split, device)
+        objective = found.metrics.get(f"{split}/{config.objective.split('/', 1)[1]}", math.nan)
+        return Result(found.metrics, objective, details={split: found.details})
 
 
 def choose_device(wanted: str | int | list[int]) -> str:
-    """`train.device` in ultralytics' spelling: cpu, mps, 0, 0,1."""
+    """`train.device` in ultralytics' spelling: cpu, mps, 0, 0,1.
+
+    Raises:
+        ConfigError: If the machine does not have it.
+    """
+    from watchme import runtime
+
     if isinstance(wanted, list):
+        for index in wanted:
+            runtime.choose_device(index)
         return ",".join(map(str, wanted))
-    if wanted == "auto":
-        import torch
-
-        return "0" if torch.cuda.is_available() else "cpu"
-    return "0" if wanted == "cuda" else str(wanted)
+    device = runtime.choose_device(wanted)
+    return str(device.index or 0) if device.type == "cuda" else device.type
 
 
-def _prepare_data(job: Job, config: Config) -> tuple[Path, data.Scan]:
-    root = config.dataset.root
-    if root is None:
-        assert config.dataset.demo is not None
-        from watchme.data.demo import ensure_demo_world
-
-        world = ensure_demo_world(config.dataset.demo)
-        if world.created:
-            log.info("Made the demo world in %s", world.root)
-        root = str(world.detection)
-    layout = read_layout(Path(root))
+def _prepare(job: Job, config: Config, required: tuple[str, ...], *, only_one: bool = False) -> tuple[Path, data.Scan]:
+    """Check the dataset, tell of what was found, and return the data.yaml to work on."""
+    layout = read_layout(_root(config), required)
+    if only_one:
+        split = next(name for name in (*required, "test", "val", "train") if name in layout.splits)
+        layout = replace(layout, splits={split: layout.splits[split]})
     if layout.source is None:
         job.fallback(f"{layout.root} has no data.yaml: the standard layout with the one class person is assumed")
+    elif layout.assumed_names:
+        job.fallback(f"{layout.source} has no names: the classes are called {', '.join(layout.names)}")
     yaml, scan = data.prepare(layout, config.dataset.classes)
     if scan.skipped:
-        job.fallback(f"{len(scan.skipped)} unreadable images are left out: {', '.join(scan.skipped[:5])}")
+        some = ", ".join(scan.skipped[:5]) + (f" and {len(scan.skipped) - 5} more" if len(scan.skipped) > 5 else "")
+        count = f"{len(scan.skipped)} unreadable images are" if len(scan.skipped) > 1 else "1 unreadable image is"
+        job.fallback(f"{count} left out: {some}")
     for split, counts in scan.splits.items():
         log.info(
-            "%-5s %5d images, %5d boxes, %d without a box",
+            "%-5s %6d images, %6d boxes, %5d without a box (%d of them without a label file)",
             split,
-            counts["images"],
-            counts["boxes"],
-            counts["negatives"],
+            *(counts[name] for name in ("images", "boxes", "negatives", "unlabelled")),
         )
+        if split in required and not counts["boxes"]:
+            kept = f" of {', '.join(scan.names)}" if config.dataset.classes else ""
+            raise DataError(f"the {split} split has no boxes{kept}: {', '.join(map(str, layout.splits[split]))}")
     job.record(
         "dataset",
         {
@@ -129,19 +113,45 @@ def _prepare_data(job: Job, config: Config) -> tuple[Path, data.Scan]:
     return yaml, scan
 
 
+def _root(config: Config) -> Path:
+    if config.dataset.root is not None:
+        return Path(config.dataset.root)
+    assert config.dataset.demo is not None
+    from watchme.data.demo import ensure_demo_world
+
+    world = ensure_demo_world(config.dataset.demo)
+    if world.created:
+        log.info("Made the demo world in %s", world.root)
+    return Path(world.detection)
+
+
+def _announce(job: Job, config: Config, model: str) -> None:
+    """Say where something else is done than a reader of the config may think."""
+    if config.optimizer.name == "auto":
+        job.fallback("optimizer=auto: ultralytics chooses optimizer, learning rate and momentum; ours are not used")
+    if model.endswith(".pt") and config.train.resume is None:
+        loaded, _ = weights.load(Path(model))
+        own = Path(str((loaded.yaml or {}).get("yaml_file", ""))).stem
+        if own and weights.canonical(own) != weights.canonical(config.model.name).removesuffix(".yaml"):
+            job.fallback(f"{model} holds a {own}, which is trained instead of model.name={config.model.name}")
+
+
 @dataclass
 class _Progress:
     """What the epochs have come to so far; `metrics` are those of the best one."""
 
-    epochs: int
+    epochs: int = 0
     best_epoch: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    stop: Stop | None = None
 
 
-def _train(job: Job, config: Config, overrides: dict[str, Any], progress: _Progress) -> None:
+def _train(job: Job, config: Config, overrides: dict[str, Any], names: list[str], progress: _Progress) -> None:
     from watchme.engines.yolo.trainer import OBJECTIVE, WatchmeTrainer
 
     def emit(event: EpochEvent) -> Stop | None:
+        if progress.epochs == 0:
+            resume.write_identity(job.folder, config, names)
         progress.epochs = event.epoch
         if event.is_best:
             progress.best_epoch, progress.metrics = event.epoch, event.metrics
@@ -155,109 +165,67 @@ def _train(job: Job, config: Config, overrides: dict[str, Any], progress: _Progr
             " *" if event.is_best else "",
             event.timings["perf/images_per_s"],
         )
-        return job.emit(event)
+        progress.stop = job.emit(event)
+        return progress.stop
 
     os.environ[OBJECTIVE] = config.objective
     try:
-        trainer = WatchmeTrainer(overrides=overrides)
-        if trainer.ddp:
-            with serve(emit):
+        with isolation.threads_kept():
+            trainer = _build_trainer(WatchmeTrainer, overrides)
+            if trainer.ddp:
+                with serve(emit):
+                    trainer.train()
+            else:
+                trainer.emit = emit
                 trainer.train()
-        else:
-            trainer.emit = emit
-            trainer.train()
+    except RuntimeError as error:
+        raise _explained(error) from error
     finally:
         os.environ.pop(OBJECTIVE, None)
 
 
-def _evaluate(
-    job: Job, config: Config, weights: Path, yaml: Path, split: str
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """Metrics of one split under canonical names, and the per-class table and speed for summary.json."""
-    from ultralytics import YOLO
-
-    folder = job.folder / "evaluation" / split
+def _build_trainer(trainer: type[Any], overrides: dict[str, Any]) -> Any:
     try:
-        model = YOLO(str(weights))
-    except Exception as error:
-        raise CheckpointError(f"{weights} cannot be loaded as a YOLO model: {error}") from error
-    found = model.val(
-        data=str(yaml),
-        split=split,
-        imgsz=config.dataset.image_size,
-        batch=max(config.train.batch_size, 1),
-        device=choose_device(config.train.device).split(",")[0],
-        workers=config.train.workers,
-        single_cls=config.dataset.single_class,
-        save_dir=str(folder),
-        verbose=False,
-        **arguments.evaluation_arguments(config),
-    )
-    metrics = {name: value for name, value in canonical_metrics(found.results_dict, split).items()}
-    rows = tuple(
-        (found.names[int(index)], *(float(value) for value in found.class_result(position)))
-        for position, index in enumerate(found.ap_class_index)
-    )
-    job.show(Table(f"{split}/per_class", ("class", "precision", "recall", "map50", "map50_95"), rows))
-    _show_pictures(job, folder, split)
-    speed = {f"{name}_ms": float(value) for name, value in found.speed.items()}
-    classes = {
-        str(row[0]): dict(zip(("precision", "recall", "map50", "map50_95"), row[1:], strict=True)) for row in rows
-    }
-    return metrics, {"per_class": classes, "speed_ms_per_image": speed}
+        return trainer(overrides=overrides)
+    except (TypeError, ValueError, SyntaxError) as error:
+        # ultralytics checks the types and ranges of what model.args holds when it is made.
+        raise ConfigError([Problem("model.args", f"ultralytics refuses an argument: {error}")]) from error
 
 
-_PICTURES = {
-    "BoxPR_curve.png": ("pr_curve", "Precision over recall"),
-    "BoxF1_curve.png": ("f1_curve", "F1 over confidence"),
-    "BoxP_curve.png": ("precision_curve", "Precision over confidence"),
-    "BoxR_curve.png": ("recall_curve", "Recall over confidence"),
-    "confusion_matrix.png": ("confusion_matrix", "Confusion matrix"),
-    "val_batch0_labels.jpg": ("labels", "Labels"),
-    "val_batch0_pred.jpg": ("predictions", "Predictions"),
-}
-
-
-def _show_pictures(job: Job, folder: Path, split: str) -> None:
-    for file, (name, caption) in _PICTURES.items():
-        if (folder / file).is_file():
-            job.show(Picture(f"{split}/{name}", folder / file, f"{caption}, {split} split"))
-
-
-def _checkpoint_of(resume: str) -> Path:
-    path = Path(resume).expanduser().resolve()
-    return path / "weights" / "last.pt" if path.is_dir() else path
-
-
-def _last_epoch(checkpoint: Path) -> int:
-    """The last epoch (from 1) that a checkpoint holds."""
-    from ultralytics.nn.tasks import load_checkpoint
-
-    try:
-        _, content = load_checkpoint(str(checkpoint))
-    except Exception as error:
-        raise CheckpointError(f"{checkpoint} cannot be loaded to resume from: {error}") from error
-    if content.get("optimizer") is None or content.get("epoch", -1) < 0:
-        raise CheckpointError(
-            f"{checkpoint} is of a run that has finished; there is nothing to resume.\n"
-            f"    To train on from its weights: model.weights={checkpoint}"
+def _explained(error: RuntimeError) -> RuntimeError | TrainingError:
+    """An error with a way out for what goes wrong most often; others as they are."""
+    text = str(error)
+    if "out of memory" in text.lower():
+        return TrainingError(
+            "the GPU's memory is too small; lower train.batch_size or dataset.image_size, or set train.batch_size=-1"
         )
-    return int(content["epoch"]) + 1
+    if "NaN persisted" in text:
+        return TrainingError("the loss is NaN again and again; lower optimizer.lr or set train.precision=fp32")
+    return error
 
 
-def _refuse_ignored_changes(saved: Path, overrides: dict[str, Any]) -> None:
-    """Refuse what ultralytics would ignore with a warning: it takes most arguments from the checkpoint."""
-    import yaml
+def _finish(job: Job, config: Config, yaml: Path, scan: data.Scan, progress: _Progress, device: str) -> Result:
+    """Evaluate the best weights; of a pruned run only what its epochs have shown is reported."""
+    from watchme.engines.yolo.evaluation import evaluate
 
-    before = yaml.safe_load(saved.read_text(encoding="utf-8")) if saved.is_file() else {}
-    problems = [
-        Problem(
-            arguments.MAPPED.get(name, f"model.args.{name}"),
-            f"a resumed run keeps its {before[name]!r}; start a new one from its weights to change it",
-            repr(value),
-        )
-        for name, value in overrides.items()
-        if name not in _RESUMABLE and name in before and before[name] != value
-    ]
-    if problems:
-        raise ConfigError(problems)
+    files = {name: job.folder / "weights" / f"{name}.pt" for name in ("best", "last")}
+    metrics: dict[str, float] = dict(progress.metrics)
+    details: dict[str, Any] = {}
+    pruned = progress.stop is not None and progress.stop.kind == "pruned"
+    for split in ("val", "test"):
+        if pruned or split not in scan.splits:
+            continue
+        if not scan.splits[split]["boxes"]:
+            job.fallback(f"the {split} split has no boxes, so it is not evaluated")
+            continue
+        found = evaluate(job, config, files["best"], yaml, split, device)
+        metrics |= found.metrics
+        details[split] = found.details
+    return Result(
+        metrics,
+        metrics.get(config.objective, math.nan),
+        progress.best_epoch,
+        progress.epochs,
+        {name: path for name, path in files.items() if path.is_file()},
+        details,
+    )

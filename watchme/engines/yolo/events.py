@@ -13,6 +13,7 @@ from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
 from watchme.contract import EpochEvent, Stop
+from watchme.errors import WatchmeError
 
 Emit = Callable[[EpochEvent], Stop | None]
 _ADDRESS, _KEY = "WATCHME_EVENTS_ADDRESS", "WATCHME_EVENTS_KEY"
@@ -29,58 +30,89 @@ def canonical_metrics(metrics: Mapping[str, Any], split: str) -> dict[str, float
 
     Args:
         metrics: e.g. {"metrics/mAP50(B)": 0.5, "val/box_loss": 1.2}.
-        split: val, test or train.
+        split: val, test or train: whose metrics they are.
     """
     named = {f"{split}/{name}": float(metrics[theirs]) for theirs, name in _NAMES.items() if theirs in metrics}
     if f"{split}/precision" in named and f"{split}/recall" in named:
-        precision, recall = named[f"{split}/precision"], named[f"{split}/recall"]
-        named[f"{split}/f1"] = 2 * precision * recall / (precision + recall) if precision + recall else math.nan
+        named[f"{split}/f1"] = f1(named[f"{split}/precision"], named[f"{split}/recall"])
     named |= {key: float(value) for key, value in metrics.items() if key.startswith("val/") and key.endswith("_loss")}
     return named
 
 
+def f1(precision: float, recall: float) -> float:
+    """Harmonic mean of precision and recall; NaN where both are 0."""
+    return 2 * precision * recall / (precision + recall) if precision + recall else math.nan
+
+
 @contextlib.contextmanager
 def serve(emit: Emit) -> Iterator[None]:
-    """Answer the events of a training process that is started below, until the block ends."""
+    """Answer the events of a training process that is started below, until the block ends.
+
+    Raises:
+        WatchmeError: What the training process failed with, instead of the launcher's exit status.
+    """
     key = os.urandom(16)
+    failures: list[BaseException] = []
+    met = threading.Event()
     with Listener(authkey=key) as listener:
         os.environ[_ADDRESS], os.environ[_KEY] = str(listener.address), key.hex()
-        failure: list[BaseException] = []
 
         def answer() -> None:
             try:
                 with listener.accept() as connection:
+                    met.set()
                     while True:
-                        connection.send(emit(connection.recv()))
+                        message = connection.recv()
+                        if isinstance(message, WatchmeError):
+                            failures.append(message)
+                            return
+                        connection.send(emit(message))
             except (EOFError, OSError):
                 pass
             except BaseException as error:
-                failure.append(error)
+                failures.append(error)
 
         thread = threading.Thread(target=answer, name="yolo-events", daemon=True)
         thread.start()
         try:
             yield
+        except Exception:
+            # The launcher only knows that its process failed; the process itself has said why.
+            thread.join(timeout=10)
+            if not failures:
+                raise
         finally:
             del os.environ[_ADDRESS], os.environ[_KEY]
-            with contextlib.suppress(OSError, EOFError):
+            if not met.is_set():
                 # Unblocks an accept() that no process ever came to.
-                Client(listener.address, authkey=key).close()
+                with contextlib.suppress(OSError, EOFError):
+                    Client(listener.address, authkey=key).close()
             thread.join(timeout=10)
-    if failure:
-        raise failure[0]
+    if failures:
+        raise failures[0]
 
 
-def emitter_to_parent() -> Emit | None:
-    """The way to the observers of the process that started this one; None where there is none."""
-    address = os.environ.get(_ADDRESS)
-    if address is None:
-        return None
-    connection: Connection = Client(address, authkey=bytes.fromhex(os.environ[_KEY]))
+class Line:
+    """The way to the observers of the process that started this one.
 
-    def emit(event: EpochEvent) -> Stop | None:
-        connection.send(event)
-        answer: Stop | None = connection.recv()
+    Called with an event, it returns their answer; `fail` tells them why training ends.
+    """
+
+    def __init__(self, address: str, key: bytes) -> None:
+        self._connection: Connection = Client(address, authkey=key)
+
+    def __call__(self, event: EpochEvent) -> Stop | None:
+        """Send an event and wait for the answer."""
+        self._connection.send(event)
+        answer: Stop | None = self._connection.recv()
         return answer
 
-    return emit
+    def fail(self, error: WatchmeError) -> None:
+        """Hand an error over to be raised there."""
+        self._connection.send(error)
+
+
+def line_to_parent() -> Line | None:
+    """The line to the process that started this one; None where there is none."""
+    address = os.environ.get(_ADDRESS)
+    return None if address is None else Line(address, bytes.fromhex(os.environ[_KEY]))

@@ -3,14 +3,21 @@
 Import ultralytics only after `isolate()`, which sets what it reads at import.
 """
 
+import contextlib
+import importlib.util
 import logging
 import os
+import re
+import shutil
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from watchme.cache import cache_dir
 
-_INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "neptune", "hub")
+_INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "vscode_msg", "openvino_msg")
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def isolate() -> None:
@@ -19,59 +26,86 @@ def isolate() -> None:
     os.environ["YOLO_CONFIG_DIR"] = str(home / "ultralytics")
     os.environ["YOLO_OFFLINE"] = "true"
     os.environ["YOLO_AUTOINSTALL"] = "false"
+    # A key in the environment would start ultralytics' own hosted tracking.
+    os.environ.pop("ULTRALYTICS_API_KEY", None)
     os.environ.setdefault("MPLCONFIGDIR", str(home / "matplotlib"))
-    # The backend's YOLO_* variables are for our config; ultralytics reads none of those names.
     (home / "ultralytics").mkdir(parents=True, exist_ok=True)
-    (home / "matplotlib").mkdir(parents=True, exist_ok=True)
+    Path(os.environ["MPLCONFIGDIR"]).mkdir(parents=True, exist_ok=True)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    quiet = _quiet_import()
+    with _quiet_import():
+        from ultralytics import utils
+    # In memory only: a settings file that several runs write at once could be read half written.
+    wanted = {"sync": False, "api_key": "", "weights_dir": str(home / "weights")}
+    wanted |= dict.fromkeys(_INTEGRATIONS, False)
+    dict.update(utils.SETTINGS, {name: value for name, value in wanted.items() if name in utils.SETTINGS})
+    if utils.USER_CONFIG_DIR.is_relative_to(home):
+        _provide_fonts(utils.USER_CONFIG_DIR)
+    # Its bars are drawn where it is verbose; without a terminal they would be hundreds of lines.
+    utils.VERBOSE = sys.stdout.isatty()
+    _route_logs(utils.LOGGER)
+
+
+@contextlib.contextmanager
+def threads_kept() -> Iterator[None]:
+    """Give torch back the number of threads that it had: ultralytics sets its own on a CPU."""
+    import torch
+
+    threads = torch.get_num_threads()
     try:
-        from ultralytics.utils import LOGGER, SETTINGS
+        yield
     finally:
-        quiet()
-    changes: dict[str, Any] = {"sync": False} | {name: False for name in _INTEGRATIONS if name in SETTINGS}
-    if any(SETTINGS.get(name) is not False for name in changes):
-        SETTINGS.update(changes)
-    _route_logs(LOGGER)
+        torch.set_num_threads(threads)
 
 
-def _quiet_import() -> Any:
+@contextlib.contextmanager
+def _quiet_import() -> Iterator[None]:
     """Mute the lines about a new settings file, which ultralytics logs while it is imported."""
-    if "ultralytics" in sys.modules:
-        return lambda: None
     before = os.environ.get("YOLO_VERBOSE")
     os.environ["YOLO_VERBOSE"] = "false"
-
-    def restore() -> None:
+    try:
+        yield
+    finally:
         if before is None:
             del os.environ["YOLO_VERBOSE"]
         else:
             os.environ["YOLO_VERBOSE"] = before
-        import ultralytics.utils
 
-        ultralytics.utils.VERBOSE = True
 
-    return restore
+def _provide_fonts(folder: Path) -> None:
+    """Put matplotlib's own font where ultralytics looks for Arial, which it would download otherwise."""
+    found = importlib.util.find_spec("matplotlib")
+    if found is None or found.origin is None:
+        return
+    font = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    for name in ("Arial.ttf", "Arial.Unicode.ttf"):
+        if font.is_file() and not (folder / name).is_file():
+            temporary = folder / f".{name}.{os.getpid()}"
+            shutil.copyfile(font, temporary)
+            temporary.replace(folder / name)
 
 
 def _route_logs(logger: logging.Logger) -> None:
-    """ultralytics' messages go to train.log; warnings to the console too. Its bar stays on a terminal."""
+    """ultralytics' messages go to train.log; warnings to the console too."""
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
     logger.addHandler(_Forward())
     logger.propagate = False
-    # Its bars are on where its level is INFO; without a terminal they would be hundreds of lines.
-    logger.setLevel(logging.INFO if sys.stdout.isatty() else logging.WARNING)
+    logger.setLevel(logging.INFO)
 
 
 class _Forward(logging.Handler):
     """Hands a record to the root logger's files, and from WARNING on to all of its handlers."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage().strip()
+        text = _ANSI.sub("", record.getMessage()).strip()
         if not text:
             return
-        record = logging.makeLogRecord({**record.__dict__, "msg": text, "args": None})
-        for handler in logging.getLogger().handlers:
+        values: dict[str, Any] = {**record.__dict__, "msg": text, "args": None}
+        root = logging.getLogger()
+        handlers: list[logging.Handler] = list(root.handlers)
+        # A process of a multi-GPU run has no handlers of ours; its warnings must not be lost.
+        if not handlers and logging.lastResort is not None:
+            handlers = [logging.lastResort]
+        for handler in handlers:
             if record.levelno >= logging.WARNING or isinstance(handler, logging.FileHandler):
-                handler.handle(record)
+                handler.handle(logging.makeLogRecord(values))

@@ -1,7 +1,7 @@
 """The YOLO layout on disk: data.yaml, splits, class names. Standard library and yaml only: validation uses it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,14 @@ class Layout:
         splits: `train`, `val`, and maybe `test` -> folders of images or .txt files that list them.
         names: Class names by class id.
         source: The yaml that says so; None where the standard layout was assumed.
+        assumed_names: Whether no yaml names the classes, so that they are made up: `person`, or class_0, ...
     """
 
     root: Path
     splits: Mapping[str, tuple[Path, ...]]
     names: tuple[str, ...]
-    source: Path | None = field(default=None)
+    source: Path | None = None
+    assumed_names: bool = False
 
     def kept_classes(self, wanted: Sequence[int | str] | None) -> dict[int, int]:
         """Old class id -> new class id for the classes to keep, in the order in which they are wanted.
@@ -44,21 +46,24 @@ class Layout:
         """
         if wanted is None:
             return {index: index for index in range(len(self.names))}
+        if not wanted:
+            raise DataError("dataset.classes is empty; null keeps all classes")
         kept: dict[int, int] = {}
         for item in wanted:
-            index = self.names.index(item) if item in self.names else item
+            index = self.names.index(str(item)) if item in self.names else item
             if not isinstance(index, int) or not 0 <= index < len(self.names):
                 known = ", ".join(f"{number}: {name}" for number, name in enumerate(self.names))
                 raise DataError(f"dataset.classes names {item!r}; the dataset has {known}")
-            kept[index] = len(kept)
+            kept.setdefault(index, len(kept))
         return kept
 
 
-def read_layout(root: Path) -> Layout:
+def read_layout(root: Path, required: Sequence[str] = ("train", "val")) -> Layout:
     """Read the layout of a dataset from its yaml, or assume the standard one with the class `person`.
 
     Args:
         root: The dataset's folder, or its yaml file.
+        required: Splits that must be there.
 
     Raises:
         DataError: If a folder is missing or the yaml contradicts itself; the message shows the expected layout.
@@ -77,19 +82,21 @@ def read_layout(root: Path) -> Layout:
     splits: dict[str, tuple[Path, ...]] = {}
     for name in ("train", "val", "test"):
         entry = content.get(name, content.get("validation") if name == "val" else None)
-        if entry is None and (source is None or name == "test"):
+        if entry is None and (source is None or name == "test" or content.keys().isdisjoint(("train", "val"))):
             entry = f"images/{name}" if (base / "images" / name).is_dir() else None
         if entry is None:
             continue
         places = tuple(_place(base, folder, str(item)) for item in (entry if isinstance(entry, list) else [entry]))
         if missing := [place for place in places if not place.exists()]:
-            if name == "test":
+            if name not in required:
                 continue
             raise DataError(f"the {name} images are missing: {missing[0]}\n{EXPECTED}")
         splits[name] = places
-    if lacking := [name for name in ("train", "val") if name not in splits]:
+    if lacking := [name for name in required if name not in splits]:
         raise DataError(f"{folder} has no {' and no '.join(lacking)} images\n{EXPECTED}")
-    return Layout(folder, splits, _names(content, source), source)
+    if not splits:
+        raise DataError(f"{folder} has no images\n{EXPECTED}")
+    return Layout(folder, splits, _names(content, source), source, content.get("names") is None)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -117,6 +124,7 @@ def _base(folder: Path, path: object) -> Path:
 
 
 def _place(base: Path, folder: Path, entry: str) -> Path:
+    """Where a split lies that the yaml calls `entry`."""
     given = Path(entry).expanduser()
     if given.is_absolute():
         return given
@@ -130,6 +138,8 @@ def _place(base: Path, folder: Path, entry: str) -> Path:
 
 def _names(content: Mapping[str, Any], source: Path | None) -> tuple[str, ...]:
     names, count = content.get("names"), content.get("nc")
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise DataError(f"{source}: nc must be a number of classes from 1, found {count!r}")
     if isinstance(names, Mapping):
         try:
             ordered = sorted((int(index), str(name)) for index, name in names.items())
@@ -141,7 +151,7 @@ def _names(content: Mapping[str, Any], source: Path | None) -> tuple[str, ...]:
     elif isinstance(names, list):
         listed = tuple(map(str, names))
     elif names is None:
-        listed = ("person",) if count in (None, 1) else tuple(f"class_{index}" for index in range(int(count)))
+        listed = ("person",) if count in (None, 1) else tuple(f"class_{index}" for index in range(count))
     else:
         raise DataError(f"{source}: names must be a list or a mapping of class ids to names")
     if count is not None and count != len(listed):

@@ -1,0 +1,104 @@
+"""Both pages in headless Chromium: no console error, and what scripts draw is drawn."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.browser
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+Browse = Callable[[str], tuple[str, list[str]]]
+
+
+@pytest.fixture(scope="module")
+def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
+    """`browse(url)`: the page's document after its scripts ran, and what it wrote to the console."""
+    program = next((found for name in _NAMES if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip(f"no browser: none of {', '.join(_NAMES)} is on PATH (apt-get install chromium)")
+    profile = tmp_path_factory.mktemp("profile")
+
+    def visit(url: str) -> tuple[str, list[str]]:
+        done = subprocess.run(
+            [
+                program,
+                *["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"],
+                *["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"],
+                *["--virtual-time-budget=3000", "--window-size=1400,1400", "--dump-dom"],
+                f"--user-data-dir={profile}",
+                url,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=90,
+            env={**os.environ, "HOME": str(profile)},
+        )
+        assert "<html" in done.stdout, done.stderr
+        return done.stdout, re.findall(r"CONSOLE[:(].*", done.stderr)
+
+    return visit
+
+
+def test_an_error_would_be_noticed(browse: Browse, tmp_path: Path) -> None:
+    page = tmp_path / "broken.html"
+    page.write_text("<html><body><script>nothing.at.all()</script></body></html>")
+    _, messages = browse(page.as_uri())
+    assert any("nothing is not defined" in message for message in messages)
+
+
+def test_run_report(browse: Browse, outputs: Path) -> None:
+    for name in ("one", "broken"):
+        document, messages = browse((outputs / name / "report.html").as_uri())
+        assert messages == []
+        assert document.count('<svg class="chart"') >= 4
+        assert 'class="tip"' in document, "the script ran"
+
+
+def test_index_and_comparison(browse: Browse, outputs: Path) -> None:
+    document, messages = browse((outputs / "index.html").as_uri())
+    assert messages == []
+    assert document.count('type="checkbox"') == 5
+    assert 'aria-sort="descending"' in document
+    compared, messages = browse((outputs / "index.html").as_uri() + "#run=one&run=two")
+    assert messages == []
+    assert compared.count('<tr class="chosen">') == 2
+    assert compared.count("<svg class") >= 4
+    assert '<span class="mono">optimizer.lr</span>' in compared
+    assert '<span class="mono">objective</span>' not in compared
+
+
+def acted_on(page: Path, script: str) -> str:
+    """Address of a copy of a page in which a user's act is done once its own scripts have run."""
+    copy = page.with_name(f"acted-{page.name}")
+    copy.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
+    return copy.as_uri()
+
+
+def test_pointing_at_a_chart_shows_its_values(browse: Browse, outputs: Path) -> None:
+    script = (
+        "const chart = document.querySelector('svg.chart'), box = chart.getBoundingClientRect();"
+        "chart.dispatchEvent(new PointerEvent('pointermove', "
+        "{bubbles: true, clientX: box.left + box.width * 0.78, clientY: box.top + 40}));"
+    )
+    document, messages = browse(acted_on(outputs / "one" / "report.html", script))
+    assert messages == []
+    shown = re.search(r'<div class="tip" style="visibility: visible[^>]*>epoch 3<div>.*?val  0\.5700', document)
+    assert shown is not None
+
+
+def test_sorting_filtering_and_choosing_the_best(browse: Browse, outputs: Path) -> None:
+    script = (
+        "[...document.querySelectorAll('th button')].find((item) => item.textContent === 'Run').click();"
+        "const filter = document.getElementById('filter'); filter.value = 'finished';"
+        "filter.dispatchEvent(new Event('input')); document.getElementById('best').click();"
+    )
+    document, messages = browse(acted_on(outputs / "index.html", script))
+    assert messages == []
+    assert "3 of 5 runs" in document
+    assert document.count('<tr class="chosen">') == 3
+    titles = re.findall(r'<td class="name"><a[^>]*>([^<]+)</a>', document)
+    assert titles == sorted(titles)

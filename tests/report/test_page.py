@@ -1,0 +1,152 @@
+"""The report of one run: whole, self-contained, and equal to what the run wrote."""
+
+import base64
+import json
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from report.conftest import add_run
+from watchme import model_card
+from watchme.report.charts import epoch_ticks, group, nice_ticks, thin
+from watchme.report.page import render, write_report
+from watchme.report.runs import read_run
+
+
+@pytest.fixture(scope="module")
+def page(outputs: Path) -> str:
+    return (outputs / "one" / "report.html").read_text()
+
+
+def charts_of(page: str) -> list[dict[str, Any]]:
+    return [json.loads(unescape(text)) for text in re.findall(r"data-chart='([^']*)'", page)]
+
+
+def test_nothing_is_loaded_from_elsewhere(outputs: Path) -> None:
+    for path in outputs.rglob("report.html"):
+        text = path.read_text()
+        assert not re.search(r"(src|href|url\()\s*=?\s*[\"'(]?(https?:)?//", text), path
+        assert "@import" not in text
+        assert path.stat().st_size < 3_000_000
+
+
+def test_curves_hold_the_numbers_of_metrics_jsonl(page: str, outputs: Path) -> None:
+    lines = [json.loads(line) for line in (outputs / "one" / "metrics.jsonl").read_text().splitlines()]
+    drawn = {}
+    for title, chart in zip(re.findall(r"<figure><h3>([^<]+)</h3>", page), charts_of(page), strict=True):
+        assert chart["axis"] == "epoch"
+        for curve in chart["series"]:
+            drawn[title, curve["label"]] = curve["points"]
+    assert drawn["map50", "val"] == [[line["epoch"], line["val/map50"]] for line in lines if line.get("val/map50")]
+    loss = [[line["epoch"], pytest.approx(line["train/loss"], rel=1e-5)] for line in lines if "train/loss" in line]
+    assert drawn["loss", "train"] == loss
+    assert ("perf/data_wait_share", "data_wait_share") in drawn
+
+
+def test_what_ran_is_shown_against_the_defaults(page: str) -> None:
+    assert 'adamw</span> <span class="soft">default: sgd' in page
+    assert '<td class="key">optimizer.lr</td>' in page
+    assert "sha256:abc" in page
+    assert "cores" in page
+    assert "learning_rate" not in page
+
+
+def test_result_pictures_table_fallback_and_next_steps(page: str) -> None:
+    assert "0.5700" in page
+    assert "0.0100 before training" in page
+    pictures = re.findall(r'<img alt="([^"]+)" src="data:image/jpeg;base64,([^"]+)"', page)
+    assert [name.split()[0] for name, _ in pictures] == ["val/predictions", "test/ranked"]
+    assert all(base64.b64decode(data)[:2] == b"\xff\xd8" for _, data in pictures)
+    assert "&lt;a&gt;.jpg" in page
+    assert "bf16 is &lt;slow&gt; here" in page
+    assert "mode=evaluate checkpoint=" in page
+
+
+def test_cmc_is_drawn_from_the_ranks_of_the_queries(tmp_path: Path) -> None:
+    from watchme.contract import Table
+
+    run = add_run(tmp_path, "run", 0.1)
+    rows = (("a", 1.0), ("b", 3.0), ("c", float("nan")), ("d", 1.0))
+    run.session.show(Table("test/per_query", ("query", "first_match_rank"), rows))
+    page = write_report(run.folder).read_text()
+    chart = next(chart for chart in charts_of(page) if chart["axis"] == "rank")
+    (curve,) = chart["series"]
+    assert curve["points"][:4] == [[1, 0.5], [2, 0.5], [3, 0.75], [4, 0.75]]
+
+
+def test_failed_run_shows_its_error(outputs: Path) -> None:
+    page = (outputs / "broken" / "report.html").read_text()
+    assert 'class="pill failed"' in page
+    assert "ZeroDivisionError: division by zero" in page
+    assert "Traceback (most recent call last)" in page
+
+
+def test_a_folder_with_nothing_but_a_manifest_has_a_page(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"status": "running", "pid": 999999999, "host": "elsewhere"}')
+    assert "? on ?" in render(read_run(tmp_path))
+
+
+def test_many_and_large_pictures_stay_within_three_megabytes(tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    from watchme.contract import Picture
+
+    run = add_run(tmp_path, "run", 0.1)
+    noise = np.random.default_rng(0).integers(0, 255, (1400, 1600, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.jpg")
+    Image.fromarray(noise).save(tmp_path / "noise.png", compress_level=1)
+    for index in range(40):
+        copy = tmp_path / f"{index}.jpg"
+        copy.hardlink_to(tmp_path / "noise.jpg")
+        run.session.show(Picture("test/predictions", copy))
+    run.session.show(Picture("test/plot", tmp_path / "noise.png"))
+    assert write_report(run.folder).stat().st_size < 3_000_000
+
+
+def test_a_picture_that_is_none_is_left_out(tmp_path: Path) -> None:
+    run = add_run(tmp_path, "run", 0.1)
+    (run.folder / "test_ranked.jpg").write_bytes(b"no picture")
+    assert "val/predictions" in write_report(run.folder).read_text()
+
+
+def test_charts_group_train_and_val_and_put_the_objective_first() -> None:
+    series = {name: [(1, 0.5)] for name in ("train/loss", "train/lr", "val/loss", "val/recall", "val/map", "time/x_s")}
+    grouped = group(series, "val/map")
+    assert list(grouped) == ["map", "recall", "loss", "lr", "time/x_s"]
+    assert list(grouped["loss"]) == ["val", "train"]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.5, 0.5), (-3.0, 1e6), (1e-7, 2e-7), (0.0, 0.0)])
+def test_ticks_span_the_values(low: float, high: float) -> None:
+    ticks = nice_ticks(low, high)
+    assert ticks[0] <= low
+    assert ticks[-1] >= high * (1 - 1e-9)
+    assert 2 <= len(ticks) <= 8
+
+
+def test_epoch_axis_and_thinning() -> None:
+    assert epoch_ticks(0, 5) == [0, 1, 2, 3, 4, 5]
+    assert epoch_ticks(1, 300) == [50, 100, 150, 200, 250, 300]
+    points = [(epoch, float(epoch)) for epoch in range(5000)]
+    assert len(thin(points)) <= 400
+    assert thin(points)[0] == points[0]
+    assert thin(points)[-1] == points[-1]
+
+
+def test_model_card_says_data_metrics_recipe_use_limits_and_licence(outputs: Path) -> None:
+    card = (outputs / "one" / "weights" / model_card.CARD).read_text()
+    for piece in ("| test/map50 | 0.5000 |", "sha256:abc", "| optimizer.lr | 0.001 |", "| seed | 7 |"):
+        assert piece in card
+    for heading in ("Results", "Data", "Recipe", "Intended use", "Limits", "Licence"):
+        assert f"\n## {heading}\n" in card
+    assert not (outputs / "broken" / "weights" / model_card.CARD).exists()
+
+
+def test_model_card_of_ultralytics_weights_names_its_licence(outputs: Path) -> None:
+    run = read_run(outputs / "one")
+    config = {**run.config, "model": {**run.config["model"], "engine": "yolo"}}
+    assert "AGPL-3.0: trained with ultralytics" in model_card.render(run.manifest, config, run.summary)

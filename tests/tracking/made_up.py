@@ -1,0 +1,99 @@
+"""A made-up training: what an engine would tell its observers, without an engine."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from PIL import Image
+
+from watchme.contract import EpochEvent, Picture, Result
+from watchme.run import _Session
+from watchme.rundir import RunFolder
+from watchme.schema import (
+    DatasetConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    SchedulerConfig,
+    TrackerConfig,
+    TrainConfig,
+)
+
+CURVE = [0.11, 0.42, 0.57, 0.53, math.nan]
+BOXES = ((4.0, 6.0, 30.0, 50.0, 0.9, "person"), (20.0, 10.0, 60.0, 60.0, 0.4, "person"))
+
+
+def make_config(**tracker: Any) -> RunConfig:
+    """A config without an engine."""
+    return RunConfig(
+        objective="val/map50",
+        model=ModelConfig(engine="none", name="made_up"),
+        dataset=DatasetConfig(task="detection", name="nothing"),
+        optimizer=OptimizerConfig(name="adamw", lr=0.001),
+        scheduler=SchedulerConfig(name="cosine", warmup_epochs=1.0),
+        augmentation=None,
+        loss=None,
+        evaluation=None,
+        train=TrainConfig(engine="none", epochs=len(CURVE), seed=7),
+        tracker=TrackerConfig(**tracker),
+    )
+
+
+def event(epoch: int, value: float) -> EpochEvent:
+    """An epoch of the made-up training."""
+    metrics = {"train/loss": 2.0 / epoch, "train/lr": 0.001 / epoch, "val/map50": value}
+    return EpochEvent(epoch, len(CURVE), metrics, {"perf/images_per_s": 100.0 + epoch, "perf/data_wait_share": 0.1})
+
+
+@dataclass
+class Tracked:
+    """A tracked run, gone through by the methods in turn."""
+
+    folder: Path
+    config: RunConfig
+    session: _Session
+    record: RunFolder
+
+    @classmethod
+    def begin(cls, folder: Path, config: RunConfig, overrides: list[str] | None = None) -> "Tracked":
+        record = RunFolder(folder, resume=config.train.resume is not None)
+        record.open(OmegaConf.structured(config), overrides or [])
+        session = _Session(config, record)
+        session.start()
+        record.record("dataset", {"fingerprint": "sha256:abc", "images": 96})
+        return cls(folder, config, session, record)
+
+    def picture(self, name: str, epoch: int | None = None, boxes: tuple[Any, ...] = BOXES) -> None:
+        # One file for all epochs, as an engine may well do.
+        path = self.folder / f"{name.replace('/', '_')}.jpg"
+        shade = 40 * (epoch or 5)
+        Image.new("RGB", (64, 64), (shade, shade, shade)).save(path)
+        self.session.show(Picture(name, path, "a caption", boxes, epoch))
+
+    def epochs(self, first: int = 1, last: int = len(CURVE), pictures: bool = True) -> None:
+        for epoch in range(first, last + 1):
+            if pictures:
+                for _ in range(3):
+                    self.picture("val/predictions", epoch)
+            self.session.emit(event(epoch, CURVE[epoch - 1]))
+
+    def result(self) -> Result:
+        weights = self.folder / "weights"
+        weights.mkdir(exist_ok=True)
+        paths = {name: weights / f"{name}.pt" for name in ("best", "last")}
+        for name, path in paths.items():
+            path.write_bytes(name.encode() * 100)
+        return Result({"val/map50": 0.57, "test/map50": 0.5}, 0.57, 3, len(CURVE), paths)
+
+    def end(self, status: str, result: Result | None = None, error: BaseException | None = None) -> None:
+        if result is not None:
+            self.record.write_summary(self.config.objective, status, result)
+        self.record.close(status, result, error)
+        self.session.end(status, result)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """metrics.jsonl, as written."""
+        return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]

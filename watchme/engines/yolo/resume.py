@@ -1,0 +1,149 @@
+"""Going on with a run: what its checkpoint holds, what may change, and what best.pt is worth by then.
+
+ultralytics restores model, optimizer and epoch, but takes most arguments from the checkpoint and only warns of those
+that it ignores. It does not restore random states, so a resumed run is not bit for bit the one that was not stopped.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from watchme.engines.yolo import weights
+from watchme.engines.yolo.arguments import MAPPED
+from watchme.engines.yolo.config import Config
+from watchme.engines.yolo.events import canonical_metrics
+from watchme.errors import CheckpointError, ConfigError, Problem
+
+# What ultralytics lets change when a run is resumed, and `amp`, which our trainer sets again.
+_CHANGEABLE = frozenset(
+    [
+        "amp",
+        "batch",
+        "cache",
+        "channels_last",
+        "close_mosaic",
+        "device",
+        "distill_model",
+        "freeze",
+        "imgsz",
+        "plots",
+        "save_period",
+        "time",
+        "workers",
+    ]
+)
+# What describes the place and the kind of the run rather than its training; `_identity` covers what matters of it.
+_PLACE = frozenset(
+    ["data", "device", "mode", "model", "patience", "pretrained", "resume", "save_dir", "split", "task", "verbose"]
+)
+_KEPT = "a resumed run keeps its {!r}; start a new one from its weights to change it"
+_IDENTITY = Path("yolo", "identity.json")
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a run has come to before it is resumed.
+
+    Attributes:
+        checkpoint: File that it goes on from.
+        epoch: Last epoch that the checkpoint holds, from 1.
+        best_epoch: Epoch of weights/best.pt.
+        best_metrics: Canonical `val/...` of that epoch.
+    """
+
+    checkpoint: Path
+    epoch: int
+    best_epoch: int | None
+    best_metrics: Mapping[str, float]
+
+
+def write_identity(folder: Path, config: Config, names: list[str]) -> None:
+    """Note in the run folder what a resumed run must have in common with this one."""
+    path = folder / _IDENTITY
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(_identity(config, names)), encoding="utf-8")
+
+
+def look_back(folder: Path, config: Config, names: list[str], wanted: Mapping[str, Any]) -> Past:
+    """Check that a run can be resumed as asked, and return what it has come to.
+
+    A best.pt that is not of an epoch before the checkpoint belongs to a future that is given up; the checkpoint
+    takes its place.
+
+    Args:
+        folder: The run folder.
+        config: The config of the resumed run.
+        names: Class names of its dataset.
+        wanted: Arguments for ultralytics' trainer.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be read, or is of a run that has finished.
+        ConfigError: If a value was changed that ultralytics would silently take from the checkpoint.
+    """
+    assert config.train.resume is not None
+    path = Path(config.train.resume).expanduser().resolve()
+    checkpoint = path / "weights" / "last.pt" if path.is_dir() else path
+    _, content = weights.load(checkpoint)
+    epoch = int(content.get("epoch", -1)) + 1
+    if content.get("optimizer") is None or epoch < 1:
+        raise CheckpointError(
+            f"{checkpoint} is of a run that has finished; there is nothing to resume.\n"
+            f"    To train on from its weights: model.weights={checkpoint}"
+        )
+    _refuse_changes(folder, config, names, content.get("train_args", {}), wanted)
+    if epoch >= config.train.epochs:
+        raise CheckpointError(
+            f"{checkpoint} has all its {epoch} epochs; nothing is left to train.\n"
+            f"    To evaluate the best weights: mode=evaluate checkpoint={checkpoint.with_name('best.pt')}"
+        )
+    best = folder / "weights" / "best.pt"
+    best_content = weights.load(best)[1] if best.is_file() else {}
+    best_epoch = int(best_content.get("epoch", -1)) + 1
+    if not 1 <= best_epoch <= epoch:
+        best.parent.mkdir(parents=True, exist_ok=True)
+        temporary = best.with_name("best.tmp")
+        shutil.copyfile(checkpoint, temporary)
+        temporary.replace(best)
+        best_content, best_epoch = content, epoch
+    metrics = best_content.get("train_metrics") or {}
+    return Past(checkpoint, epoch, best_epoch, canonical_metrics(metrics, "val"))
+
+
+def _identity(config: Config, names: list[str]) -> dict[str, Any]:
+    return {
+        "objective": config.objective,
+        "model.name": config.model.name,
+        "dataset.classes": names,
+    }
+
+
+def _refuse_changes(
+    folder: Path, config: Config, names: list[str], saved: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> None:
+    # ultralytics itself writes other values of these into a checkpoint than it was given.
+    own = {"warmup_bias_lr", "lr0", "momentum"} if wanted["optimizer"] == "auto" else set()
+    own |= {"epochs"} if wanted.get("time") else set()
+    own |= {"max_det"} if saved.get("max_det", 0) > wanted["max_det"] else set()
+    problems = [
+        Problem(
+            MAPPED.get(name, f"model.args.{name}"),
+            _KEPT.format(saved[name]),
+            repr(value),
+        )
+        for name, value in wanted.items()
+        if name not in _CHANGEABLE | _PLACE | own and name in saved and saved[name] != value
+    ]
+    path = folder / _IDENTITY
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    problems += [
+        Problem(
+            key, f"a resumed run keeps its {before[key]!r}; start a new one from its weights to change it", repr(now)
+        )
+        for key, now in _identity(config, names).items()
+        if key in before and before[key] != now
+    ]
+    if problems:
+        raise ConfigError(problems)

@@ -1,0 +1,65 @@
+"""Small pieces of HTML, and how numbers read."""
+
+import html
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+UNDEFINED = "\u2013"
+
+
+def template(name: str) -> str:
+    """Text of a file in `templates/`."""
+    return (resources.files("watchme.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def number(value: Any) -> str:
+    """A number as the pages show it; a dash where it is undefined."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return UNDEFINED
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, int) or value == int(value):
+        return f"{value:.0f}" if abs(value) >= 10 or isinstance(value, int) else f"{value:.4f}"
+    return f"{value:.2e}" if abs(value) < 1e-3 else f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them: 42 s, 3 min 5 s, 2 h 10 min."""
+    if seconds is None:
+        return UNDEFINED
+    if seconds < 120:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 1) -> str:
+    """A table; cells are HTML. Columns from `numbers_from` on are aligned right."""
+
+    def cells(tag: str, row: Sequence[str]) -> str:
+        kinds = (' class="number"' if index >= numbers_from else ' class="wrap"' for index in range(len(row)))
+        return "".join(f"<{tag}{kind}>{cell}</{tag}>" for kind, cell in zip(kinds, row, strict=True))
+
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    top = f"<thead><tr>{cells('th', head)}</tr></thead>" if head else ""
+    return f'<div class="card scroll"><table>{top}<tbody>{body}</tbody></table></div>'
+
+
+def pairs(rows: Mapping[str, str], title: str = "") -> str:
+    """A table of names and HTML values."""
+    if not rows:
+        return ""
+    body = "".join(
+        f'<tr><td class="key">{html.escape(name)}</td><td class="wrap">{value}</td></tr>'
+        for name, value in rows.items()
+    )
+    head = f"<h3>{title}</h3>" if title else ""
+    return f'<div class="card scroll">{head}<table><tbody>{body}</tbody></table></div>'
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand in a `<script>` element."""
+    return json.dumps(value, separators=(",", ":"), default=str).replace("<", "\\u003c")

@@ -1,0 +1,154 @@
+"""What the tracking process must know of a run, and whether W&B is to be online. Imports nothing heavy."""
+
+import configparser
+import netrc
+import os
+import secrets
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from watchme.rundir import RunFolder
+from watchme.schema import RunConfig
+
+DEFAULT_SERVER = "https://api.wandb.ai"
+
+
+@dataclass(frozen=True)
+class WandbSetup:
+    """How W&B is to be started.
+
+    Attributes:
+        id: Id of the W&B run; a resumed run keeps its own.
+        mode: online or offline; `auto` is decided by then.
+        name: Name shown in W&B.
+        group: Study of a sweep's trial, or what the config says.
+        job_type: `train` or `evaluate`, or what the config says.
+        project: W&B project.
+        entity: W&B team or user; None leaves it to W&B.
+        tags: W&B tags; empty leaves them to WANDB_TAGS.
+        notes: W&B notes; None leaves them to WANDB_NOTES.
+    """
+
+    id: str
+    mode: Literal["online", "offline"]
+    name: str
+    group: str | None
+    job_type: str
+    project: str
+    entity: str | None = None
+    tags: list[str] = field(default_factory=list)
+    notes: str | None = None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the tracking process gets first.
+
+    Attributes:
+        folder: The run folder.
+        objective: Canonical name of the metric that the run selects on.
+        pid: The training process, whose system metrics W&B samples.
+        argv: Its command line, for W&B's overview.
+        trial: Number, study and parameters of the Optuna trial that the run is.
+        images: Pictures that are logged of each kind and epoch.
+        tensorboard: Whether to write TensorBoard event files.
+        wandb: How to start W&B, or None.
+    """
+
+    folder: str
+    objective: str
+    pid: int
+    argv: list[str]
+    trial: dict[str, Any] | None
+    images: int
+    tensorboard: bool
+    wandb: WandbSetup | None
+
+
+def make_setup(config: RunConfig, record: RunFolder, *, wandb: bool) -> Setup:
+    """Gather what the tracking process needs, and write W&B's run id and mode into the manifest.
+
+    Args:
+        config: The run's config.
+        record: The run's folder, opened.
+        wandb: Whether W&B is wanted.
+    """
+    trial = config.trial
+    return Setup(
+        folder=str(record.path),
+        objective=config.objective,
+        pid=os.getpid(),
+        argv=list(sys.argv),
+        trial=None
+        if trial is None
+        else {
+            "study": trial.study,
+            "number": trial.number,
+            "parameters": trial_parameters(record.manifest.get("overrides", [])),
+        },
+        images=config.tracker.images,
+        tensorboard=config.tracker.tensorboard,
+        wandb=_wandb_setup(config, record) if wandb else None,
+    )
+
+
+def trial_parameters(overrides: list[str]) -> dict[str, str]:
+    """The overrides of a trial as key -> value, less those by which the sweeper tells it who it is.
+
+    >>> trial_parameters(["optimizer.lr=0.1", "+trial.number=3", "++train.epochs=2"])
+    {'optimizer.lr': '0.1', 'train.epochs': '2'}
+    """
+    pairs = (override.lstrip("+").partition("=") for override in overrides if "=" in override)
+    return {key: value for key, _, value in pairs if key.split(".")[0] not in {"trial", "hydra", "tracker"}}
+
+
+def _wandb_setup(config: RunConfig, record: RunFolder) -> WandbSetup:
+    tracker, trial = config.tracker, config.trial
+    mode = tracker.mode
+    if mode not in ("online", "offline"):
+        mode = "online" if has_key() else "offline"
+    known = record.manifest.get("wandb", {})
+    run_id = known.get("id") or secrets.token_hex(4)
+    record.record("wandb", {**known, "id": run_id, "mode": mode, "project": tracker.project})
+    return WandbSetup(
+        id=run_id,
+        mode="online" if mode == "online" else "offline",
+        name=f"{trial.study}-trial{trial.number}" if trial else os.environ.get("WANDB_NAME", record.path.name),
+        group=tracker.group or (trial.study if trial else None),
+        job_type=tracker.job_type or os.environ.get("WANDB_JOB_TYPE", config.mode),
+        project=tracker.project,
+        entity=tracker.entity,
+        tags=list(tracker.tags),
+        notes=tracker.notes,
+    )
+
+
+def has_key() -> bool:
+    """Whether a W&B key is set for the server in use: by variable, token file, or netrc. Asks nobody."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(server()).hostname or ""
+    named = os.environ.get("NETRC")
+    for path in [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]:
+        try:
+            if netrc.netrc(path).hosts.get(host):
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False
+
+
+def server() -> str:
+    """Address of the W&B server: WANDB_BASE_URL, `wandb login --host`'s settings file, or the public one."""
+    if url := os.environ.get("WANDB_BASE_URL"):
+        return url
+    folder = Path(os.environ.get("WANDB_CONFIG_DIR", Path.home() / ".config" / "wandb"))
+    settings = configparser.ConfigParser(interpolation=None)
+    try:
+        settings.read(folder / "settings")
+        return settings.get("default", "base_url", fallback=DEFAULT_SERVER)
+    except (configparser.Error, OSError):
+        return DEFAULT_SERVER

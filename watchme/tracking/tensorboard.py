@@ -1,0 +1,131 @@
+"""TensorBoard event files in `<run>/tensorboard`, for `tensorboard --logdir outputs`.
+
+Written with tensorboard's own writer rather than torch's, so that this process need not import torch.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from watchme.contract import EpochEvent, Picture, Result, Stop, Table
+from watchme.rundir import CONFIG
+from watchme.tracking.drawing import with_boxes
+from watchme.tracking.setup import Setup
+
+FOLDER = "tensorboard"
+_SECTIONS = ("model", "dataset", "optimizer", "scheduler", "augmentation", "loss", "train")
+
+
+class TensorBoardTracker:
+    """Scalars under canonical names with the epoch as step, pictures, and hyper-parameters with the result.
+
+    The hparams view shows the last value of a scalar. So that it shows the result rather than the last epoch,
+    final metrics are written once more, as `final/<name>`.
+
+    Args:
+        setup: What is known of the run.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self._folder = Path(setup.folder)
+        self._objective = setup.objective
+        self._writer = EventFileWriter(str(self._folder / FOLDER))
+        self._shown: dict[tuple[str, int], int] = {}
+        self._epoch = 0
+        self._config = yaml.safe_load((self._folder / CONFIG).read_text(encoding="utf-8"))
+        start = SessionStartInfo(start_time_secs=time.time(), group_name=str(self._folder))
+        for name, value in hyperparameters(self._config).items():
+            kind = "bool" if isinstance(value, bool) else "string" if isinstance(value, str) else "number"
+            setattr(start.hparams[name], f"{kind}_value", value)
+        self._add_hparams(metadata.SESSION_START_INFO_TAG, session_start_info=start)
+
+    def on_resume(self, epoch: int) -> None:
+        """Have readers drop what an earlier attempt wrote of later epochs, so that no curve is drawn twice."""
+        session = SessionLog(status=SessionLog.START)
+        self._writer.add_event(Event(wall_time=time.time(), step=epoch + 1, session_log=session))
+
+    def on_epoch(self, event: EpochEvent) -> Stop | None:
+        """Write the epoch's scalars; undefined ones are left out."""
+        self._epoch = max(self._epoch, event.epoch)
+        self._scalars({**event.metrics, **event.timings}, event.epoch)
+        self._writer.flush()
+        return None
+
+    def on_show(self, item: Picture | Table) -> None:
+        """Write a picture. Further pictures of one name and epoch get a number."""
+        if isinstance(item, Table):
+            return
+        step = self._epoch if item.epoch is None else item.epoch
+        count = self._shown.get((item.name, step), 0)
+        self._shown[item.name, step] = count + 1
+        encoded = with_boxes(item)
+        with Image.open(item.path) as picture:
+            width, height = picture.size
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
+        tag = item.name if count == 0 else f"{item.name}/{count}"
+        self._add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
+    def on_end(self, status: str, result: Result | None) -> None:
+        """Write the final metrics and how the run ended."""
+        if result is not None:
+            metrics = {name: value for name, value in result.metrics.items() if not name.startswith("train/")}
+            metrics.setdefault(self._objective, result.objective)
+            defined = {f"final/{name}": value for name, value in metrics.items() if not math.isnan(value)}
+            self._scalars(defined, self._epoch)
+            infos = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in sorted(defined)]
+            hparams = hyperparameters(self._config)
+            names = [api_pb2.HParamInfo(name=name, type=_data_type(value)) for name, value in hparams.items()]
+            experiment = api_pb2.Experiment(hparam_infos=names, metric_infos=infos, time_created_secs=time.time())
+            self._add_hparams(metadata.EXPERIMENT_TAG, experiment=experiment)
+        good = status in ("finished", "pruned")
+        code = api_pb2.STATUS_SUCCESS if good else api_pb2.STATUS_FAILURE
+        end = SessionEndInfo(status=code, end_time_secs=time.time())
+        self._add_hparams(metadata.SESSION_END_INFO_TAG, session_end_info=end)
+        self._writer.close()
+
+    def _scalars(self, values: Mapping[str, float], step: int) -> None:
+        found = [Summary.Value(tag=name, simple_value=value) for name, value in values.items() if not math.isnan(value)]
+        self._add(Summary(value=found), step)
+
+    def _add(self, values: Summary, step: int) -> None:
+        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=values))
+
+    def _add_hparams(self, tag: str, **content: Any) -> None:
+        # The porcelain in tensorboard.plugins.hparams.summary needs TensorFlow; these are the messages it makes.
+        data = HParamsPluginData(version=metadata.PLUGIN_DATA_VERSION, **content).SerializeToString()
+        plugin = SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME, content=data)
+        self._add(Summary(value=[Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin))]), step=0)
+
+
+def _data_type(value: bool | float | str) -> int:
+    if isinstance(value, bool):
+        return int(api_pb2.DATA_TYPE_BOOL)
+    return int(api_pb2.DATA_TYPE_STRING if isinstance(value, str) else api_pb2.DATA_TYPE_FLOAT64)
+
+
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, bool | float | str]:
+    """The settings of a config that may matter for its result, flat: `optimizer.lr` -> 0.001. Nulls are left out."""
+    found: dict[str, bool | float | str] = {}
+
+    def walk(path: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for name, item in value.items():
+                walk(f"{path}.{name}", item)
+        elif isinstance(value, (bool, int, float, str)):
+            found[path] = value
+        elif isinstance(value, list):
+            found[path] = ", ".join(map(str, value))
+
+    for section in _SECTIONS:
+        walk(section, config.get(section))
+    return {name: value for name, value in found.items() if not name.startswith("model.family.")}
