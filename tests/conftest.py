@@ -20,6 +20,8 @@ from watchme.route import load_engine
 from watchme.schema import RunConfig
 from watchme.validate import validate
 
+cli.share_cores()
+
 PROJECT = Path(__file__).resolve().parent.parent
 BACKEND_VARIABLES = ("YOLO_", "OSNET_", "WANDB_", "WATCHME_CACHE")
 

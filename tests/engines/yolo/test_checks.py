@@ -1,0 +1,119 @@
+"""What a config is refused for, before anything heavy is imported."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from yolo.conftest import Tiny
+
+from watchme.errors import ConfigError, Problem
+from watchme.schema import RunConfig
+
+
+def problems(build: Callable[..., RunConfig], *overrides: str) -> dict[str, Problem]:
+    with pytest.raises(ConfigError) as caught:
+        build(*overrides)
+    return {problem.key: problem for problem in caught.value.problems}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (("optimizer=amsgrad",), "optimizer.name"),
+        (("optimizer.amsgrad=true",), "optimizer.amsgrad"),
+        (("optimizer.beta2=0.99",), "optimizer.beta2"),
+        (("optimizer.eps=1e-6",), "optimizer.eps"),
+        (("optimizer=sgd", "optimizer.nesterov=false"), "optimizer.nesterov"),
+        (("optimizer=sgd", "optimizer.dampening=0.1"), "optimizer.dampening"),
+        (("optimizer=rmsprop", "optimizer.alpha=0.9"), "optimizer.alpha"),
+        (("optimizer=auto", "optimizer.lr=0.5"), "optimizer.lr"),
+        (("optimizer=auto", "optimizer.momentum=0.5"), "optimizer.momentum"),
+        (("scheduler=single_step",), "scheduler.name"),
+        (("scheduler=multi_step",), "scheduler.name"),
+        (("scheduler=cosine_restarts",), "scheduler.name"),
+        (("scheduler=linear", "+scheduler.gamma=0.5"), "scheduler.gamma"),
+        (("scheduler=constant", "+scheduler.final_lr_ratio=0.5"), "scheduler.final_lr_ratio"),
+        (("train.eval_every=2",), "train.eval_every"),
+        (("train.dropout=0.5",), "train.dropout"),
+        (("train.precision=fp16",), "train.precision"),
+        (("train.precision=bf16",), "train.precision"),
+        (("train.batch_size=0",), "train.batch_size"),
+        (("train.batch_size=-1",), "train.batch_size"),
+        (("train.device=[0,1]", "train.batch_size=9"), "train.batch_size"),
+        (("train.device=[0,1]", "train.batch_size=8", "train.rect=true"), "train.rect"),
+        (("dataset.image_size=100",), "dataset.image_size"),
+        (("objective=val/map",), "objective"),
+        (("objective=test/map50",), "objective"),
+        (("model.name=yolo11q",), "model.name"),
+        (("model.name=yolo11n-seg",), "model.name"),
+        (("model.name=nowhere.yaml",), "model.name"),
+        (("model.weights=/nowhere/mine.pt",), "model.weights"),
+        (("model.weights=yolov11s.pt",), "model.weights"),
+        (("model.pretrained=true", "model.name=yolo11x"), "model.pretrained"),
+        (("train.resume=/nowhere",), "train.resume"),
+        (("dataset.classes=[bicycle]",), "dataset.classes"),
+        (("dataset.classes=[3]",), "dataset.classes"),
+        (("dataset.classes=[]",), "dataset.classes"),
+        (("mode=evaluate",), "checkpoint"),
+        (("mode=evaluate", "checkpoint=/nowhere/best.pt"), "checkpoint"),
+        (("+model.args.distill_model=yolo11x.pt",), "model.args.distill_model"),
+    ],
+)
+def test_refused(overrides: tuple[str, ...], key: str, tiny: Tiny) -> None:
+    assert list(problems(tiny, *overrides)) == [key]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("optimizer.beta2=0.999", "optimizer.eps=1e-8", "optimizer.amsgrad=false"),
+        ("optimizer=sgd", "optimizer.nesterov=true", "optimizer.dampening=0"),
+        *((f"optimizer={name}",) for name in ("sgd", "adam", "adamw", "rmsprop", "radam", "auto")),
+        *((f"scheduler={name}",) for name in ("linear", "cosine", "constant")),
+        *((f"objective=val/{name}",) for name in ("map50", "map50_95", "precision", "recall", "f1", "box_loss")),
+        *((f"model.name={name}",) for name in ("yolov8s", "yolo12n", "yolo26n", "yolov9c", "yolov8n-p6", "yolov11m")),
+        ("dataset.classes=[0]",),
+        ("dataset.classes=[person]",),
+        ("train.device=[0,1]", "train.batch_size=8"),
+    ],
+)
+def test_accepted(overrides: tuple[str, ...], tiny: Tiny) -> None:
+    tiny(*overrides)
+
+
+def test_near_names_are_suggested(tiny: Tiny) -> None:
+    assert "did you mean yolo11n?" in problems(tiny, "model.name=yolo1n1")["model.name"].expected
+    assert "did you mean val/map50_95?" in problems(tiny, "objective=val/map5095")["objective"].expected
+    assert "128" in problems(tiny, "dataset.image_size=120")["dataset.image_size"].expected
+
+
+def test_missing_weights_tell_the_way_out(tiny: Tiny, own_cache: Path) -> None:
+    """The guide's spelling; which file, where to put it, and how to do without."""
+    text = problems(tiny, "model.weights=yolov11s.pt")["model.weights"].expected
+    assert "yolo11s.pt" in text
+    assert str(own_cache / "weights") in text
+    assert "model.weights=null" in text
+
+
+def test_missing_dataset_shows_the_layout(tiny: Tiny, tmp_path: Path) -> None:
+    text = str(problems(tiny, f"dataset.root={tmp_path / 'nowhere'}")["dataset.root"])
+    for line in ("images/train/*.jpg", "labels/train/*.txt", "data.yaml or dataset.yaml"):
+        assert line in text
+    (tmp_path / "images" / "train").mkdir(parents=True)
+    assert "no val images" in problems(tiny, f"dataset.root={tmp_path}")["dataset.root"].expected
+
+
+def test_all_problems_come_at_once(tiny: Tiny) -> None:
+    found = problems(tiny, "optimizer.eps=1", "dataset.root=/nowhere", "model.weights=no.pt", "train.epochs=0")
+    assert set(found) == {"optimizer.eps", "dataset.root", "model.weights", "train.epochs"}
+
+
+def test_checks_need_nothing_heavy() -> None:
+    script = (
+        "import sys, watchme.engines.yolo.config\n"
+        "from watchme.engines.yolo import weights; assert weights.is_architecture('yolo11n')\n"
+        "heavy = {'torch', 'numpy', 'ultralytics', 'cv2', 'PIL'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
