@@ -2,6 +2,7 @@
 
 import os
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +43,9 @@ def choose_device(wanted: str | int | list[int]) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError([Problem("train.device", "expected auto, cpu, cuda, mps, or GPU numbers", repr(wanted))]) from None
+        raise ConfigError(
+            [Problem("train.device", "expected auto, cpu, cuda, mps, or GPU numbers", repr(wanted))]
+        ) from None
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         count = torch.cuda.device_count()
         expected = f"this machine has {count} CUDA devices; use auto or cpu" + (f", or 0..{count - 1}" if count else "")
@@ -71,11 +74,11 @@ def _has_amx() -> bool:
     return bool(query is not None and query())
 
 
-def rng_state() -> dict[str, object]:
+def rng_state() -> dict[str, Any]:
     """State of the generators of Python, NumPy and torch, in types that torch.load(weights_only=True) reads."""
     version, words, gauss = random.getstate()
-    # The legacy state is a tuple; its dict form is asked for by legacy=False.
-    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    legacy: Any = np.random.get_state(legacy=True)
+    _, keys, position, has_gauss, cached = legacy
     return {
         "python": [version, list(words), gauss],
         "numpy": [torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
@@ -84,13 +87,13 @@ def rng_state() -> dict[str, object]:
     }
 
 
-def restore_rng_state(state: dict[str, object]) -> None:
+def restore_rng_state(state: dict[str, Any]) -> None:
     """Set the generators to what `rng_state` returned."""
-    version, words, gauss = state["python"]  # type: ignore[misc]
+    version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
-    keys, position, has_gauss, cached = state["numpy"]  # type: ignore[misc]
+    keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])  # type: ignore[arg-type]
+    torch.set_rng_state(state["torch"])
     cuda = state["cuda"]
     if torch.cuda.is_available() and isinstance(cuda, list) and len(cuda) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(cuda)

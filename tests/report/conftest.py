@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tracking.made_up import Tracked, make_config
 
+from tracking.made_up import Tracked, make_config
 from watchme.contract import EpochEvent, Table
 from watchme.report.index import write_index
 from watchme.schema import TrialConfig

@@ -5,6 +5,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from watchme.engines.osnet.backend import ReidNet
 from watchme.engines.osnet.weights import load_weights
 from watchme.errors import CheckpointError, ConfigError, DataError, TrainingError
 
-Run = Callable[..., "object"]
+Run = Callable[..., Any]
 TINY = (
     "model=osnet_x0_25",
     "dataset=market1501",
@@ -37,7 +38,7 @@ def tiny(small_world: DemoWorld) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def trained(run_engine: Run, tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+def trained(run_engine: Run, tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Any:
     return run_engine(tmp_path_factory.mktemp("trained"), *tiny, "train.epochs=3")
 
 
@@ -45,7 +46,7 @@ def curve(events: list[EpochEvent]) -> list[dict[str, float]]:
     return [{"epoch": event.epoch, **event.metrics} for event in events]
 
 
-def test_one_evaluation_before_the_first_epoch_then_one_event_an_epoch(trained) -> None:  # type: ignore[no-untyped-def]
+def test_one_evaluation_before_the_first_epoch_then_one_event_an_epoch(trained: Any) -> None:
     assert [event.epoch for event in trained.events] == [0, 1, 2, 3]
     assert not any(name.startswith("train/") for name in trained.events[0].metrics)
     for event in trained.events[1:]:
@@ -55,7 +56,9 @@ def test_one_evaluation_before_the_first_epoch_then_one_event_an_epoch(trained) 
         assert 0 <= trained.events[-1].metrics[name] <= 1
 
 
-def test_test_split_is_evaluated_once_with_the_best_weights(trained, run_engine: Run, tiny, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_test_split_is_evaluated_once_with_the_best_weights(
+    trained: Any, run_engine: Run, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
     assert not any(name.startswith("test/") for event in trained.events for name in event.metrics)
     again = run_engine(tmp_path, *tiny, "mode=evaluate", f"checkpoint={trained.folder}/weights/best.pt")
     for name, value in again.result.metrics.items():
@@ -64,20 +67,22 @@ def test_test_split_is_evaluated_once_with_the_best_weights(trained, run_engine:
     assert tables[0].name == "test/per_query"
 
 
-def test_best_checkpoint_is_of_the_best_epoch(trained) -> None:  # type: ignore[no-untyped-def]
+def test_best_checkpoint_is_of_the_best_epoch(trained: Any) -> None:
     values = {event.epoch: event.metrics["val/map"] for event in trained.events[1:]}
     best = torch.load(trained.folder / "weights" / "best.pt", weights_only=True)
     assert best["epoch"] == trained.result.best_epoch
     assert values[best["epoch"]] == max(values.values()) == trained.result.objective
 
 
-def test_same_seed_same_metrics(trained, run_engine: Run, tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_same_seed_same_metrics(trained: Any, run_engine: Run, tiny: tuple[str, ...], tmp_path: Path) -> None:
     again = run_engine(tmp_path, *tiny, "train.epochs=3", "train.workers=2")
     assert curve(again.events) == curve(trained.events)
     assert again.result.metrics == trained.result.metrics
 
 
-def test_resumed_run_is_bit_for_bit_the_one_that_never_stopped(trained, run_engine: Run, tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_resumed_run_is_bit_for_bit_the_one_that_never_stopped(
+    trained: Any, run_engine: Run, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
     """Killed inside epoch 2, whose event was told but whose checkpoint was not written."""
 
     class Killed(BaseException):
@@ -99,7 +104,7 @@ def test_resumed_run_is_bit_for_bit_the_one_that_never_stopped(trained, run_engi
             assert torch.equal(ours["state_dict"][key], value), key
 
 
-def test_the_backend_loads_what_is_saved(trained) -> None:  # type: ignore[no-untyped-def]
+def test_the_backend_loads_what_is_saved(trained: Any) -> None:
     """It builds the model with loss='triplet', drops classifier keys and skips what it does not know."""
     state = torch.load(trained.folder / "weights" / "best.pt", weights_only=True)["state_dict"]
     model = models.build_model("osnet_x0_25", num_classes=751, loss="triplet", pretrained=False)
@@ -118,7 +123,7 @@ def test_our_wrapper_computes_what_torchreids_model_does() -> None:
     torch.testing.assert_close(net.embed(images), net.backbone(images))
 
 
-def test_early_stop_ends_with_the_best_weights(run_engine: Run, tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_early_stop_ends_with_the_best_weights(run_engine: Run, tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = run_engine(
         tmp_path, *tiny, "train.epochs=9", emit=lambda event: Stop("enough", "pruned") if event.epoch == 1 else None
     )
@@ -137,13 +142,13 @@ def test_early_stop_ends_with_the_best_weights(run_engine: Run, tiny, tmp_path: 
     ],
     ids=" ".join,
 )
-def test_options_train(overrides: tuple[str, ...], run_engine: Run, tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_options_train(overrides: tuple[str, ...], run_engine: Run, tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = run_engine(tmp_path, *tiny, "train.epochs=1", *overrides)
     assert math.isfinite(done.events[-1].metrics["train/loss"])
     assert math.isfinite(done.result.metrics["test/map"])
 
 
-def test_frozen_and_fixed_layers_do_not_move(run_engine: Run, tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_frozen_and_fixed_layers_do_not_move(run_engine: Run, tiny: tuple[str, ...], tmp_path: Path) -> None:
     torch.manual_seed(0)
     run_engine(tmp_path / "a", *tiny, "train.epochs=1", "train.fixbase_epochs=1")
     moved = torch.load(tmp_path / "a" / "weights" / "last.pt", weights_only=True)["state_dict"]
@@ -165,27 +170,31 @@ class TestBadInput:
         return root, image
 
     @pytest.mark.parametrize("options", [("train.workers=2",), ("dataset.cache=ram",), ("train.workers=0",)])
-    def test_truncated_image_is_named(self, options: tuple[str, ...], broken, run_engine: Run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    def test_truncated_image_is_named(
+        self, options: tuple[str, ...], broken: tuple[Path, Path], run_engine: Run, tmp_path: Path
+    ) -> None:
         root, image = broken
         with pytest.raises(DataError) as caught:
             run_engine(tmp_path / "run", *TINY, f"dataset.root={root}", "train.epochs=2", *options)
         assert str(image) in str(caught.value)
         assert "Traceback" not in str(caught.value)
 
-    def test_loss_that_is_not_finite_names_the_batch(self, run_engine: Run, tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    def test_loss_that_is_not_finite_names_the_batch(
+        self, run_engine: Run, tiny: tuple[str, ...], tmp_path: Path
+    ) -> None:
         with pytest.raises(TrainingError, match=r"(?s)lower optimizer\.lr.*\.jpg"):
             run_engine(tmp_path, *tiny, "train.epochs=3", "optimizer=sgd", "optimizer.lr=1e18")
 
-    def test_classifier_that_is_too_small(self, run_engine: Run, tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    def test_classifier_that_is_too_small(self, run_engine: Run, tiny: tuple[str, ...], tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="the training set has 5 identities"):
             run_engine(tmp_path, *tiny, "train.epochs=1", "model.num_classes=3")
 
-    def test_weights_of_another_model_are_refused_with_a_table(self, trained) -> None:  # type: ignore[no-untyped-def]
+    def test_weights_of_another_model_are_refused_with_a_table(self, trained: Any) -> None:
         net = ReidNet("osnet_ain_x1_0", 5)
         with pytest.raises(CheckpointError, match=r"(?s)does not fit.*tensors not in the model"):
             load_weights(net.backbone, trained.folder / "weights" / "best.pt", keep_classifier=False, min_matched=0.9)
 
-    def test_module_prefixes_are_understood(self, trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    def test_module_prefixes_are_understood(self, trained: Any, tmp_path: Path) -> None:
         state = torch.load(trained.folder / "weights" / "best.pt", weights_only=True)["state_dict"]
         torch.save({"state_dict": {f"module.{name}": value for name, value in state.items()}}, tmp_path / "w.pth")
         net = ReidNet("osnet_x0_25", 99)
@@ -193,7 +202,9 @@ class TestBadInput:
         assert torch.equal(net.backbone.state_dict()["conv1.conv.weight"], state["conv1.conv.weight"])
 
     @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut off"])
-    def test_damaged_checkpoint_is_named(self, content: bytes, run_engine: Run, tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    def test_damaged_checkpoint_is_named(
+        self, content: bytes, run_engine: Run, tiny: tuple[str, ...], tmp_path: Path
+    ) -> None:
         path = tmp_path / "broken.pth"
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=r"broken\.pth"):
@@ -234,7 +245,7 @@ def test_reference_values_of_real_people(distance: str, run_engine: Run, real_da
         "evaluation.rerank=true",
         "train.workers=0",
     )
-    found = {name: done.result.metrics[name] for name in REFERENCE[distance]}  # type: ignore[attr-defined]
+    found = {name: done.result.metrics[name] for name in REFERENCE[distance]}
     assert found == pytest.approx(REFERENCE[distance], abs=1e-4)
 
 
@@ -251,9 +262,9 @@ def test_ten_epochs_of_fine_tuning_raise_map(run_engine: Run, real_data: Path, t
         "train.workers=0",
         "dataset.cache=ram",
     )
-    assert done.result.metrics["test/map"] > REFERENCE["euclidean"]["test/map"]  # type: ignore[attr-defined]
+    assert done.result.metrics["test/map"] > REFERENCE["euclidean"]["test/map"]
 
 
-def test_checkpoint_metrics_are_plain(trained) -> None:  # type: ignore[no-untyped-def]
+def test_checkpoint_metrics_are_plain(trained: Any) -> None:
     last = torch.load(trained.folder / "weights" / "last.pt", weights_only=True)
     assert json.loads(json.dumps(last["metrics"])) == last["metrics"]

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from yolo.conftest import Tiny
 
 from watchme.errors import ConfigError, Problem
 from watchme.schema import RunConfig
+from yolo.conftest import Tiny
 
 
 def problems(build: Callable[..., RunConfig], *overrides: str) -> dict[str, Problem]:
@@ -29,7 +29,7 @@ def problems(build: Callable[..., RunConfig], *overrides: str) -> dict[str, Prob
         (("optimizer=sgd", "optimizer.dampening=0.1"), "optimizer.dampening"),
         (("optimizer=rmsprop", "optimizer.alpha=0.9"), "optimizer.alpha"),
         (("optimizer=auto", "optimizer.lr=0.5"), "optimizer.lr"),
-        (("optimizer=auto", "optimizer.momentum=0.5"), "optimizer.momentum"),
+        (("optimizer=auto", "optimizer.lr=0.01", "optimizer.momentum=0.5"), "optimizer.momentum"),
         (("scheduler=single_step",), "scheduler.name"),
         (("scheduler=multi_step",), "scheduler.name"),
         (("scheduler=cosine_restarts",), "scheduler.name"),
@@ -70,7 +70,8 @@ def test_refused(overrides: tuple[str, ...], key: str, tiny: Tiny) -> None:
     [
         ("optimizer.beta2=0.999", "optimizer.eps=1e-8", "optimizer.amsgrad=false"),
         ("optimizer=sgd", "optimizer.nesterov=true", "optimizer.dampening=0"),
-        *((f"optimizer={name}",) for name in ("sgd", "adam", "adamw", "rmsprop", "radam", "auto")),
+        *((f"optimizer={name}",) for name in ("sgd", "adam", "adamw", "rmsprop", "radam")),
+        ("optimizer=auto", "optimizer.lr=0.01"),
         *((f"scheduler={name}",) for name in ("linear", "cosine", "constant")),
         *((f"objective=val/{name}",) for name in ("map50", "map50_95", "precision", "recall", "f1", "box_loss")),
         *((f"model.name={name}",) for name in ("yolov8s", "yolo12n", "yolo26n", "yolov9c", "yolov8n-p6", "yolov11m")),

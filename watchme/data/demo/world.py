@@ -110,9 +110,7 @@ def _write_frame(root: Path, shot: Shot) -> None:
         if sighting.visible < LABELLED or min(right - left, bottom - top) < SMALLEST:
             continue
         centre = (left + right) / 2 / width, (top + bottom) / 2 / height
-        lines.append(
-            f"0 {centre[0]:.6f} {centre[1]:.6f} {(right - left) / width:.6f} {(bottom - top) / height:.6f}\n"
-        )
+        lines.append(f"0 {centre[0]:.6f} {centre[1]:.6f} {(right - left) / width:.6f} {(bottom - top) / height:.6f}\n")
     if lines:
         (labels / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
 

@@ -72,7 +72,7 @@ class Images:
             with ThreadPoolExecutor(8) as pool:
                 for index, image in enumerate(pool.map(lambda crop: read_image(crop.path, *size), crops)):
                     view[index] = image
-            self.memory.share_memory_()
+            self.memory.share_memory_()  # type: ignore[no-untyped-call]
 
     def __getitem__(self, index: int) -> npt.NDArray[np.uint8]:
         if self.memory is not None:

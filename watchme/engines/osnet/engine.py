@@ -11,13 +11,14 @@ import torch
 
 from watchme import runtime
 from watchme.checkpoint import load_checkpoint
-from watchme.contract import Job, Result, Table
+from watchme.contract import Job, Result
 from watchme.engines.osnet.backend import ReidNet
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data import Images, TrainSet, fingerprint
 from watchme.engines.osnet.evaluation import Gallery, Ranking, rank
 from watchme.engines.osnet.loop import Loop
 from watchme.engines.osnet.market import Crop, Splits, read_market
+from watchme.engines.osnet.show import show_ranking
 from watchme.engines.osnet.split import hold_out
 from watchme.engines.osnet.weights import freeze, load_weights, state_of
 from watchme.errors import ConfigError, Problem
@@ -56,12 +57,13 @@ class _Run:
             self.job.fallback("dataset.combineall trains on the test identities: test/... of this run says nothing")
         if config.dataset.val_identities:
             held = hold_out(crops, config.dataset.val_identities, config.train.seed)
-            crops, val = held.train, self._gallery(held.query, held.gallery)
+            crops, val = held.train, self._gallery(held.query, [*held.gallery, *held.distractors])
             log.info(
-                "Held out for validation: %d identities, %d queries, %d gallery images",
+                "Held out for validation: %d identities, %d queries, %d gallery images and %d distractors",
                 len({crop.pid for crop in held.gallery}),
                 len(held.query),
                 len(held.gallery),
+                len(held.distractors),
             )
         classes = {pid: index for index, pid in enumerate(sorted({crop.pid for crop in crops}))}
         model = self._build(len(classes))
@@ -111,8 +113,9 @@ class _Run:
                 min_matched=config.model.min_matched,
             )
         model = self._place(model)
-        ranking = self._rank(model, self._gallery(self.splits.query, self.splits.gallery), "test")
-        self._show(ranking)
+        test = self._gallery(self.splits.query, self.splits.gallery)
+        ranking = self._rank(model, test, "test")
+        show_ranking(self.job, ranking, test, "test", config.evaluation)
         name = "test/" + config.objective.split("/", 1)[1]
         return Result(ranking.metrics, ranking.metrics.get(name, math.nan))
 
@@ -123,7 +126,7 @@ class _Run:
         best.backbone.load_state_dict(state_of(content, weights["best"]))
         metrics = dict(loop.best_metrics)
         ranking = self._rank(self._place(best), test, "test")
-        self._show(ranking)
+        show_ranking(self.job, ranking, test, "test", config.evaluation)
         metrics |= ranking.metrics
         return Result(metrics, metrics.get(config.objective, math.nan), loop.best_epoch, last, weights)
 
@@ -208,16 +211,6 @@ class _Run:
             self.config.train.workers if data.query.memory is None else 0,
             normalize=self.config.augmentation.normalize,
         )
-
-    def _show(self, ranking: Ranking) -> None:
-        crops = self.splits.query
-        result = ranking.result
-        rows = tuple(
-            (crop.path.name, crop.pid, crop.cam + 1, float(ap), float(first))
-            for crop, ap, first in zip(crops, result.average_precision, result.first_match_rank, strict=True)
-        )
-        columns = ("query", "identity", "camera", "average_precision", "first_match_rank")
-        self.job.show(Table("test/per_query", columns, rows))
 
 
 def _combined(splits: Splits) -> list[Crop]:

@@ -127,8 +127,9 @@ class Loop:
                 timings["time/eval_s"] = time.perf_counter() - started
             timings["time/epoch_s"] = timings["time/train_s"] + timings.get("time/eval_s", 0.0)
             value = metrics.get(config.objective, math.nan)
-            # Without validation the last epoch is the best one that there is.
-            better = self.evaluate is None or is_better(config.objective, value, self.best)
+            # Without validation the last epoch is the best one that there is. Of equal ones the later is kept, as
+            # ultralytics does: where a small validation set is solved, training on still helps.
+            better = self.evaluate is None or value == self.best or is_better(config.objective, value, self.best)
             if better:
                 self.best, self.best_epoch, self.best_metrics = value, epoch, dict(metrics)
             _log_epoch(epoch, epochs, metrics, timings, config.objective, better=better)
@@ -222,7 +223,7 @@ class Loop:
         train = self.config.train
         self.model.train()
         fixed = epoch <= train.fixbase_epochs
-        opened = tuple(f"backbone.{layer}." for layer in train.open_layers) + ("neck.",)
+        opened = ("neck.", *(f"backbone.{layer}." for layer in train.open_layers))
         for name, value in self.plain.named_parameters():
             value.requires_grad_(name not in self.frozen and (not fixed or name.startswith(opened)))
         if fixed:
@@ -280,8 +281,8 @@ class Loop:
             raise CheckpointError(f"{path} holds weights alone; resume from last.pt, or use model.weights={path}")
         if int(content["epoch"]) >= self.config.train.epochs:
             raise CheckpointError(
-                f"{path} is of epoch {content['epoch']} and train.epochs is {self.config.train.epochs}: nothing is left "
-                f"to train. Raise train.epochs to go on."
+                f"{path} is of epoch {content['epoch']} and train.epochs is {self.config.train.epochs}: nothing is "
+                f"left to train. Raise train.epochs to go on."
             )
         try:
             self.plain.load_state_dict(state["model"])

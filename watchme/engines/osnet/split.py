@@ -8,14 +8,22 @@ from dataclasses import dataclass
 from watchme.engines.osnet.market import Crop
 from watchme.errors import DataError
 
+# Distractors for each image of a held-out identity, where there are so many.
+_DISTRACTORS = 5
+
 
 @dataclass(frozen=True)
 class Holdout:
-    """Training images without the held-out identities, and these as queries and gallery."""
+    """Training images without the held-out identities, and these as queries and gallery.
+
+    `distractors` are training images that join the gallery: among a few identities alone anyone is soon found, and a
+    solved validation selects nothing. They are no one's match, so that they cannot help a model that knows them.
+    """
 
     train: list[Crop]
     query: list[Crop]
     gallery: list[Crop]
+    distractors: list[Crop]
 
 
 def hold_out(crops: Sequence[Crop], wanted: float, seed: int) -> Holdout:
@@ -42,8 +50,8 @@ def hold_out(crops: Sequence[Crop], wanted: float, seed: int) -> Holdout:
     eligible = sorted(pid for pid, seen in cams.items() if len(seen) >= 2)
     if count > len(eligible):
         raise DataError(
-            f"dataset.val_identities={wanted:g} asks for {count} identities, but only {len(eligible)} of {len(cams)} are "
-            f"seen by two cameras; lower it, or 0 for no validation split"
+            f"dataset.val_identities={wanted:g} asks for {count} identities, but only {len(eligible)} of {len(cams)} "
+            f"are seen by two cameras; lower it, or 0 for no validation split"
         )
     if len(cams) - count < 2:
         raise DataError(
@@ -55,7 +63,9 @@ def hold_out(crops: Sequence[Crop], wanted: float, seed: int) -> Holdout:
     first: dict[tuple[int, int], Crop] = {}
     for crop in gallery:
         first.setdefault((crop.pid, crop.cam), crop)
-    return Holdout(train, list(first.values()), gallery)
+    rng = random.Random(f"distractors-{seed}")
+    distractors = sorted(rng.sample(train, min(len(train), _DISTRACTORS * len(gallery))), key=lambda crop: crop.path)
+    return Holdout(train, list(first.values()), gallery, distractors)
 
 
 def _stratified(eligible: list[int], cams: dict[int, set[int]], count: int, rng: random.Random) -> set[int]:

@@ -1,0 +1,62 @@
+"""What a re-ID evaluation leaves to look at: ranked results, the CMC curve, a table of queries."""
+
+from pathlib import Path
+
+import torch
+
+from watchme.contract import Job, Picture, Table
+from watchme.engines.osnet.config import ReidEvaluation
+from watchme.engines.osnet.evaluation import Gallery, Ranking
+from watchme.metrics.distance import pairwise_distance
+from watchme.metrics.pictures import draw_cmc, draw_ranked_results
+
+
+def show_ranking(job: Job, ranking: Ranking, data: Gallery, split: str, config: ReidEvaluation) -> None:
+    """Draw the results of one split into `<run>/evaluation/<split>` and hand them to the trackers.
+
+    Args:
+        job: The run.
+        ranking: What was evaluated.
+        data: The images it was evaluated on.
+        split: e.g. test.
+        config: How many queries are drawn (`visrank`), and with how many gallery images (`visrank_topk`).
+    """
+    folder = job.folder / "evaluation" / split
+    query = data.query.crops
+    result = ranking.result
+    rows = tuple(
+        (crop.path.name, crop.pid, crop.cam + 1, float(ap), float(first))
+        for crop, ap, first in zip(query, result.average_precision, result.first_match_rank, strict=True)
+    )
+    columns = ("query", "identity", "camera", "average_precision", "first_match_rank")
+    job.show(Table(f"{split}/per_query", columns, rows))
+    draw_cmc(result.cmc, folder / "cmc.png", title=f"{job.config.model.name} on {job.config.dataset.name}, {split}")
+    job.show(Picture(f"{split}/cmc", folder / "cmc.png", "Cumulative matching characteristic"))
+    for number, path in zip(*_draw_ranked(ranking, data, folder, config), strict=True):
+        crop = query[number]
+        caption = f"identity {crop.pid}, camera {crop.cam + 1}: AP {result.average_precision[number]:.2f}"
+        job.show(Picture(f"{split}/ranked", path, caption))
+
+
+def _draw_ranked(ranking: Ranking, data: Gallery, folder: Path, config: ReidEvaluation) -> tuple[list[int], list[Path]]:
+    """Numbers of the queries drawn, evenly over the list, and their files."""
+    count = min(config.visrank, len(data.query))
+    if not count:
+        return [], []
+    numbers = [round(step * (len(data.query) - 1) / max(1, count - 1)) for step in range(count)]
+    numbers = sorted(set(numbers))
+    features = ranking.query[torch.tensor(numbers)]
+    drawn = [data.query.crops[number] for number in numbers]
+    crops = data.gallery.crops
+    paths = draw_ranked_results(
+        pairwise_distance(features, ranking.gallery, config.distance),
+        [crop.path for crop in drawn],
+        [crop.path for crop in crops],
+        [crop.pid for crop in drawn],
+        [crop.pid for crop in crops],
+        [crop.cam + 1 for crop in drawn],
+        [crop.cam + 1 for crop in crops],
+        folder / "ranked",
+        top_k=config.visrank_topk,
+    )
+    return numbers, paths
