@@ -92,18 +92,18 @@ class TrainSet(Dataset[Any]):
         self.augmentation = augmentation
 
     def __getitem__(self, draw: Draw) -> Any:
-        crop = self.images.crops[draw.index]
+        crop = self.images.crops[draw.image]
         rng = np.random.default_rng((draw.seed, draw.epoch, draw.position))
         try:
             image = augment(
-                self.images[draw.index],
+                self.images[draw.image],
                 self.augmentation,
                 rng,
                 lambda rng: self.images[int(rng.integers(len(self.images)))],
             )
         except DataError as error:
             return str(error)
-        return image, self.classes[crop.pid], crop.cam, draw.index
+        return image, self.classes[crop.pid], crop.cam, draw.image
 
 
 class EvalSet(Dataset[Any]):

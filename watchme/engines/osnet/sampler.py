@@ -11,7 +11,7 @@ from torch.utils.data import Sampler
 class Draw(NamedTuple):
     """One image of one epoch. `position` counts the draws of an epoch over all processes."""
 
-    index: int
+    image: int
     seed: int
     epoch: int
     position: int
