@@ -58,7 +58,12 @@ def share_cores() -> None:
 
 
 def register_resolvers() -> None:
-    """Register what conf/ uses: `${token:}` keeps run folders of one second apart, `${help_text:}` is --help."""
+    """Register what conf/ uses.
+
+    `${token:}` keeps run folders of one second apart, `${help_text:}` is --help, and `${if_set:value,yes,no}` is `no`
+    where the value is null.
+    """
+    OmegaConf.register_resolver("if_set", lambda value, yes, no: no if value is None else yes, replace=True)
     OmegaConf.register_resolver("token", lambda: secrets.token_hex(2), use_cache=True, replace=True)
     OmegaConf.register_resolver("help_text", lambda: help_text(CONF), replace=True)
 

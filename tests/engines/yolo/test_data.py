@@ -64,11 +64,6 @@ def spoil_jpeg(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
-def spoil_middle(path: Path) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2] + b"\xff\xd9")
-
-
 def spoil_png(path: Path) -> None:
     with Image.open(path) as image:
         image.save(path, "PNG")
@@ -83,7 +78,6 @@ def spoil_bmp(path: Path) -> None:
 
 SPOILERS: list[Callable[[Path], object]] = [
     spoil_jpeg,
-    spoil_middle,
     spoil_png,
     spoil_bmp,
     lambda path: path.write_bytes(b""),
@@ -93,7 +87,7 @@ SPOILERS: list[Callable[[Path], object]] = [
 
 
 @pytest.mark.parametrize(
-    "spoil", SPOILERS, ids=["truncated", "cut short", "png", "bmp", "empty", "text", "five pixels wide"]
+    "spoil", SPOILERS, ids=["truncated", "png", "bmp", "empty", "text", "five pixels wide"]
 )
 def test_unreadable_image_is_left_out_and_counted(spoil: Callable[[Path], object], root: Path) -> None:
     spoiled = root / "images" / "train" / "002.jpg"

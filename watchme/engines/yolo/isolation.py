@@ -29,6 +29,7 @@ def isolate() -> None:
     # A key in the environment would start ultralytics' own hosted tracking.
     os.environ.pop("ULTRALYTICS_API_KEY", None)
     os.environ.setdefault("MPLCONFIGDIR", str(home / "matplotlib"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "torchinductor"))
     (home / "ultralytics").mkdir(parents=True, exist_ok=True)
     Path(os.environ["MPLCONFIGDIR"]).mkdir(parents=True, exist_ok=True)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)

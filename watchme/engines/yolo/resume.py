@@ -108,8 +108,20 @@ def look_back(folder: Path, config: Config, names: list[str], wanted: Mapping[st
         shutil.copyfile(checkpoint, temporary)
         temporary.replace(best)
         best_content, best_epoch = content, epoch
+    _forget_rows(folder / "yolo" / "results.csv", epoch)
     metrics = best_content.get("train_metrics") or {}
     return Past(checkpoint, epoch, best_epoch, canonical_metrics(metrics, "val"))
+
+
+def _forget_rows(results: Path, epoch: int) -> None:
+    """Drop what ultralytics' own table says of epochs after `epoch`: it writes a row before the checkpoint."""
+    if not results.is_file():
+        return
+    head, *rows = results.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [row for row in rows if int(float(row.split(",")[0])) <= epoch]
+    temporary = results.with_suffix(".tmp")
+    temporary.write_text("".join([head, *kept]), encoding="utf-8")
+    temporary.replace(results)
 
 
 def _identity(config: Config, names: list[str]) -> dict[str, Any]:

@@ -1,0 +1,117 @@
+"""Going on with a run: no epoch missing or twice, nothing silently ignored."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from yolo.conftest import Tiny
+from yolo.world import Recorder, Trained, train
+
+from watchme.engines.yolo import weights
+from watchme.errors import CheckpointError, ConfigError
+
+EPOCHS = "train.epochs=4"
+
+
+@pytest.fixture(scope="module")
+def interrupted(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Recorder:
+    """A run of four epochs that was broken off while the third was told; every epoch is kept."""
+    recorder = Recorder(tmp_path_factory.mktemp("interrupted") / "run", break_before=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(EPOCHS, "train.save_period=1"), recorder)
+    return recorder
+
+
+@pytest.fixture
+def broken(interrupted: Recorder, tmp_path: Path) -> Path:
+    """A copy of that run's folder."""
+    return shutil.copytree(interrupted.folder, tmp_path / "run")
+
+
+def resume(tiny: Tiny, folder: Path, *overrides: str, checkpoint: str = "") -> Trained:
+    return train(tiny(EPOCHS, f"train.resume={folder / checkpoint}", *overrides), Recorder(folder))
+
+
+def test_goes_on_after_the_last_whole_epoch(broken: Path, tiny: Tiny, interrupted: Recorder) -> None:
+    found = resume(tiny, broken)
+    assert found.recorder.resumed == [2]
+    assert [event.epoch for event in found.recorder.events] == [3, 4]
+    assert found.result.epochs == 4
+    # The schedule goes on where it was.
+    rates = [event.metrics["train/lr"] for event in (*interrupted.events, *found.recorder.events)]
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+    assert len(set(rates)) == 4
+    assert found.result.best_epoch is not None
+    assert weights.load(found.result.weights["last"])[1]["train_metrics"]
+    rows = (broken / "yolo" / "results.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "1", "2", "3", "4"]
+
+
+def test_best_epoch_before_the_break_is_not_forgotten(broken: Path, tiny: Tiny) -> None:
+    """As if epoch 1 had been best by far: what comes after must not take its place."""
+    import torch
+
+    first = torch.load(broken / "weights" / "epoch1.pt", weights_only=False)
+    first["train_metrics"] |= {"metrics/mAP50-95(B)": 0.9, "fitness": 0.9}
+    torch.save(first, broken / "weights" / "best.pt")
+    found = resume(tiny, broken)
+    assert found.result.best_epoch == 1
+    assert not any(event.is_best for event in found.recorder.events)
+    kept = weights.load(broken / "weights" / "best.pt")[0].state_dict()
+    assert all(bool((kept[key] == value).all()) for key, value in first["ema"].float().state_dict().items())
+
+
+def test_an_earlier_checkpoint_gives_up_what_came_after(broken: Path, tiny: Tiny) -> None:
+    """Also its best.pt, which is of an epoch that is trained again."""
+    assert weights.load(broken / "weights" / "best.pt")[1]["epoch"] == 1
+    found = resume(tiny, broken, "objective=val/map50_95", checkpoint="weights/epoch1.pt")
+    assert found.recorder.resumed == [1]
+    assert [event.epoch for event in found.recorder.events] == [2, 3, 4]
+    rows = (broken / "yolo" / "results.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("train.epochs=9", "train.epochs"),
+        ("optimizer.lr=0.5", "optimizer.lr"),
+        ("optimizer=sgd", "optimizer.name"),
+        ("scheduler=cosine", "scheduler.name"),
+        ("augmentation.mosaic=0.5", "augmentation.mosaic"),
+        ("loss.box=1", "loss.box"),
+        ("train.seed=3", "train.seed"),
+        ("evaluation.iou=0.5", "evaluation.iou"),
+        ("dataset.single_class=true", "dataset.single_class"),
+        ("objective=val/map50", "objective"),
+        ("model=yolov8n", "model.name"),
+        ("+model.args.cls_remap=false", "model.args.cls_remap"),
+    ],
+)
+def test_changes_that_would_be_ignored_are_refused(override: str, key: str, broken: Path, tiny: Tiny) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resume(tiny, broken, override)
+    assert key in {problem.key for problem in caught.value.problems}
+    assert "a resumed run keeps its" in str(caught.value)
+
+
+def test_another_dataset_is_refused(broken: Path, tiny: Tiny, two_classes: Path) -> None:
+    with pytest.raises(ConfigError, match=r"dataset\.classes"):
+        resume(tiny, broken, f"dataset.root={two_classes}")
+
+
+def test_what_ultralytics_lets_change_may_change(broken: Path, tiny: Tiny) -> None:
+    found = resume(tiny, broken, "train.batch_size=16", "dataset.image_size=96", "train.freeze=2", "train.patience=7")
+    assert [event.epoch for event in found.recorder.events] == [3, 4]
+
+
+def test_finished_run_is_not_resumed(short: Trained, tiny: Tiny) -> None:
+    with pytest.raises(CheckpointError, match="has finished; there is nothing to resume"):
+        train(tiny("train.epochs=3", f"train.resume={short.folder}"), Recorder(short.folder))
+
+
+def test_damaged_checkpoint_is_an_error(broken: Path, tiny: Tiny) -> None:
+    last = broken / "weights" / "last.pt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        resume(tiny, broken)
