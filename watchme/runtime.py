@@ -53,12 +53,36 @@ def choose_device(wanted: str | int | list[int]) -> torch.device:
     return device
 
 
+def choose_devices(wanted: str | int | list[int], processes: int | None) -> list[torch.device]:
+    """Return a device for each training process.
+
+    Args:
+        wanted: `train.device`. A list names GPUs, one for each process.
+        processes: `train.processes`; None: as many as `wanted` lists, else one. Several on `auto` or `cuda` take the
+            first GPUs, on `cpu` they share it.
+
+    Raises:
+        ConfigError: If the machine does not have them.
+    """
+    if isinstance(wanted, list) and len(wanted) > 1:
+        return [choose_device(number) for number in wanted]
+    first = choose_device(wanted)
+    if first.type != "cuda" or processes is None or processes == 1:
+        return [first] * (processes or 1)
+    return [choose_device(number) for number in range(processes)]
+
+
 def choose_precision(wanted: str, device: torch.device) -> str:
     """Return fp32, fp16 or bf16 for `train.precision`; `auto` takes bf16 only where the hardware is fast at it.
 
     A CPU without AMX is slower in bf16 than in fp32 (10 times without AVX512-BF16, measured with OSNet), so `auto`
     is fp32 there. GPUs have fast bf16 from compute capability 8.0 (Ampere) on, and fp16 from 7.0 on.
+
+    Raises:
+        ConfigError: If fp16 is asked for on a CPU, which has no fast way of it.
     """
+    if wanted == "fp16" and device.type == "cpu":
+        raise ConfigError([Problem("train.precision", "fp16 needs a GPU; use auto, fp32 or bf16 on a CPU", "'fp16'")])
     if wanted != "auto":
         return wanted
     if device.type == "cuda":

@@ -1,6 +1,5 @@
 """The checked copy of a dataset: what is refused, what is counted, and that the user's files stay as they are."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image
-from yolo.world import draw_dataset
 
 from watchme.engines.yolo import data
 from watchme.engines.yolo.layout import read_layout
 from watchme.errors import DataError
+from yolo.world import draw_dataset
 
 
 @pytest.fixture
@@ -86,9 +85,7 @@ SPOILERS: list[Callable[[Path], object]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    "spoil", SPOILERS, ids=["truncated", "png", "bmp", "empty", "text", "five pixels wide"]
-)
+@pytest.mark.parametrize("spoil", SPOILERS, ids=["truncated", "png", "bmp", "empty", "text", "five pixels wide"])
 def test_unreadable_image_is_left_out_and_counted(spoil: Callable[[Path], object], root: Path) -> None:
     spoiled = root / "images" / "train" / "002.jpg"
     spoil(spoiled)
@@ -207,7 +204,7 @@ def test_two_processes_may_prepare_at_once(root: Path, monkeypatch: pytest.Monke
     publish = data._publish
 
     def late(temporary: Path, folder: Path) -> None:
-        os.rename(path.parent.with_name("kept"), folder)
+        path.parent.with_name("kept").rename(folder)
         publish(temporary, folder)
 
     monkeypatch.setattr(data, "_publish", late)

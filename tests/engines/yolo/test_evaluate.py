@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from yolo.conftest import Tiny
-from yolo.world import Recorder, Trained, draw_dataset
 
 from watchme.contract import Result
 from watchme.engines.yolo.engine import Engine
 from watchme.errors import CheckpointError, DataError
+from yolo.conftest import Tiny
+from yolo.world import Recorder, Trained, draw_dataset
 
 Evaluate = Callable[..., tuple[Result, Recorder]]
 
@@ -122,8 +122,8 @@ def test_table_by_class_and_speed(evaluate: Evaluate, learned: Trained) -> None:
 def test_pictures_of_a_training(learned: Trained) -> None:
     found = learned.recorder.pictures()
     kinds = (
-        "pr_curve f1_curve precision_curve recall_curve confusion_matrix confusion_matrix_normalized labels predictions "
-        "detections"
+        "pr_curve f1_curve precision_curve recall_curve confusion_matrix confusion_matrix_normalized labels "
+        "predictions detections"
     )
     assert set(found) == {f"{split}/{kind}" for split in ("val", "test") for kind in kinds.split()}
     for pictures in found.values():

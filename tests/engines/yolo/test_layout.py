@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from yolo.world import draw_dataset
 
 from watchme.engines.yolo.layout import read_layout
 from watchme.errors import DataError
+from yolo.world import draw_dataset
 
 SPLITS = {"train": 1, "val": 1, "test": 1}
 
@@ -27,7 +27,19 @@ SPLITS = {"train": 1, "val": 1, "test": 1}
         "names: [person]\n",
         "",
     ],
-    ids=["plain", "absolute", "dot", "guide", "moved", "absolute-splits", "roboflow", "list", "no-test", "names", "none"],
+    ids=[
+        "plain",
+        "absolute",
+        "dot",
+        "guide",
+        "moved",
+        "absolute-splits",
+        "roboflow",
+        "list",
+        "no-test",
+        "names",
+        "none",
+    ],
 )
 def test_every_spelling_finds_the_images(
     yaml: str, working: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from yolo.conftest import Tiny
 from yolo.world import Recorder, Trained, draw_dataset, train
 

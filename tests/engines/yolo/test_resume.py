@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from yolo.conftest import Tiny
-from yolo.world import Recorder, Trained, train
 
 from watchme.engines.yolo import weights
 from watchme.errors import CheckpointError, ConfigError
+from yolo.conftest import Tiny
+from yolo.world import Recorder, Trained, train
 
 EPOCHS = "train.epochs=4"
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from yolo.conftest import Tiny
-from yolo.world import Recorder, Trained, draw_dataset, train
 
 from watchme.contract import Stop
 from watchme.engines.yolo import arguments
 from watchme.engines.yolo.data import prepare
 from watchme.engines.yolo.layout import read_layout
 from watchme.errors import ConfigError, DataError, TrainingError
+from yolo.conftest import Tiny
+from yolo.world import Recorder, Trained, draw_dataset, train
 
 Folder = Callable[[str], Path]
 

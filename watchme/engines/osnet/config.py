@@ -1,11 +1,9 @@
 """Config of the OSNet engine, and what can be checked of it without torch."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from watchme.engines.osnet import market
-from watchme.errors import DataError, Problem
+from watchme.errors import Problem
 from watchme.schema import DatasetConfig, DemoWorldConfig, ModelConfig, RunConfig, TrainConfig, option
 
 ARCHITECTURES = ("osnet_x1_0", "osnet_x0_75", "osnet_x0_5", "osnet_x0_25", "osnet_ibn_x1_0", "osnet_ain_x1_0")
@@ -92,6 +90,7 @@ class OsnetTrain(TrainConfig):
 
     engine: Literal["osnet"] = option()
     batch_size: int = option(32, "images in an optimizer's batch, over all devices", ge=2)
+    processes: int | None = option(None, "processes that train together; null: one for each device listed", ge=1)
     sampler: Literal["random", "identity"] = option("identity", "identity: P identities x num_instances")
     num_instances: int = option(4, "sampler=identity: images of an identity in a batch", ge=2)
     accumulate: int = option(1, "batches whose gradients are summed before a step", ge=1)
@@ -120,143 +119,6 @@ class Config(RunConfig):
 
 def check(config: Config) -> list[Problem]:
     """Return what is wrong with folders, weights and combinations, without importing torch."""
-    problems = [*_refusals(config), *_dataset_problems(config)]
-    if config.mode == "evaluate":
-        if config.checkpoint != "random":
-            hint = "give weights: checkpoint=<run>/weights/best.pt, or checkpoint=random for untrained ones"
-            problems += _file_problems("checkpoint", config.checkpoint, hint)
-    elif config.train.resume is not None:
-        resume = Path(config.train.resume).expanduser()
-        last = resume / "weights" / "last.pt" if resume.is_dir() else resume
-        problems += _file_problems("train.resume", str(last), "give a run folder or a checkpoint")
-    elif config.model.weights is not None:
-        problems += _file_problems("model.weights", config.model.weights, "model.weights=null trains from scratch")
-    return problems
+    from watchme.engines.osnet.checks import problems_of  # it needs the classes above
 
-
-def _file_problems(key: str, path: str | None, hint: str) -> list[Problem]:
-    if path is None:
-        return [Problem(key, f"is missing; {hint}")]
-    if not Path(path).expanduser().is_file():
-        return [Problem(key, f"no such file; {hint}", repr(path))]
-    return []
-
-
-def _refusals(config: Config) -> list[Problem]:
-    """What is asked for that this engine does not honour, and combinations that cannot work."""
-    optimizer, scheduler, train, loss = config.optimizer, config.scheduler, config.train, config.loss
-    adam = optimizer.name in ("adam", "adamw", "amsgrad", "radam")
-    wants_cycle = scheduler.name == "cosine_restarts" and scheduler.restart_epochs is None
-    rules: list[tuple[bool, str, str, Any]] = [
-        (optimizer.name == "auto", "optimizer.name", "is YOLO's; name one of adam, adamw, amsgrad, ...", "auto"),
-        (optimizer.beta2 is not None and not adam, "optimizer.beta2", "belongs to the Adam family", optimizer.beta2),
-        (
-            optimizer.amsgrad is not None and optimizer.name not in ("adam", "adamw"),
-            "optimizer.amsgrad",
-            "belongs to adam and adamw; optimizer=amsgrad is Adam with it",
-            optimizer.amsgrad,
-        ),
-        (
-            bool(optimizer.nesterov or optimizer.dampening) and optimizer.name != "sgd",
-            "optimizer.nesterov",
-            "nesterov and dampening belong to sgd",
-            optimizer.nesterov,
-        ),
-        (
-            bool(optimizer.nesterov and (optimizer.dampening or not optimizer.momentum)),
-            "optimizer.nesterov",
-            "needs a momentum above 0 and no dampening",
-            optimizer.nesterov,
-        ),
-        (
-            optimizer.alpha is not None and optimizer.name != "rmsprop",
-            "optimizer.alpha",
-            "belongs to rmsprop",
-            optimizer.alpha,
-        ),
-        (
-            scheduler.warmup_momentum is not None,
-            "scheduler.warmup_momentum",
-            "is YOLO's; leave it null",
-            scheduler.warmup_momentum,
-        ),
-        (
-            scheduler.warmup_bias_lr is not None,
-            "scheduler.warmup_bias_lr",
-            "is YOLO's; leave it null",
-            scheduler.warmup_bias_lr,
-        ),
-        (wants_cycle, "scheduler.restart_epochs", "cosine_restarts needs the epochs of a cycle", None),
-        (
-            scheduler.name == "single_step" and scheduler.step_size is None,
-            "scheduler.step_size",
-            "single_step needs the epochs between decays",
-            None,
-        ),
-        (
-            scheduler.name == "multi_step" and not scheduler.milestones,
-            "scheduler.milestones",
-            "multi_step needs a list of epochs",
-            None,
-        ),
-        (loss.weight_x == 0 and loss.weight_t == 0, "loss.weight_x", "weight_x and weight_t cannot both be 0", 0),
-        (
-            loss.weight_t > 0 and train.sampler != "identity",
-            "train.sampler",
-            "the triplet loss needs several images of an identity in a batch: sampler=identity, or loss.weight_t=0",
-            train.sampler,
-        ),
-        (
-            train.sampler == "identity" and train.batch_size % train.num_instances != 0,
-            "train.batch_size",
-            f"must be a multiple of train.num_instances={train.num_instances}",
-            train.batch_size,
-        ),
-        (
-            train.sampler == "identity" and train.batch_size // train.num_instances < 2,
-            "train.batch_size",
-            "a batch needs at least two identities",
-            train.batch_size,
-        ),
-        (
-            config.objective.startswith("test/") and not config.dataset.select_on_test,
-            "objective",
-            "selecting on the test split makes its numbers worthless; say dataset.select_on_test=true to do it",
-            config.objective,
-        ),
-        (
-            config.dataset.select_on_test and config.dataset.val_identities > 0,
-            "dataset.select_on_test",
-            "goes with dataset.val_identities=0",
-            True,
-        ),
-        (
-            config.dataset.val_identities >= 1 and config.dataset.val_identities % 1 != 0,
-            "dataset.val_identities",
-            "expected a share below 1 or a whole number",
-            config.dataset.val_identities,
-        ),
-        (
-            not (0 < config.augmentation.erase_area[0] <= config.augmentation.erase_area[1] < 1),
-            "augmentation.erase_area",
-            "expected two shares, the first not above the second, within 0..1",
-            list(config.augmentation.erase_area),
-        ),
-    ]
-    return [Problem(key, expected, repr(found)) for broken, key, expected, found in rules if broken]
-
-
-def _dataset_problems(config: Config) -> list[Problem]:
-    root = config.dataset.root
-    if root is None:
-        if config.dataset.demo is not None:
-            return [
-                Problem(f"dataset.demo.{text.partition(':')[0]}", text.partition(":")[2].strip())
-                for text in config.dataset.demo.problems()
-            ]
-        return [Problem("dataset.root", f"say where the dataset lies: dataset.root=<folder>\n{market.EXPECTED}")]
-    try:
-        market.find_root(Path(root))
-    except DataError as error:
-        return [Problem("dataset.root", str(error), repr(root))]
-    return []
+    return problems_of(config)

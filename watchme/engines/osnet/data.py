@@ -141,7 +141,7 @@ def raise_for(batch: Batch) -> Batch:
     return batch
 
 
-def train_loader(dataset: TrainSet, batches: EpochBatches, workers: int, *, pin: bool) -> "DataLoader[Any]":
+def train_loader(dataset: TrainSet, batches: EpochBatches, workers: int, seed: int, *, pin: bool) -> "DataLoader[Any]":
     """Loader whose batches are decided by `batches`, epoch by epoch."""
     return DataLoader(
         dataset,
@@ -150,7 +150,20 @@ def train_loader(dataset: TrainSet, batches: EpochBatches, workers: int, *, pin:
         collate_fn=collate,
         pin_memory=pin,
         persistent_workers=workers > 0,
+        # Its own, since it draws from the global generator once a start, and a resumed run starts once more.
+        generator=torch.Generator().manual_seed(seed),
     )
+
+
+def stop_workers(loader: "DataLoader[Any]") -> None:
+    """End the processes of a loader that keeps them between epochs.
+
+    They end by themselves when it is collected, which the traceback of an error or of Ctrl-C puts off.
+    """
+    iterator = getattr(loader, "_iterator", None)
+    if iterator is not None and hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()
+        loader._iterator = None
 
 
 def eval_loader(dataset: EvalSet, batch_size: int, workers: int, *, pin: bool) -> "DataLoader[Any]":

@@ -1,9 +1,11 @@
 """The OSNet engine: data, model and loop put together; the test split evaluated once, with the best weights."""
 
-import dataclasses
+import functools
 import logging
 import math
+import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +14,7 @@ import torch
 from watchme import runtime
 from watchme.checkpoint import load_checkpoint
 from watchme.contract import Job, Result
+from watchme.engines.osnet import state
 from watchme.engines.osnet.backend import ReidNet
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data import Images, TrainSet, fingerprint
@@ -20,6 +23,7 @@ from watchme.engines.osnet.loop import Loop
 from watchme.engines.osnet.market import Crop, Splits, read_market
 from watchme.engines.osnet.show import show_ranking
 from watchme.engines.osnet.split import hold_out
+from watchme.engines.osnet.team import Team, led
 from watchme.engines.osnet.weights import freeze, load_weights, state_of
 from watchme.errors import ConfigError, Problem
 
@@ -38,18 +42,50 @@ class Engine:
         return _Run(job).evaluate()
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """What a loop trains, before it is known which processes do so."""
+
+    config: Config
+    model: ReidNet
+    dataset: TrainSet
+    val: Gallery | None
+    split: str
+    test: Gallery
+
+
 class _Run:
-    def __init__(self, job: Job) -> None:
+    """One process of one run.
+
+    Args:
+        job: The run; a follower's has nobody listening.
+        device: Where this process computes; None: the first that `train.device` names.
+    """
+
+    def __init__(self, job: Job, device: torch.device | None = None) -> None:
         self.job = job
         self.config = cast(Config, job.config)
         train = self.config.train
-        self.device = runtime.choose_device(train.device)
+        self.devices = runtime.choose_devices(train.device, train.processes)
+        self.device = self.devices[0] if device is None else device
+        self.follows = device is not None
         self.precision = runtime.choose_precision(train.precision, self.device)
-        job.record("device", {"device": str(self.device), "precision": self.precision})
+        job.record("device", {"devices": [str(each) for each in self.devices], "precision": self.precision})
         runtime.seed_everything(train.seed, deterministic=train.deterministic)
         self.splits = self._read()
 
     def train(self) -> Result:
+        prepared = self._prepare()
+        with led(self.devices, functools.partial(_follow, self.config, self.job.folder)) as team:
+            loop = self._loop(prepared, team)
+            last = loop.run()
+        return self._finish(prepared, loop, last)
+
+    def follow(self, team: Team) -> None:
+        """Train along with the leader."""
+        self._loop(self._prepare(), team).run()
+
+    def _prepare(self) -> _Prepared:
         config = self.config
         crops, val = list(self.splits.train), None
         if config.dataset.combineall:
@@ -74,28 +110,29 @@ class _Run:
             self.job.fallback(
                 "dataset.select_on_test: the best epoch is chosen on the test split; test/... is too good"
             )
-            if config.objective.startswith("val/"):
-                config = dataclasses.replace(config, objective="test/" + config.objective.removeprefix("val/"))
         elif val is None:
             self.job.fallback("dataset.val_identities=0: nothing is held out, so the last epoch counts as the best")
         dataset = TrainSet(self._images(crops), classes, config.augmentation)
         log.info("%d training images of %d identities on %s, %s", len(crops), len(classes), self.device, self.precision)
+        return _Prepared(config, model, dataset, val, split, test)
+
+    def _loop(self, prepared: _Prepared, team: Team) -> Loop:
+        val, split, config = prepared.val, prepared.split, prepared.config
         loop = Loop(
             config,
-            model,
-            dataset,
+            prepared.model,
+            prepared.dataset,
             None if val is None else lambda net: self._rank(net, val, split).metrics,
             self.job.emit,
             self.job.folder / "weights",
             self.device,
             self.precision,
+            team,
         )
         if config.train.resume is not None:
-            path = Path(config.train.resume).expanduser()
-            loop.restore(path / "weights" / "last.pt" if path.is_dir() else path)
+            state.restore(loop, Path(config.train.resume).expanduser())
             self.job.resumed(loop.start)
-        last = loop.run()
-        return self._finish(config, loop, test, last)
+        return loop
 
     def evaluate(self) -> Result:
         config = self.config
@@ -119,8 +156,13 @@ class _Run:
         name = "test/" + config.objective.split("/", 1)[1]
         return Result(ranking.metrics, ranking.metrics.get(name, math.nan))
 
-    def _finish(self, config: Config, loop: Loop, test: Gallery, last: int) -> Result:
+    def _finish(self, prepared: _Prepared, loop: Loop, last: int) -> Result:
+        config, test = prepared.config, prepared.test
         weights = {name: self.job.folder / "weights" / f"{name}.pt" for name in ("best", "last")}
+        if not weights["best"].is_file():
+            self.job.fallback(f"{config.objective} was never computed, so the last epoch counts as the best")
+            shutil.copy(weights["last"], weights["best"])
+            loop.best_epoch = last
         best = self._fresh(loop.plain.backbone.classifier.out_features)
         content = load_checkpoint(weights["best"])
         best.backbone.load_state_dict(state_of(content, weights["best"]))
@@ -167,6 +209,8 @@ class _Run:
         return Images(crops, (dataset.height, dataset.width), dataset.cache)
 
     def _gallery(self, query: Sequence[Crop], gallery: Sequence[Crop]) -> Gallery:
+        if self.follows:
+            query, gallery = [], []  # the leader alone evaluates
         return Gallery(self._images(list(query)), self._images(list(gallery)))
 
     def _fresh(self, classes: int) -> ReidNet:
@@ -215,3 +259,8 @@ class _Run:
 
 def _combined(splits: Splits) -> list[Crop]:
     return [*splits.train, *(crop for crop in (*splits.query, *splits.gallery) if crop.pid > 0)]
+
+
+def _follow(config: Config, folder: Path, team: Team, device: torch.device) -> None:
+    """What a follower of `led` runs."""
+    _Run(Job(config, folder), device).follow(team)

@@ -6,12 +6,21 @@ import torch
 from torch import Tensor, nn
 
 from watchme.engines.osnet.config import ReidLoss
+from watchme.engines.osnet.team import Team
 
 
 class LossParts(NamedTuple):
-    """Scalars: the whole loss, and its parts before weighting (NaN where a part is not used)."""
+    """Scalars.
+
+    Attributes:
+        total: What to differentiate: averaged over a team's processes its gradient is that of the whole batch.
+        whole: The loss, weighted and without gradient.
+        softmax: Its parts before weighting, of this process's share of the batch; NaN where a part is not used.
+        triplet: Of the team's whole batch.
+    """
 
     total: Tensor
+    whole: Tensor
     softmax: Tensor
     triplet: Tensor
 
@@ -19,9 +28,10 @@ class LossParts(NamedTuple):
 class ReidCriterion(nn.Module):
     """weight_x * softmax with label smoothing + weight_t * batch-hard triplet."""
 
-    def __init__(self, config: ReidLoss) -> None:
+    def __init__(self, config: ReidLoss, team: Team | None = None) -> None:
         super().__init__()
         self.config = config
+        self.team = Team() if team is None else team
         # Szegedy et al., CVPR 2016; the same as torchreid's CrossEntropyLoss with eps = label_smoothing.
         self.softmax = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
 
@@ -33,16 +43,22 @@ class ReidCriterion(nn.Module):
             embeddings: (B, D).
             labels: (B,) int64 class indices.
         """
-        nan = logits.new_tensor(torch.nan, dtype=torch.float32)
-        total = logits.new_zeros((), dtype=torch.float32)
-        softmax = triplet = nan
+        softmax = triplet = logits.new_tensor(torch.nan, dtype=torch.float32)
+        # Without softmax the classifier takes no part, yet a team expects a gradient of every parameter.
+        total = 0.0 * logits.float().sum()
+        whole = total.detach()
         if self.config.weight_x:
             softmax = self.softmax(logits.float(), labels)
             total = total + self.config.weight_x * softmax
+            whole = whole + self.config.weight_x * softmax.detach()
         if self.config.weight_t:
-            triplet = batch_hard_triplet(embeddings.float(), labels, self.config.margin)
-            total = total + self.config.weight_t * triplet
-        return LossParts(total, softmax.detach(), triplet.detach())
+            # The hardest of the whole team's batch. Each process has the gradient of its own embeddings alone, and
+            # a team averages where a sum is meant.
+            everyone = self.team.gather(embeddings.float())
+            triplet = batch_hard_triplet(everyone, self.team.gather(labels), self.config.margin)
+            total = total + self.config.weight_t * self.team.size * triplet
+            whole = whole + self.config.weight_t * triplet.detach()
+        return LossParts(total, whole, softmax.detach(), triplet.detach())
 
 
 def batch_hard_triplet(embeddings: Tensor, labels: Tensor, margin: float) -> Tensor:

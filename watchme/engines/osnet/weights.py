@@ -2,7 +2,7 @@
 
 import fnmatch
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,3 +115,24 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     if not any(value.requires_grad for value in names.values()):
         raise ConfigError([Problem("model.freeze", "leaves nothing to train", repr(list(patterns)))])
     return frozen
+
+
+def set_trainable(model: nn.Module, frozen: Collection[str], open_layers: Sequence[str] | None) -> None:
+    """Say which parameters of a `ReidNet` learn in an epoch; it is in training mode before.
+
+    Args:
+        model: The model.
+        frozen: Names of the parameters that never learn. Batch normalisation with all of its own among them keeps its
+            running statistics, too.
+        open_layers: In the first epochs (torchreid's fixbase) only these modules of the backbone learn, and all others
+            are in evaluation mode; None: all learn.
+    """
+    opened = ("neck.", *(f"backbone.{layer}." for layer in open_layers or ()))
+    for name, value in model.named_parameters():
+        value.requires_grad_(name not in frozen and (open_layers is None or name.startswith(opened)))
+    for name, module in model.named_modules():
+        own = {f"{name}.{parameter}" for parameter, _ in module.named_parameters(recurse=False)}
+        still = isinstance(module, nn.modules.batchnorm._BatchNorm) and bool(own) and own <= set(frozen)
+        closed = open_layers is not None and bool(name) and not f"{name}.".startswith(opened)
+        if still or closed:
+            module.training = False
