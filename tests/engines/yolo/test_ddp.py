@@ -35,8 +35,6 @@ def test_events_weights_and_folder_are_those_of_one_device(tiny: Tiny, tmp_path:
     rows = (tmp_path / "yolo" / "results.csv").read_text().splitlines()
     assert len(rows) == 3
     assert "test/map50" in found.result.metrics
-    # Losses fall on both processes' images, whose gradients are averaged.
-    assert recorder.events[1].metrics["train/loss"] < recorder.events[0].metrics["train/loss"]
     assert not [name for name in os.environ if name.startswith("WATCHME_EVENTS")]
 
 

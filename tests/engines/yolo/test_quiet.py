@@ -138,7 +138,7 @@ def test_runs_in_one_process_leave_no_state_to_each_other(
     state = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), Path.cwd())
     variables = set(os.environ)
     world = "dataset.demo.identities=8 dataset.demo.cameras=2 dataset.demo.frame_size=96 dataset.demo.walk_length=2"
-    sizes = "dataset.height=64 dataset.width=32 train.batch_size=8 train.num_instances=2 train.epochs=1 train.workers=0"
+    sizes = "dataset.height=64 dataset.width=32 train.batch_size=4 train.num_instances=2 train.epochs=1 train.workers=0"
     config = typed_config("model=osnet_x0_25", *world.split(), *sizes.split(), "train.device=cpu")
     (tmp_path / "osnet").mkdir()
     OsnetEngine().train(Recorder(tmp_path / "osnet").job(config))
