@@ -57,7 +57,8 @@ def _encode(folder: Path, entry: dict[str, Any], width: int) -> bytes:
         data = with_boxes(Picture(entry["name"], folder / entry["file"], boxes=boxes), width)
         if data[:4] == b"\x89PNG" and len(data) > 120_000:
             data = _as_jpeg(data)
-    except (OSError, ValueError):  # no picture after all; the rest of the page does not depend on it
+    # ImportError: ultralytics, once imported, has Pillow look for a HEIF reader. The rest of the page needs no picture.
+    except (OSError, ValueError, ImportError):
         return b""
     return data
 

@@ -272,6 +272,6 @@ def _probe(url: str) -> None:
     except urllib.error.HTTPError as error:
         if error.code >= 500:
             raise ConnectionError(f"{url} answers {error.code} {error.reason}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         reason = getattr(error, "reason", error)
         raise ConnectionError(f"{url} does not answer: {reason}") from None
