@@ -27,6 +27,11 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except RuntimeError as error:
+        # torch's writer, left by Ctrl-C or SIGTERM, raises that its file is incomplete; the wish to stop counts.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,16 +1,22 @@
 """Going on with a run: no epoch missing or twice, nothing silently ignored."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from watchme.engines.yolo import weights
 from watchme.errors import CheckpointError, ConfigError
-from yolo.conftest import Tiny
+from yolo.conftest import RECIPE, Tiny
 from yolo.world import Recorder, Trained, train
 
 EPOCHS = "train.epochs=4"
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +121,40 @@ def test_damaged_checkpoint_is_an_error(broken: Path, tiny: Tiny) -> None:
     last.write_bytes(last.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="cannot be loaded"):
         resume(tiny, broken)
+
+
+@pytest.mark.slow
+def test_killed_run_is_resumed_by_the_command_line(drawn: Path, tmp_path: Path) -> None:
+    """`kill -9` in the middle, then `train.py train.resume=<run>`: each epoch stands once in metrics.jsonl."""
+    run, epochs = tmp_path / "run", 6
+    environment = {**os.environ, "WATCHME_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "train.py"]
+    start = [*command, *RECIPE, f"dataset.root={drawn}", f"train.epochs={epochs}", f"hydra.run.dir={run}"]
+    process = subprocess.Popen(
+        start, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(epochs_of(run)) < 3:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    before = epochs_of(run)
+    assert 3 <= len(before) < epochs
+    resumed = subprocess.run(
+        [*command, f"train.resume={run}"], cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=180
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert epochs_of(run) == list(range(1, epochs + 1))
+    assert json.loads((run / "summary.json").read_text())["epochs"] == epochs
+    assert json.loads((run / "run.json").read_text())["status"] == "finished"
+    refused = subprocess.run(
+        [*command, f"train.resume={run}"], cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=180
+    )
+    assert refused.returncode == 1
+    assert "has finished; there is nothing to resume" in refused.stderr
+
+
+def epochs_of(run: Path) -> list[int]:
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    return [json.loads(line)["epoch"] for line in lines if line.endswith("\n")]

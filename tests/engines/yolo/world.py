@@ -60,7 +60,7 @@ class Recorder:
     folder: Path
     stop: Stop | None = None
     stop_after: int = 0
-    break_before: int = 0  # epoch whose event raises KeyboardInterrupt, as Ctrl-C before it is saved
+    break_before: int = -1  # epoch whose event raises KeyboardInterrupt, as Ctrl-C before it is saved
     events: list[EpochEvent] = field(default_factory=list)
     resumed: list[int] = field(default_factory=list)
     manifest: dict[str, Any] = field(default_factory=dict)

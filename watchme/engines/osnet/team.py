@@ -12,6 +12,8 @@ import pickle
 import queue
 import signal
 import socket
+import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -96,17 +98,20 @@ def led(devices: list[torch.device], follow: Callable[[Team, torch.device], None
     errors = context.Queue()
     address = _free_address()
     threads = max(1, torch.get_num_threads() // len(devices))
+    # Each follower reads from a pipe on which nothing comes but its end, when the leader leaves or dies.
+    pipes = [context.Pipe(duplex=False) for _ in devices[1:]]
+    start_method = multiprocessing.get_start_method()
     followers = [
         context.Process(
             target=_run_follower,
-            args=(Team(rank, len(devices)), device, address, threads, follow, errors),
+            args=(Team(rank, len(devices)), device, address, threads, start_method, follow, errors, reader),
             name=f"osnet-{rank}",
         )
-        for rank, device in enumerate(devices)
-        if rank
+        for rank, device, (reader, _) in zip(range(1, len(devices)), devices[1:], pipes, strict=True)
     ]
-    for follower in followers:
+    for follower, (reader, _) in zip(followers, pipes, strict=True):
         follower.start()
+        reader.close()
     try:
         with _group(Team(0, len(devices)), devices[0], address, threads):
             yield Team(0, len(devices))
@@ -118,10 +123,13 @@ def led(devices: list[torch.device], follow: Callable[[Team, torch.device], None
             raise
         raise _cause(followers, errors) from error
     finally:
+        for _, writer in pipes:
+            writer.close()
         for follower in followers:
+            follower.join(_LAST_WORDS_S)
             if follower.is_alive():
-                follower.terminate()
-            follower.join()
+                follower.kill()
+                follower.join()
 
 
 def _broken_exchange(error: BaseException) -> bool:
@@ -153,22 +161,36 @@ def _run_follower(
     device: torch.device,
     address: tuple[str, int],
     threads: int,
+    start_method: str,
     follow: Callable[[Team, torch.device], None],
     errors: Any,
+    leader: Any,
 ) -> None:
     # Ctrl-C reaches the whole group of processes; the leader decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(leader,), daemon=True).start()
+    # A spawned process would spawn its loader's processes, too, which takes them many seconds.
+    multiprocessing.set_start_method(start_method, force=True)
     try:
         with _group(team, device, address, threads):
             follow(team, device)
     except Exception as error:
         if _broken_exchange(error):
-            os._exit(1)  # the process that failed first says why
+            sys.exit(1)  # the process that failed first says why
         told = error if isinstance(error, WatchmeError) else RuntimeError(f"{type(error).__name__}: {error}")
         errors.put(pickle.dumps(told))
         errors.close()
         errors.join_thread()
-        os._exit(1)
+        sys.exit(1)
+
+
+def _end_with(leader: Any) -> None:
+    """End this process once the leader's end of the pipe is closed, however deep in an exchange it waits."""
+    with contextlib.suppress(EOFError, OSError):
+        leader.recv()
+    for loader in multiprocessing.active_children():
+        loader.terminate()
+    os._exit(1)
 
 
 @contextlib.contextmanager

@@ -215,12 +215,17 @@ def evaluation_arguments(config: "Config") -> dict[str, Any]:
     }
 
 
-def precision(name: str, device: str) -> bool | str:
-    """`train.precision` as ultralytics' `amp`: mixed precision only where a GPU is."""
-    if name == "auto":
-        return device not in ("cpu", "mps")
+def precision_name(wanted: str, device: str) -> str:
+    """`train.precision` with `auto` decided: ultralytics' fp16 mixed precision where a GPU is."""
+    if wanted != "auto":
+        return wanted
+    return "fp32" if device in ("cpu", "mps") else "fp16"
+
+
+def precision(wanted: str, device: str) -> bool | str:
+    """`train.precision` as ultralytics' `amp`."""
     named: dict[str, bool | str] = {"fp32": False, "fp16": True, "bf16": "bf16"}
-    return named[name]
+    return named[precision_name(wanted, device)]
 
 
 def _or(value: float | None, default: float) -> float:

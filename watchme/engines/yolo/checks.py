@@ -1,5 +1,6 @@
 """What can be wrong with a YOLO config: values that ultralytics cannot honour, folders, weights, names."""
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,11 @@ def _refusals(config: "Config") -> Iterator[Problem]:
             f"must be a multiple of the {devices} devices",
         ),
         (train.rect and devices > 1, "train.rect", "rectangular batches are not possible on several GPUs"),
+        (
+            devices > 1 and importlib.util.find_spec("cloudpickle") is None,
+            "train.device",
+            "several GPUs need the package cloudpickle>=3.1.1, by which ultralytics starts its processes",
+        ),
         (
             config.dataset.image_size % 32 != 0,
             "dataset.image_size",

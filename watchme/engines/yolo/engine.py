@@ -27,6 +27,7 @@ class Engine:
         isolation.isolate()
         config = cast(Config, job.config)
         device = choose_device(config.train.device)
+        job.record("device", {"device": device, "precision": arguments.precision_name(config.train.precision, device)})
         yaml, scan = _prepare(job, config, required_splits(config))
         model = weights.initial_model(config.model)
         _announce(job, config, model)

@@ -132,7 +132,7 @@ class _Example:
 
 
 class _Validator(DetectionValidator):  # type: ignore[misc]
-    """DetectionValidator that keeps the boxes of the first few images with people or predictions in them."""
+    """DetectionValidator that keeps the boxes of a few images, all over the split, with people or predictions."""
 
     wanted = 0
 
@@ -147,10 +147,12 @@ class _Validator(DetectionValidator):  # type: ignore[misc]
 
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
         """Count a batch's predictions, and look whether its images make good examples."""
+        first = self.seen
         super().update_metrics(preds, batch)
         for index, pred in enumerate(preds):
-            if len(self.examples) >= self.wanted:
-                return
+            # Frames of one camera stand side by side: the next example is looked for a stretch further on.
+            if len(self.examples) * len(self.dataloader.dataset) > (first + index) * self.wanted or not self.wanted:
+                continue
             truth = self._prepare_batch(index, batch)
             kept = {key: value[pred["conf"] >= _SHOWN_FROM] for key, value in pred.items()}
             if not len(kept["conf"]) and not len(truth["cls"]):

@@ -1,0 +1,266 @@
+"""A run that is broken off anywhere and resumed ends as one that was never stopped, bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from watchme.contract import EpochEvent, Stop
+from watchme.data.demo import DemoWorld
+from watchme.engines.osnet import engine, state
+from watchme.errors import CheckpointError
+from watchme.tracking.jsonl import read_metrics
+
+PROJECT = Path(__file__).resolve().parents[3]
+Run = Callable[..., Any]
+TINY = (
+    "model=osnet_x0_25",
+    "dataset=market1501",
+    "dataset.height=64",
+    "dataset.width=32",
+    "dataset.val_identities=3",
+    "train.batch_size=8",
+    "train.num_instances=2",
+    "train.workers=0",
+    "train.epochs=3",
+    "train.ema_decay=0.9",
+    "evaluation.visrank=0",
+    "optimizer=adam",
+    "optimizer.lr=0.001",
+    "scheduler=cosine",
+    "scheduler.warmup_epochs=1.5",
+)
+
+
+class KilledError(BaseException):
+    """Stands for the kill: nothing in the engine handles it."""
+
+
+@pytest.fixture(scope="module")
+def options(small_world: DemoWorld) -> tuple[str, ...]:
+    return (*TINY, f"dataset.root={small_world.reid}")
+
+
+@pytest.fixture(scope="module")
+def whole(run_engine: Run, options: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The run that is never stopped."""
+    return run_engine(tmp_path_factory.mktemp("whole"), *options)
+
+
+def assert_same_weights(folder: Path, reference: Path) -> None:
+    """All that a checkpoint holds is equal, the generators' states and the optimizer's moments included."""
+    for name in ("best.pt", "last.pt"):
+        ours, theirs = (torch.load(each / "weights" / name, weights_only=True) for each in (folder, reference))
+        assert_equal(ours, theirs, name)
+
+
+def assert_equal(ours: Any, theirs: Any, where: str) -> None:
+    if isinstance(theirs, torch.Tensor):
+        assert torch.equal(ours, theirs), where
+    elif isinstance(theirs, dict):
+        assert ours.keys() == theirs.keys(), where
+        for key, value in theirs.items():
+            assert_equal(ours[key], value, f"{where}.{key}")
+    elif isinstance(theirs, (list, tuple)):
+        assert len(ours) == len(theirs), where
+        for place, (left, right) in enumerate(zip(ours, theirs, strict=True)):
+            assert_equal(left, right, f"{where}[{place}]")
+    else:
+        assert ours == theirs, where
+
+
+def curve(events: list[EpochEvent]) -> list[dict[str, float]]:
+    return [{"epoch": event.epoch, **event.metrics} for event in events]
+
+
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_killed_before_a_checkpoint_is_written(
+    number: int, whole: Any, run_engine: Run, options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the report of an epoch and its last.pt, or between that and best.pt."""
+    calls = 0
+
+    def save(path: Path, content: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            raise KilledError
+        original(path, content)
+
+    original = state.save_checkpoint
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "save_checkpoint", save)
+        with pytest.raises(KilledError):
+            run_engine(tmp_path, *options)
+    resumed = run_engine(tmp_path, *options, f"train.resume={tmp_path}")
+    assert curve(resumed.events) == curve(whole.events)[resumed.resumed[0] + 1 :]
+    assert resumed.result.metrics == whole.result.metrics
+    assert resumed.result.best_epoch == whole.result.best_epoch
+    assert_same_weights(tmp_path, whole.folder)
+
+
+def test_killed_inside_an_epoch_goes_on_at_its_start(
+    whole: Any, run_engine: Run, options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from watchme.engines.osnet.loop import Loop
+
+    steps = 0
+
+    def step(self: Loop, *args: Any, **kwargs: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == len(self.batches) * 2:
+            raise KilledError
+        return original(self, *args, **kwargs)
+
+    original = Loop._step
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_step", step)
+        with pytest.raises(KilledError):
+            run_engine(tmp_path, *options)
+    resumed = run_engine(tmp_path, *options, f"train.resume={tmp_path}", "train.workers=1")
+    assert resumed.resumed == [1]
+    assert_same_weights(tmp_path, whole.folder)
+
+
+@pytest.mark.parametrize("stop", [None, 2])
+def test_killed_before_the_final_evaluation(
+    stop: int | None, whole: Any, run_engine: Run, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """After the last epoch, or after an early stop: only the evaluation is made up for."""
+
+    def emit(event: EpochEvent) -> Stop | None:
+        return Stop("enough") if event.epoch == stop else None
+
+    def broken(*args: object) -> None:
+        raise KilledError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "show_ranking", broken)
+        with pytest.raises(KilledError):
+            run_engine(tmp_path, *options, emit=emit)
+    resumed = run_engine(tmp_path, *options, f"train.resume={tmp_path}")
+    assert resumed.events == []
+    assert resumed.result.epochs == (stop or 3)
+    assert "test/map" in resumed.result.metrics
+    if stop is None:
+        assert resumed.result.metrics == whole.result.metrics
+        assert_same_weights(tmp_path, whole.folder)
+    else:
+        longer = run_engine(tmp_path, *options, f"train.resume={tmp_path}", "train.patience=5")
+        assert [event.epoch for event in longer.events] == [3]
+
+
+def test_other_identities_are_refused(whole: Any, run_engine: Run, options: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"(?s)identities that are not.*model\.weights="):
+        run_engine(tmp_path, *options, f"train.resume={whole.folder}", "train.seed=1")
+
+
+def test_weights_alone_are_refused(whole: Any, run_engine: Run, options: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"weights alone; resume from last\.pt"):
+        run_engine(tmp_path, *options, f"train.resume={whole.folder}/weights/best.pt")
+
+
+def test_periodic_checkpoints_are_kept_and_resumed(
+    whole: Any, run_engine: Run, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    run_engine(tmp_path, *options, "train.save_period=1", "train.keep_last=2")
+    assert sorted(path.name for path in (tmp_path / "weights").glob("epoch*")) == ["epoch0002.pt", "epoch0003.pt"]
+    again = run_engine(tmp_path, *options, f"train.resume={tmp_path}/weights/epoch0002.pt")
+    assert again.resumed == [2]
+    assert curve(again.events) == curve(whole.events)[3:]
+
+
+def start(*arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "train.py", *arguments],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_epoch(process: "subprocess.Popen[str]", folder: Path, epoch: int) -> None:
+    metrics = folder / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.is_file() and any(line["epoch"] >= epoch for line in read_metrics(metrics))):
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def children(pid: int) -> list[int]:
+    """Process ids of the session that `pid` leads."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            # State and session: a zombie is gone already.
+            if int(fields[3]) == pid and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+def test_sigkill_at_arbitrary_moments(whole: Any, options: tuple[str, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    resume: tuple[str, ...] = (*options, f"hydra.run.dir={folder}")
+    for epoch, delay in ((0, 0.4), (1, 0.03), (2, 0.2)):
+        process = start(*resume)
+        wait_for_epoch(process, folder, epoch)
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+        if (folder / "weights" / "last.pt").is_file():
+            resume = (f"train.resume={folder}",)
+        else:
+            folder = tmp_path / f"run{epoch}"
+            resume = (*options, f"hydra.run.dir={folder}")
+    last = start(*resume)
+    output, _ = last.communicate(timeout=300)
+    assert last.returncode == 0, output
+    expected = [{"epoch": event.epoch, **event.metrics} for event in whole.events]
+    lines = read_metrics(folder / "metrics.jsonl")
+    assert [{name: line[name] for name in kept} for line, kept in zip(lines, expected, strict=True)] == expected
+    assert_same_weights(folder, whole.folder)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_signals_end_cleanly_and_say_how_to_go_on(
+    number: signal.Signals, processes: int, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    process = start(
+        *options,
+        f"hydra.run.dir={folder}",
+        "train.workers=2",
+        "train.epochs=500",
+        "train.device=cpu",
+        f"train.processes={processes}",
+    )
+    # Its line says that epoch 2 is over, so the checkpoint of epoch 1 is written.
+    wait_for_epoch(process, folder, 2)
+    os.kill(process.pid, number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert f"train.resume={folder}" in output
+    assert "Traceback" not in output
+    assert "leaked" not in output
+    assert children(process.pid) == []
+    assert torch.load(folder / "weights" / "last.pt", weights_only=True)["epoch"] >= 1
