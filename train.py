@@ -13,16 +13,17 @@ from omegaconf import DictConfig
 from watchme import cli
 from watchme.errors import WatchmeError
 from watchme.run import run
+from watchme.sweep.values import returned
 from watchme.validate import validate
 
 
 @hydra.main(config_path="conf", config_name="config")
 @cli.reports_errors
-def main(composed: DictConfig) -> float:
+def main(composed: DictConfig) -> float | list[float]:
     """Run one job; its objective is what a sweep optimises."""
     config = validate(composed)
     job = HydraConfig.get()
-    return run(config, composed, Path(job.runtime.output_dir), list(job.overrides.task)).objective
+    return returned(config, run(config, composed, Path(job.runtime.output_dir), list(job.overrides.task)))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 """
 
 import functools
+import importlib.util
 import os
 import re
 import secrets
@@ -26,10 +27,19 @@ from watchme.errors import ConfigError, Problem, WatchmeError
 from watchme.helptext import help_text
 from watchme.recall import recall
 from watchme.route import engine_names, load_config_module
+from watchme.sweep import schema as sweeper
+from watchme.sweep.secret import take_password
 from watchme.validate import known_keys
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 _OVERRIDE = re.compile(r"^(?P<sign>\+{0,2})(?P<key>[A-Za-z_][\w./-]*)=(?P<value>.*)$", re.S)
+# Options of hydra/launcher: the package that each needs, and the extra that brings it.
+_LAUNCHERS = {
+    "joblib": ("hydra_plugins.hydra_joblib_launcher", "joblib"),
+    "submitit_local": ("hydra_plugins.hydra_submitit_launcher", "submitit"),
+    "slurm": ("hydra_plugins.hydra_submitit_launcher", "submitit"),
+    "ray": ("hydra_plugins.hydra_ray_launcher", "ray"),
+}
 T = TypeVar("T")
 
 
@@ -42,10 +52,13 @@ def prepare(argv: Sequence[str]) -> list[str]:
     """
     share_cores()
     register_resolvers()
+    sweeper.register()
     load_dotenv(Path.cwd() / ".env")
     folders = [CONF, *_config_dirs(argv)]
     _check_options(argv, folders)
-    return [_pass_unknown_key(argument) for argument in recall(argv, _groups(folders))]
+    _check_sweep(argv)
+    arguments = [_pass_unknown_key(argument) for argument in recall(argv, _groups(folders))]
+    return [take_password(one) if "hydra.sweeper.storage=" in one else one for one in arguments]
 
 
 def share_cores() -> None:
@@ -146,9 +159,25 @@ def _check_options(argv: Sequence[str], folders: Sequence[Path]) -> None:
         raise ConfigError(problems)
 
 
+def _check_sweep(argv: Sequence[str]) -> None:
+    """Refuse a sweeper without -m, which would train once and tune nothing, and a launcher that is not installed."""
+    given = {match["key"]: match["value"] for argument in argv if (match := _OVERRIDE.match(argument))}
+    flags = {argument.split("=")[0] for argument in argv if argument.startswith("-")}
+    shows = flags & {"--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help"}
+    sweeps = flags & {"-m", "--multirun"} or given.get("hydra.mode") == "MULTIRUN"
+    if given.get("sweeper", "none") != "none" and not sweeps and not shows:
+        raise ConfigError([Problem("sweeper", "tunes only with -m: python train.py -m ...", given["sweeper"])])
+    package, extra = _LAUNCHERS.get(given.get("hydra/launcher", ""), ("watchme", ""))
+    if importlib.util.find_spec(package.partition(".")[0]) is None or importlib.util.find_spec(package) is None:
+        expected = f"is not installed: pip install 'watchme[{extra}]'"
+        raise ConfigError([Problem("hydra/launcher", expected, given["hydra/launcher"])])
+
+
 def _pass_unknown_key(argument: str) -> str:
     """Let an override of a key that no engine has through Hydra (`++`), which would stop at the first."""
     match = _OVERRIDE.match(argument)
+    if match is not None and not match["sign"] and match["key"].startswith("hydra.sweeper."):
+        return "++" + argument  # the sweeper checks its own section, all at once
     if match is None or match["sign"] or match["key"].split(".")[0] == "hydra" or "/" in match["key"]:
         return argument
     if match["key"] in _known() or match["key"] in _groups([CONF]):

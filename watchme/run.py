@@ -43,12 +43,12 @@ def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[s
         overrides: The command line's overrides, for the manifest.
 
     Returns:
-        The engine's result. `run.json`, `summary.json` and `metrics.jsonl` are written by then.
+        The engine's result. `run.json`, `summary.json` and `metrics.jsonl` are written by then. A sweep's trial that
+        its pruner ended returns too: its status is `pruned`, and the study's storage tells the sweeper.
 
     Raises:
         WatchmeError: What the user must act on; the folder's status is then `failed` and its traceback there.
         Interrupted: After Ctrl-C or SIGTERM; the status is `interrupted`.
-        optuna.TrialPruned: If the run is a sweep's trial and its pruner ended it; the status is `pruned`.
     """
     record = rundir.RunFolder(folder, resume=config.train.resume is not None)
     record.open(composed, overrides)
@@ -109,6 +109,10 @@ class _Session:
         self.observers.append(ModelCardWriter(self.config, self.record))
         self.observers += start_trackers(self.config, self.record)
         self.observers.append(ReportWriter(self.config, self.record))
+        if self.config.trial is not None and self.config.mode == "train":
+            from watchme.sweep.trial import TrialObserver  # it imports optuna, which a single run does without
+
+            self.observers.append(TrialObserver(self.config, self.record.path))
 
     def job(self) -> Job:
         return Job(

@@ -135,6 +135,7 @@ class TrialConfig:
     trial_id: int = option(help="the storage's id of the trial", ge=0)
     prune: bool = option(True, "report epochs to the pruner")
     keep_pruned_weights: bool = option(True, "keep the weights of a pruned trial")
+    objectives: list[str] = option(factory=list, help="metrics that the sweep optimises; empty: `objective`")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tracking.made_up import Tracked, make_config
+from tracking.made_up import Tracked, make_config, make_trial
 from watchme.contract import EpochEvent, Table
 from watchme.report.index import write_index
-from watchme.schema import TrialConfig
 
 OVERRIDES = ["optimizer=adamw", "optimizer.lr=0.001"]
 
@@ -19,7 +18,7 @@ def add_run(root: Path, name: str, lr: float, status: str = "finished", trial: i
     config = make_config()
     config = replace(config, optimizer=replace(config.optimizer, lr=lr))
     if trial is not None:
-        config = replace(config, trial=TrialConfig(storage="s", study="my_study", number=trial, trial_id=trial))
+        config = replace(config, trial=make_trial(root / "study.db", "my_study", trial))
     run = Tracked.begin(root / name, config, OVERRIDES)
     hydra = {
         "overrides": {"task": OVERRIDES},

@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tracking.made_up import Tracked, make_config
+from tracking.made_up import Tracked, make_config, make_trial
 from watchme.contract import Table
-from watchme.schema import TrialConfig
 
 
 @pytest.fixture(scope="session")
@@ -14,7 +13,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Tracked:
     """A whole run with everything shown, by `tracker=all` offline, as a trial of a study."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     config = make_config(tensorboard=True, wandb=True, mode="offline", tags=["people"], notes="a note", images=2)
-    trial = TrialConfig(storage="sqlite:///s.db", study="yolo_tune", number=4, trial_id=5)
+    trial = make_trial(folder.parent / "study.db", "yolo_tune", 4)
     run = Tracked.begin(folder, replace(config, trial=trial), ["optimizer.lr=0.001", "+trial.number=4"])
     run.epochs()
     run.picture("test/ranked", boxes=())

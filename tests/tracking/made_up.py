@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -20,6 +21,7 @@ from watchme.schema import (
     SchedulerConfig,
     TrackerConfig,
     TrainConfig,
+    TrialConfig,
 )
 
 CURVE = [0.11, 0.42, 0.57, 0.53, math.nan]
@@ -97,3 +99,13 @@ class Tracked:
     def lines(self) -> list[dict[str, Any]]:
         """metrics.jsonl, as written."""
         return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def make_trial(study_file: Path, study: str, number: int) -> TrialConfig:
+    """Trial `number` of a study in a SQLite file, running, as a sweep hands it to a run."""
+    url = f"sqlite:///{study_file}"
+    opened = optuna.create_study(storage=url, study_name=study, direction="maximize", load_if_exists=True)
+    while len(opened.get_trials(deepcopy=False)) <= number:
+        opened.ask()
+    trial_id = opened.get_trials(deepcopy=False)[number]._trial_id
+    return TrialConfig(storage=url, study=study, number=number, trial_id=trial_id)

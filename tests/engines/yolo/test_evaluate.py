@@ -209,3 +209,12 @@ def test_checkpoint_of_another_library_is_an_error(tiny: Tiny, tmp_path: Path) -
     torch.save({"state_dict": {"w": torch.zeros(1)}}, path)
     with pytest.raises(CheckpointError, match="cannot be loaded as a YOLO model"):
         Engine().evaluate(Recorder(tmp_path).job(tiny("mode=evaluate", f"checkpoint={path}")))
+
+
+def test_model_of_another_task_is_an_error(tiny: Tiny, tmp_path: Path) -> None:
+    from ultralytics import YOLO
+
+    path = tmp_path / "segment.pt"
+    YOLO("yolo11n-seg.yaml").save(path)
+    with pytest.raises(CheckpointError, match="holds a model for the task segment"):
+        Engine().evaluate(Recorder(tmp_path).job(tiny("mode=evaluate", f"checkpoint={path}")))

@@ -1,7 +1,7 @@
 """Images from disk or memory to batches. A file that cannot be read ends the run with its name, from any worker."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     """Images and what is known of them.
 
     Attributes:
-        images: (B, 3, H, W) float32.
+        images: (B, 3, H, W) float32, channels last in memory.
         labels: (B,) int64: class index in training, identity in evaluation.
         cams: (B,) int64.
         indices: (B,) int64, place in the list of crops.
@@ -84,54 +84,66 @@ class Images:
 
 
 class TrainSet(Dataset[Any]):
-    """Augmented training images. Its key is a `Draw`, which fixes the augmentation."""
+    """Augmented training images, a batch at a time. A key is a `Draw`, which fixes the augmentation."""
 
     def __init__(self, images: Images, classes: dict[int, int], augmentation: ReidAugmentation) -> None:
         self.images = images
         self.classes = classes
         self.augmentation = augmentation
 
-    def __getitem__(self, draw: Draw) -> Any:
-        crop = self.images.crops[draw.image]
+    def __getitems__(self, draws: list[Draw]) -> Batch:
+        crops = [self.images.crops[draw.image] for draw in draws]
+        labels = [self.classes[crop.pid] for crop in crops]
+        return _batch(map(self._augmented, draws), crops, labels, [draw.image for draw in draws], self.images.size)
+
+    def _augmented(self, draw: Draw) -> npt.NDArray[np.float32]:
         rng = np.random.default_rng((draw.seed, draw.epoch, draw.position))
-        try:
-            image = augment(
-                self.images[draw.image],
-                self.augmentation,
-                rng,
-                lambda rng: self.images[int(rng.integers(len(self.images)))],
-            )
-        except DataError as error:
-            return str(error)
-        return image, self.classes[crop.pid], crop.cam, draw.image
+        return augment(self.images[draw.image], self.augmentation, rng, self._other)
+
+    def _other(self, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+        return self.images[int(rng.integers(len(self.images)))]
 
 
 class EvalSet(Dataset[Any]):
-    """Images as they are, normalised."""
+    """Images as they are, normalised, a batch at a time."""
 
     def __init__(self, images: Images, *, normalize: bool) -> None:
         self.images = images
         self.normalize = normalize
 
-    def __getitem__(self, index: int) -> Any:
-        crop = self.images.crops[index]
-        try:
-            return to_network(self.images[index], normalize=self.normalize), crop.pid, crop.cam, index
-        except DataError as error:
-            return str(error)
+    def __getitems__(self, indices: list[int]) -> Batch:
+        crops = [self.images.crops[index] for index in indices]
+        pixels = (to_network(self.images[index], normalize=self.normalize) for index in indices)
+        return _batch(pixels, crops, [crop.pid for crop in crops], indices, self.images.size)
 
     def __len__(self) -> int:
         return len(self.images)
 
 
-def collate(items: list[Any]) -> Batch:
-    """Stack a batch. An error of an image travels as text: raised in a worker it would arrive as a traceback."""
-    errors = [item for item in items if isinstance(item, str)]
-    if errors:
+def _batch(
+    pixels: Iterable[npt.NDArray[np.float32]],
+    crops: Sequence[Crop],
+    labels: Sequence[int],
+    indices: Sequence[int],
+    size: tuple[int, int],
+) -> Batch:
+    """Fill a batch. An error of an image travels as text: raised in a worker it would arrive as a traceback."""
+    images = torch.empty((len(crops), *size, 3))
+    view = images.numpy()
+    try:
+        for place, image in enumerate(pixels):
+            view[place] = image
+    except DataError as error:
         empty = torch.empty(0)
-        return Batch(empty, empty, empty, empty, errors[0])
-    images, labels, cams, indices = zip(*items, strict=True)
-    return Batch(torch.from_numpy(np.stack(images)), torch.tensor(labels), torch.tensor(cams), torch.tensor(indices))
+        return Batch(empty, empty, empty, empty, str(error))
+    cams = torch.tensor([crop.cam for crop in crops])
+    # Colours last in memory, as convolutions like it, and first in the shape, as the network wants it.
+    return Batch(images.permute(0, 3, 1, 2), torch.tensor(labels), cams, torch.tensor(indices))
+
+
+def as_it_is(batch: Any) -> Any:
+    """Collate nothing: the datasets make batches."""
+    return batch
 
 
 def raise_for(batch: Batch) -> Batch:
@@ -147,7 +159,7 @@ def train_loader(dataset: TrainSet, batches: EpochBatches, workers: int, seed: i
         dataset,
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=as_it_is,
         pin_memory=pin,
         persistent_workers=workers > 0,
         # Its own, since it draws from the global generator once a start, and a resumed run starts once more.
@@ -168,7 +180,7 @@ def stop_workers(loader: "DataLoader[Any]") -> None:
 
 def eval_loader(dataset: EvalSet, batch_size: int, workers: int, *, pin: bool) -> "DataLoader[Any]":
     """Loader in the order of the crops."""
-    return DataLoader(dataset, batch_size, num_workers=workers, collate_fn=collate, pin_memory=pin)
+    return DataLoader(dataset, batch_size, num_workers=workers, collate_fn=as_it_is, pin_memory=pin)
 
 
 def fingerprint(crops: Sequence[Crop]) -> str:

@@ -64,8 +64,7 @@ def embed(
     channels_last = next(model.backbone.conv1.parameters()).is_contiguous(memory_format=torch.channels_last)
     for batch in loader:
         pixels = raise_for(batch).images.to(device, non_blocking=True)
-        if channels_last:
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        pixels = pixels.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
         dtype = _AUTOCAST.get(precision)
         with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
             features = model.embed(pixels)
@@ -101,9 +100,10 @@ def rank(
         metric=config.metric,
     )
     metrics = _named(result, split, config.ranks)
+    if config.normalize:
+        # As they were compared, for re-ranking and for the pictures.
+        query, gallery = (torch.nn.functional.normalize(part, dim=1) for part in (query, gallery))
     if config.rerank:
-        if config.normalize:
-            query, gallery = (torch.nn.functional.normalize(part, dim=1) for part in (query, gallery))
         pairs = ((query, gallery), (query, query), (gallery, gallery))
         distances = rerank_k_reciprocal(*(pairwise_distance(a, b, config.distance) for a, b in pairs))
         again = evaluate_distances(distances, *ids, max_rank=most, metric=config.metric)

@@ -208,8 +208,8 @@ class Loop:
     def _step(self, batch: Batch, *, step: bool) -> tuple[tuple[float, float, float], int]:
         """One batch forward and backward, and a step of the optimizer if asked for."""
         pixels = batch.images.to(self.device, non_blocking=True)
-        if self.config.train.channels_last:
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if self.config.train.channels_last else torch.contiguous_format
+        pixels = pixels.contiguous(memory_format=layout)
         labels = batch.labels.to(self.device, non_blocking=True)
         # Processes exchange gradients only where a step follows.
         with contextlib.nullcontext() if step else self.accelerator.no_sync(self.model):

@@ -64,7 +64,10 @@ def evaluate(job: Job, config: Config, checkpoint: Path, yaml: Path, split: str,
     Raises:
         CheckpointError: If the weights cannot be loaded or have fewer classes than the dataset.
     """
-    _check_classes(job, checkpoint, yaml)
+    with weights.loading(checkpoint):
+        model = YOLO(str(checkpoint.resolve()))
+    weights.check_task(checkpoint, model.task)
+    _check_classes(job, checkpoint, model.names, yaml)
     folder = job.folder / "evaluation" / split
     validator: dict[str, _Validator] = {}
 
@@ -74,7 +77,7 @@ def evaluate(job: Job, config: Config, checkpoint: Path, yaml: Path, split: str,
         return validator["made"]
 
     with isolation.threads_kept():
-        found = YOLO(str(checkpoint)).val(
+        found = model.val(
             validator=build,
             data=str(yaml),
             split=split,
@@ -102,17 +105,16 @@ def evaluate(job: Job, config: Config, checkpoint: Path, yaml: Path, split: str,
     )
 
 
-def _check_classes(job: Job, checkpoint: Path, yaml: Path) -> None:
+def _check_classes(job: Job, checkpoint: Path, known: Mapping[int, str], yaml: Path) -> None:
     from yaml import safe_load
 
     names: dict[int, str] = safe_load(yaml.read_text(encoding="utf-8"))["names"]
-    model, _ = weights.load(checkpoint)
-    if len(model.names) < len(names):
+    if len(known) < len(names):
         raise CheckpointError(
-            f"{checkpoint} knows {len(model.names)} classes ({', '.join(model.names.values())}), the dataset has "
+            f"{checkpoint} knows {len(known)} classes ({', '.join(known.values())}), the dataset has "
             f"{len(names)} ({', '.join(names.values())}); keep those in common with dataset.classes=[...]"
         )
-    differing = [f"{names[index]} is {model.names[index]}" for index in names if names[index] != model.names[index]]
+    differing = [f"{names[index]} is {known[index]}" for index in names if names[index] != known[index]]
     if differing:
         job.fallback(f"classes are matched by their number, and in {checkpoint.name} {', '.join(differing[:5])}")
 

@@ -78,7 +78,8 @@ def serve(emit: Emit) -> Iterator[None]:
             yield
         except Exception:
             # The launcher only knows that its process failed; the process itself has said why.
-            thread.join(timeout=10)
+            if met.is_set():
+                thread.join(timeout=10)
             if not failures:
                 raise
         finally:

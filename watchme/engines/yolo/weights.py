@@ -1,7 +1,9 @@
 """Which architectures there are, and which file a YOLO run starts from. ultralytics is not imported for that."""
 
+import contextlib
 import importlib.util
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,14 +88,26 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
     """
     from ultralytics.nn.tasks import load_checkpoint
 
+    with loading(path):
+        # An absolute path: ultralytics downloads anew what it knows by its bare name and cannot read.
+        model, content = load_checkpoint(str(path.resolve()))
+    check_task(path, getattr(model, "task", "detect"))
+    return model, content
+
+
+@contextlib.contextmanager
+def loading(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while `path` is loaded into a `CheckpointError`."""
     if not path.is_file():
         raise CheckpointError(f"no such checkpoint: {path}")
     try:
-        # An absolute path: ultralytics downloads anew what it knows by its bare name and cannot read.
-        model, content = load_checkpoint(str(path.resolve()))
+        yield
     except Exception as error:  # whatever pickle and torch raise on foreign bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} cannot be loaded as a YOLO model: {reason}") from error
-    if getattr(model, "task", "detect") != "detect":
-        raise CheckpointError(f"{path} holds a model for {model.task}; watchme's YOLO engine trains detectors")
-    return model, content
+
+
+def check_task(path: Path, task: str) -> None:
+    """Raise a `CheckpointError` if a weights file is of another task than detection."""
+    if task != "detect":
+        raise CheckpointError(f"{path} holds a model for the task {task}; watchme's YOLO engine has detectors only")

@@ -1,0 +1,95 @@
+"""What a sweep refuses before anything is stored: in one message, with the key and the fix, and exit status 2."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweep.conftest import PROJECT, Swept
+from watchme import cli
+from watchme.errors import ConfigError
+from watchme.sweep.plan import typed_settings
+from watchme.sweep.schema import SweepConfig
+from watchme.sweep.search import make_pruner, make_sampler
+from watchme.validate import fields_of
+
+Sweep = Callable[..., Swept]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["objective=test/map"], ["hydra.sweeper.objectives = test/map", "hydra.sweeper.tune_on_test=true"]),
+        (["mode=evaluate"], ["mode = evaluate", "tune on the test split"]),
+        (
+            ["hydra.sweeper.objectives=[val/map,val/rank1]", "hydra.sweeper.pruner=asha"],
+            ["hydra.sweeper.pruner", "one objective"],
+        ),
+        (["hydra.sweeper.n_trails=3", "hydra.sweeper.pruner=ashe"], ["did you mean hydra.sweeper.n_trials?"]),
+        (["hydra.sweeper.sampler=grid", "optimizer.momentum=interval(0.1,0.2)"], ["needs listed values"]),
+        (["optimizer.momentum=0.5,2.5"], ["optimizer.momentum = 2.5", "expected a number >= 0 and < 1"]),
+        (["hydra.sweeper.pruner=asha", "hydra.sweeper.pruner_options.rungs=3"], ["unknown key", "min_resource"]),
+        (["hydra.sweeper.custom_search_space=nowhere.at_all"], ["hydra.sweeper.custom_search_space"]),
+        (["hydra.sweeper.storage=redis://here"], ["hydra.sweeper.storage", "postgresql://"]),
+    ],
+)  # fmt: skip
+def test_refused(arguments: list[str], told: list[str], sweep: Sweep, tmp_path: Path) -> None:
+    done = sweep(tmp_path / "s", "optimizer.lr=0.01,0.02", *arguments)
+    assert done.code == 2, done.stderr
+    for text in told:
+        assert text in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "s" / "study.db").exists()
+
+
+def test_the_test_split_can_be_asked_for_by_name(sweep: Sweep, tmp_path: Path) -> None:
+    done = sweep(
+        tmp_path / "s",
+        *("mode=evaluate", "evaluation.confidence=0.1,0.2", "hydra.sweeper.tune_on_test=true"),
+        "hydra.sweeper.report=false",
+    )
+    assert done.code == 0, done.stderr
+    assert [trial.value for trial in done.trials] == [0.5, 0.5]
+
+
+def test_a_sweeper_without_m_is_refused(train: Callable[..., "subprocess.CompletedProcess[str]"]) -> None:
+    done = train("model=standin", "sweeper=yolo_tune")
+    assert done.returncode == 2
+    assert "python train.py -m" in done.stderr
+    assert train("model=standin", "sweeper=yolo_tune", "--cfg", "job").returncode == 0
+
+
+def test_yaml_and_dataclass_have_the_same_keys_and_defaults() -> None:
+    import yaml
+
+    given = yaml.safe_load((PROJECT / "conf" / "hydra" / "sweeper" / "watchme.yaml").read_text())
+    given.pop("_target_")
+    assert list(given) == list(fields_of(SweepConfig))
+    assert typed_settings(given) == SweepConfig()
+
+
+@pytest.mark.parametrize("name", ["grid", "tpe", "random", "cmaes", "nsgaii", "gp"])
+def test_every_sampler_can_be_made(name: str) -> None:
+    assert make_sampler(name, {}, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *(("none", {}), ("median", {"n_startup_trials": 3}), ("asha", {}), ("hyperband", {})),
+        ("threshold", {"lower": 0.1}),
+        *(("patient", {}), ("patient", {"wrapped": "median", "wrapped_options": {"n_warmup_steps": 2}, "patience": 4})),
+    ],
+)
+def test_every_pruner_can_be_made(name: str, options: dict[str, object]) -> None:
+    assert make_pruner(name, options, 50)
+
+
+def test_a_pruner_that_lacks_what_it_needs_is_refused() -> None:
+    with pytest.raises(ConfigError, match="lower, upper or both"):
+        make_pruner("threshold", {}, 50)
+
+
+def test_an_unknown_key_of_the_sweeper_reaches_our_own_check() -> None:
+    assert cli.prepare(["-m", "hydra.sweeper.n_trails=3"]) == ["-m", "++hydra.sweeper.n_trails=3"]

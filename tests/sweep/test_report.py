@@ -1,0 +1,157 @@
+"""What is left after a sweep: leaderboard, winner, pictures, page; and a live table while it runs."""
+
+import io
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState, create_trial
+from PIL import Image
+
+from sweep.conftest import Swept
+from watchme.sweep import table
+
+Sweep = Callable[..., Swept]
+Train = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def tuned(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """A search with pruned and failed trials, and momentum searched with SGD alone."""
+    done = sweep(
+        tmp_path_factory.mktemp("tuned") / "s",
+        *("sweeper=yolo_tune_conditional", "train.epochs=9", "hydra.sweeper.n_trials=20", "hydra.sweeper.seed=7"),
+        *("model.fault=exception", "model.fault_above=0.03", "model.fault_epoch=1", "scheduler=cosine", "train.seed=3"),
+        *("hydra.sweeper.points_to_evaluate=[{optimizer.lr: 0.01, optimizer: adamw}]",),
+    )
+    assert done.code == 0, done.stderr
+    return done
+
+
+def test_conditional_parameters_are_searched_only_where_they_mean_something(tuned: Swept) -> None:
+    kinds = {trial.params["optimizer"] for trial in tuned.trials}
+    assert len(kinds) > 1
+    for trial in tuned.trials:
+        assert ("optimizer.momentum" in trial.params) == (trial.params["optimizer"] == "sgd")
+
+
+def test_points_to_evaluate_come_first(tuned: Swept) -> None:
+    assert tuned.trials[0].params["optimizer.lr"] == 0.01
+    assert tuned.trials[0].params["optimizer"] == "adamw"
+
+
+def test_the_winner_can_be_trained_again(tuned: Swept, train: Train, tmp_path: Path) -> None:
+    best = max((t for t in tuned.trials if t.state == TrialState.COMPLETE), key=lambda trial: trial.value)
+    text = (tuned.folder / "experiment" / "best.yaml").read_text()
+    assert text.startswith("# @package _global_\n")
+    winner = yaml.safe_load((tuned.folder / str(best.number) / "config.yaml").read_text())
+    done = train("--config-dir", str(tuned.folder), "experiment=best", f"hydra.run.dir={tmp_path / 'final'}")
+    assert done.returncode == 0, done.stderr
+    again = yaml.safe_load((tmp_path / "final" / "config.yaml").read_text())
+    for config in (winner, again):
+        config.pop("trial")
+    assert again == winner
+    summary = json.loads((tmp_path / "final" / "summary.json").read_text())
+    assert summary["val/map"] == pytest.approx(best.value)
+    longer = train("--config-dir", str(tuned.folder), "experiment=best", "train.epochs=2", "--cfg", "job")
+    assert "epochs: 2" in longer.stdout
+
+
+def test_pictures(tuned: Swept) -> None:
+    names = {path.name for path in (tuned.folder / "report").glob("*.png")}
+    assert names >= {"history.png", "curves.png", "importances.png", "slices.png"}
+    assert "pareto.png" not in names
+    for name in names:
+        with Image.open(tuned.folder / "report" / name) as image:
+            assert image.width > 600
+            assert len(image.convert("L").getcolors() or []) > 8, "something is drawn"
+
+
+def test_the_page_is_one_file_that_links_to_the_trials(tuned: Swept) -> None:
+    page = (tuned.folder / "report" / "index.html").read_text()
+    assert page.count("data:image/png;base64,") == len(list((tuned.folder / "report").glob("*.png")))
+    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)
+    links = re.findall(r'href="(\.\./\d+/report\.html)"', page)
+    assert len(set(links)) >= 10
+    assert all((tuned.folder / "report" / link).is_file() for link in links)
+    assert "ZeroDivisionError" in page
+    assert "python train.py --config-dir" in page
+
+
+def test_two_objectives_give_a_pareto_front(sweep: Sweep, tmp_path: Path) -> None:
+    done = sweep(
+        tmp_path / "s",
+        *("optimizer.lr=tag(log,interval(0.0001,0.1))", "hydra.sweeper.objectives=[val/map,val/rank1]"),
+        *("hydra.sweeper.sampler=nsgaii", "hydra.sweeper.n_trials=8", "hydra.sweeper.seed=1"),
+    )
+    assert done.code == 0, done.stderr
+    assert all(len(trial.values) == 2 for trial in done.trials)
+    assert (done.folder / "report" / "pareto.png").is_file()
+    assert "on the Pareto front" in (done.folder / "report" / "index.html").read_text()
+    assert (done.folder / "leaderboard.csv").read_text().startswith("rank,trial,state,val/map,val/rank1,")
+
+
+def made_up_trials() -> list[optuna.trial.FrozenTrial]:
+    """A complete, a pruned, a failed and a running trial."""
+    study = optuna.create_study(direction="maximize")
+    space = {"optimizer.lr": FloatDistribution(0.001, 0.1)}
+    for state, value in ((TrialState.COMPLETE, 0.5), (TrialState.PRUNED, None), (TrialState.FAIL, None)):
+        curve = {1: 0.2, 2: value or 0.3}
+        study.add_trial(
+            create_trial(
+                state=state, value=value, params={"optimizer.lr": 0.01}, distributions=space, intermediate_values=curve
+            )
+        )
+    running = study.ask(space)
+    running.report(0.25, 3)
+    found: list[optuna.trial.FrozenTrial] = study.trials
+    return found
+
+
+def test_the_live_table_shows_state_epoch_objective_best_and_what_is_left() -> None:
+    stream = io.StringIO()
+    trials = made_up_trials()
+    progress = table.Progress("Study s", ["val/map"], ["maximize"], 8, 9, lambda: trials, live=True, stream=stream)
+    progress.ended(trials[0])
+    shown = stream.getvalue()
+    assert re.search(r"3 +running +3/9 +0\.2500 +lr=", shown)
+    assert re.search(r"0 +complete +2/9 +0\.5000 +lr=0\.01", shown)
+    assert "3 of 8 trials, 1 pruned, 1 failed, best 0.5000 of trial 0" in shown
+    assert " left" in shown
+    progress.draw()
+    assert "\x1b[7F\x1b[J" in stream.getvalue(), "it is drawn over itself"
+
+
+def test_without_a_terminal_each_event_is_a_line() -> None:
+    stream = io.StringIO()
+    trials = made_up_trials()
+    progress = table.Progress("Study s", ["val/map"], ["maximize"], 8, 9, lambda: trials, live=False, stream=stream)
+    progress.started(3, ["optimizer.lr=0.1"])
+    progress.draw()
+    progress.ended(trials[0])
+    assert stream.getvalue().splitlines()[0] == "trial 3: optimizer.lr=0.1"
+    assert stream.getvalue().splitlines()[1].startswith("trial 0 complete 0.5000 | 3 of 8 trials")
+    assert "\x1b" not in stream.getvalue()
+    assert not table.wants_table("auto", stream)
+
+
+@pytest.mark.slow
+def test_baseline_tune_final(sweep: Sweep, train: Train, tmp_path: Path) -> None:
+    """The documented sequence; each command again does nothing twice."""
+    base = train("model=standin", f"hydra.run.dir={tmp_path}/baseline", "train.epochs=9")
+    assert base.returncode == 0, base.stderr
+    tune = ("sweeper=yolo_tune", "hydra.sweeper.n_trials=5", "train.epochs=9")
+    assert sweep(tmp_path / "tune", *tune).code == 0
+    assert sweep(tmp_path / "tune", *tune).states.keys() <= {"COMPLETE", "PRUNED"}
+    final = train(
+        "--config-dir", f"{tmp_path}/tune", "experiment=best", "train.epochs=20", f"hydra.run.dir={tmp_path}/final"
+    )
+    assert final.returncode == 0, final.stderr
+    values = [json.loads((tmp_path / name / "summary.json").read_text())["val/map"] for name in ("baseline", "final")]
+    assert values[1] >= values[0] - 0.05

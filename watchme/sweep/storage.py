@@ -1,0 +1,189 @@
+"""Where a study lives: a SQLite file, a journal file for network file systems, or a database by its URL.
+
+A password never goes into a run folder: trials are told the URL without it, and find it in the environment.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from watchme.errors import ConfigError, Problem, WatchmeError
+from watchme.sweep.secret import PASSWORD_VARIABLE, take_password
+
+_KEY = "hydra.sweeper.storage"
+_BUSY_S = 120.0
+_JOURNAL = "journal:"
+
+
+class StorageError(WatchmeError):
+    """The study's storage cannot be reached."""
+
+
+def resolve(text: str | None, folder: Path) -> str:
+    """The storage as it is passed around: an absolute URL, or `journal:<absolute path>`; never with a password.
+
+    Args:
+        text: What the config says; null is `study.db` in the sweep's folder.
+        folder: The sweep's folder.
+
+    Raises:
+        ConfigError: If it is none of the things that a storage can be.
+    """
+    if text is None:
+        return f"sqlite:///{folder.resolve() / 'study.db'}"
+    if text.startswith("journal:") or text.endswith((".journal", ".log")):
+        path = text.removeprefix("journal:").removeprefix("//")
+        return _JOURNAL + str(Path(path).expanduser().resolve())
+    if "://" not in text and text.endswith((".db", ".sqlite", ".sqlite3")):
+        return f"sqlite:///{Path(text).expanduser().resolve()}"
+    try:
+        url = make_url(text)
+    except SQLAlchemyError:
+        url = None
+    if url is None or url.get_backend_name() not in ("sqlite", "postgresql", "mysql", "mariadb"):
+        raise ConfigError(
+            [
+                Problem(
+                    _KEY,
+                    "expected null (study.db in the sweep's folder), a path ending in .db or .journal, or a URL: "
+                    "sqlite:///..., postgresql://user@host/database, mysql://...",
+                    repr(text),
+                )
+            ]
+        )
+    if url.get_backend_name() == "sqlite":
+        if url.database in (None, "", ":memory:"):
+            raise ConfigError([Problem(_KEY, "trials in other processes need a file: sqlite:///<path>", repr(text))])
+        return f"sqlite:///{Path(str(url.database)).expanduser().resolve()}"
+    # The drivers of our extras; SQLAlchemy's own default depends on its version.
+    url = url.set(
+        drivername={"mysql": "mysql+pymysql", "postgresql": "postgresql+psycopg"}.get(url.drivername, url.drivername)
+    )
+    return take_password(url.render_as_string(hide_password=False))
+
+
+@functools.lru_cache(maxsize=4)
+def open_storage(url: str) -> BaseStorage:
+    """Open a storage that `resolve` has named; once in a process.
+
+    Raises:
+        ConfigError: If the database's driver is not installed.
+        StorageError: If the database does not answer.
+    """
+    if url.startswith(_JOURNAL):
+        return JournalStorage(JournalFileBackend(url.removeprefix(_JOURNAL)))
+    if url.startswith("sqlite:"):
+        # Several processes write; a short wait is no error.
+        options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_S}}
+    else:
+        options = {"pool_pre_ping": True}
+    try:
+        return RDBStorage(_with_password(url), engine_kwargs=options)
+    except ImportError:
+        raise _no_driver(url) from None
+    except SQLAlchemyError as error:
+        raise _silence(error, url) from None
+
+
+def turn(url: str, study: str) -> Callable[[], AbstractContextManager[None]]:
+    """A lock that all processes of a study share, on whatever machine. The system frees it when its holder dies.
+
+    Who holds it may create the study, count trials, and take the next one: so a budget is met exactly.
+    """
+    for prefix in (_JOURNAL, "sqlite:///"):
+        if url.startswith(prefix):
+            Path(url.removeprefix(prefix)).parent.mkdir(parents=True, exist_ok=True)
+    here = threading.Lock()
+    enter: Callable[[], AbstractContextManager[None]]
+    if url.startswith(_JOURNAL):
+        enter = functools.partial(_symlink_turn, url.removeprefix(_JOURNAL) + ".turn")
+    elif url.startswith("sqlite:"):
+        enter = functools.partial(_file_turn, Path(url.removeprefix("sqlite:///") + ".turn"))
+    else:
+        try:
+            engine = sqlalchemy.create_engine(_with_password(url), pool_pre_ping=True)
+        except ImportError:
+            raise _no_driver(url) from None
+        name = int(hashlib.sha256(study.encode()).hexdigest()[:15], 16)
+        enter = functools.partial(_database_turn, engine, name)
+
+    @contextlib.contextmanager
+    def taken() -> Iterator[None]:
+        with here, enter():
+            yield
+
+    return taken
+
+
+@contextlib.contextmanager
+def _file_turn(path: Path) -> Iterator[None]:
+    """SQLite's own lock on an empty file beside the study: it works on every system and dies with its process."""
+    connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def _symlink_turn(path: str) -> Iterator[None]:
+    lock = JournalFileSymlinkLock(path)
+    lock.acquire()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(RuntimeError):
+            lock.release()
+
+
+@contextlib.contextmanager
+def _database_turn(engine: sqlalchemy.Engine, name: int) -> Iterator[None]:
+    """An advisory lock of the session: the server frees it when the connection ends."""
+    postgres = engine.dialect.name == "postgresql"
+    take = "SELECT pg_advisory_lock(:name)" if postgres else "SELECT GET_LOCK(:name, 600)"
+    free = "SELECT pg_advisory_unlock(:name)" if postgres else "SELECT RELEASE_LOCK(:name)"
+    values = {"name": name if postgres else f"watchme-{name:x}"}
+    try:
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text(take), values)
+            try:
+                yield
+            finally:
+                connection.execute(sqlalchemy.text(free), values)
+    except sqlalchemy.exc.OperationalError as error:
+        raise _silence(error, engine.url.render_as_string()) from None
+
+
+def _silence(error: SQLAlchemyError, url: str) -> StorageError:
+    cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    return StorageError(
+        f"The study's storage does not answer: {cause}\n    {_KEY}={url}\n"
+        "    Is the server running, does the database exist, may this user create tables in it?"
+    )
+
+
+def _no_driver(url: str) -> ConfigError:
+    extra = "postgresql" if url.startswith("postgresql") else "mysql"
+    return ConfigError([Problem(_KEY, f"its driver is not installed: pip install 'watchme[{extra}]'", repr(url))])
+
+
+def _with_password(url: str) -> str:
+    parsed = make_url(url)
+    password = os.environ.get(PASSWORD_VARIABLE)
+    if parsed.password is None and password and parsed.get_backend_name() != "sqlite":
+        parsed = parsed.set(password=password)
+    return parsed.render_as_string(hide_password=False)
