@@ -100,7 +100,7 @@ def test_scheduler_values_are_those_of_its_name(option: str, composed_config: Co
 @pytest.mark.parametrize(
     ("arguments", "key", "choices"),
     [
-        (("model=osnet_ibn", "dataset=person_detection"), "dataset.task", "demo_reid|market1501"),
+        (("model=osnet_ibn", "dataset=person_detection"), "dataset.task", "demo_reid|"),
         (("model=yolo11n", "dataset=market1501"), "dataset.task", "demo_detection|person_detection"),
         (("model=osnet_ibn", "augmentation=yolo"), "augmentation.engine", "reid_basic"),
         (("model=yolo11n", "augmentation=reid_basic"), "augmentation.engine", "yolo"),

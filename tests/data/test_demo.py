@@ -340,13 +340,13 @@ def test_each_query_has_a_match_in_another_camera(config: DemoWorldConfig, seed:
 
 
 def test_the_default_world_has_the_size_that_is_written_about_it(default: DemoWorld) -> None:
-    assert len(list((default.detection / "images" / "train").iterdir())) > 90
-    assert len(list((default.detection / "images" / "val").iterdir())) > 20
-    assert len(list((default.detection / "images" / "test").iterdir())) > 20
+    assert len(list((default.detection / "images" / "train").iterdir())) > 400
+    assert len(list((default.detection / "images" / "val").iterdir())) > 90
+    assert len(list((default.detection / "images" / "test").iterdir())) > 150
     trained, gallery = crops(default.reid / "bounding_box_train"), crops(default.reid / "bounding_box_test")
-    assert 450 < len(trained) < 750
-    assert len({pid for pid, _, _ in trained}) == 40
-    assert 70 <= len(crops(default.reid / "query")) <= 96
-    assert 180 < len(gallery) < 320
+    assert 900 < len(trained) < 1200
+    assert len({pid for pid, _, _ in trained}) == 120
+    assert 130 <= len(crops(default.reid / "query")) <= 160
+    assert 220 < len(gallery) < 400
     # Market-1501 has both: street that was taken for somebody (0000) and people badly cut (-1).
     assert {pid for pid, _, _ in gallery} >= {-1, 0}

@@ -1,5 +1,6 @@
 """What breaks a trial does not break the sweep, unless too much breaks."""
 
+import contextlib
 import signal
 import subprocess
 from collections.abc import Callable
@@ -81,6 +82,11 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(slots: int, begin: Begin, swe
 
 def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
     """Wait until a file is there."""
-    while not path.is_file():
-        with pytest.raises(subprocess.TimeoutExpired):
+    wait_until(path.is_file, process)
+
+
+def wait_until(happened: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    """Wait until something has happened, or the process has ended."""
+    while not happened() and process.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.05)

@@ -1,9 +1,8 @@
-"""Augmentation, losses and steps against torchreid's own; and how much faster ours are (marker benchmark)."""
+"""Augmentation, losses and steps against torchreid's own. How much faster ours are: tests/benchmarks."""
 
 import contextlib
 import io
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +26,6 @@ from watchme.engines.osnet.data import Images, TrainSet
 from watchme.engines.osnet.loop import Loop
 from watchme.engines.osnet.losses import LossParts
 from watchme.engines.osnet.market import read_market
-from watchme.engines.osnet.sampler import Draw
 from watchme.engines.osnet.team import Team
 from watchme.engines.osnet.transforms import augment, to_network
 
@@ -157,11 +155,17 @@ class TorchreidsCriterion(torch.nn.Module):
         super().__init__()
         self.engine = engine
 
-    def forward(self, logits: torch.Tensor, embeddings: torch.Tensor, labels: torch.Tensor) -> LossParts:
+    def forward(
+        self, logits: torch.Tensor, embeddings: torch.Tensor, neck: torch.Tensor, labels: torch.Tensor
+    ) -> LossParts:
         triplet = self.engine.criterion_t(embeddings, labels)
         softmax = self.engine.criterion_x(logits, labels)
         total = triplet + softmax
-        return LossParts(total, total.detach(), softmax.detach(), triplet.detach())
+        nothing = total.new_tensor(torch.nan)
+        return LossParts(total, total.detach(), softmax.detach(), triplet.detach(), nothing)
+
+    def synchronise(self) -> None:
+        pass
 
 
 def trajectory(loop: Loop, engine: ImageTripletEngine, steps: int) -> list[tuple[float, float]]:
@@ -174,7 +178,7 @@ def trajectory(loop: Loop, engine: ImageTripletEngine, steps: int) -> list[tuple
         loop.batches.set_epoch(epoch)
         for draws in loop.batches:
             batch = loop.dataset.__getitems__(draws)
-            (_, softmax, triplet), _ = loop._step(batch, step=True)
+            (_, softmax, triplet, _), _ = loop._step(batch, step=True)
             theirs = engine.forward_backward({"img": batch.images.contiguous(), "pid": batch.labels})
             found.append((max(abs(softmax - theirs["loss_x"]), abs(triplet - theirs["loss_t"])), theirs["loss_t"]))
             if len(found) == steps:
@@ -216,71 +220,3 @@ def test_twenty_steps_follow_torchreids_engine(small_loop: Loop) -> None:
 def test_first_steps_follow_torchreids_engine_with_our_losses(small_loop: Loop) -> None:
     found = trajectory(small_loop, torchreids_engine(small_loop), 2)
     assert max(difference for difference, _ in found) <= 1e-4
-
-
-@pytest.mark.benchmark
-@pytest.mark.real
-def test_input_pipeline_is_three_times_as_fast(real_data: Path) -> None:
-    """One process, one thread, the guide's augmentation at 256x128, images in memory against torchreid's own way."""
-    train = list(read_market(real_data / "market1501_mini").train)
-    size = (256, 128)
-    reference = torchreids("random_flip", "random_crop", size=size)
-    config = ReidAugmentation(engine="osnet", random_flip=0.5, random_crop=0.5)
-    classes = {crop.pid: 0 for crop in train}
-    dataset = TrainSet(Images(train, size, "ram"), classes, config)
-
-    def theirs(start: int) -> None:
-        torch.stack([reference(read_image(str(crop.path))) for crop in train[start : start + 32]])
-
-    def ours(start: int) -> None:
-        dataset.__getitems__([Draw(place, 0, 1, place) for place in range(start, min(start + 32, len(train)))])
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    rates = {}
-    for name, work in (("torchreid", theirs), ("watchme", ours)):
-        best = min(_seconds(lambda work=work: [work(start) for start in range(0, len(train), 32)]) for _ in range(5))  # type: ignore[misc]
-        rates[name] = len(train) / best
-    torch.set_num_threads(threads)
-    print("\n" + "\n".join(f"{name:10s} {rate:8.0f} images/s" for name, rate in rates.items()))
-    assert rates["watchme"] >= 3 * rates["torchreid"]
-
-
-@pytest.mark.benchmark
-@pytest.mark.real
-def test_training_is_faster_than_torchreids_engine(
-    typed_config: Callable[..., Config], real_data: Path, tmp_path: Path
-) -> None:
-    """osnet_x1_0 at 256x128, batch 32: steps with loading and augmentation, the two taking turns."""
-    config = typed_config(
-        "model=osnet", "loss=reid", "optimizer=adam", "dataset.height=256", "dataset.width=128", "train.device=cpu"
-    )
-    world = SimpleNamespace(reid=real_data / "market1501_mini")
-    loop = make_loop(config, cast(DemoWorld, world), tmp_path)
-    engine = torchreids_engine(loop)
-    reference = torchreids("random_flip", "random_crop", size=(256, 128))
-    loop.model.train()
-    draws = list(loop.batches)
-    crops = loop.dataset.images.crops
-
-    def theirs(batch: list[Draw]) -> None:
-        images = torch.stack([reference(read_image(str(crops[draw.image].path))) for draw in batch])
-        labels = torch.tensor([loop.dataset.classes[crops[draw.image].pid] for draw in batch])
-        engine.forward_backward({"img": images, "pid": labels})
-
-    def ours(batch: list[Draw]) -> None:
-        loop._step(loop.dataset.__getitems__(batch), step=True)
-
-    seconds: dict[str, list[float]] = {"torchreid": [], "watchme": []}
-    for batch in draws[:5]:
-        for name, work in (("torchreid", theirs), ("watchme", ours)):
-            seconds[name].append(_seconds(lambda work=work, batch=batch: work(batch)))  # type: ignore[misc]
-    rates = {name: 32 / min(each) for name, each in seconds.items()}
-    print("\n" + "\n".join(f"{name:10s} {rate:8.1f} images/s" for name, rate in rates.items()))
-    assert rates["watchme"] >= 1.3 * rates["torchreid"]
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start

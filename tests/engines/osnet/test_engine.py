@@ -117,7 +117,7 @@ def test_our_wrapper_computes_what_torchreids_model_does() -> None:
     images = torch.randn(4, 3, 64, 32)
     net.train()
     reference = net.backbone(images)
-    for ours, theirs in zip(net(images), reference, strict=True):
+    for ours, theirs in zip(net(images)[:2], reference, strict=True):
         torch.testing.assert_close(ours, theirs)
     net.eval()
     torch.testing.assert_close(net.embed(images), net.backbone(images))

@@ -22,6 +22,10 @@ def _total(team: Team, device: torch.device) -> None:
     team.total(torch.tensor([1.0 * team.rank], dtype=torch.float64))
 
 
+def _mean(team: Team, device: torch.device) -> None:
+    team.mean(torch.tensor([1.0, 5.0]))
+
+
 def _gather(team: Team, device: torch.device) -> None:
     team.gather(torch.full((2, 1), float(team.rank)))
 
@@ -45,6 +49,10 @@ class TestTeam:
             assert team.total(torch.tensor([2.0], dtype=torch.float64)).tolist() == [3.0]
         assert not torch.distributed.is_initialized()
         assert "WORLD_SIZE" not in os.environ
+
+    def test_means_over_all(self) -> None:
+        with led([CPU, CPU], _mean) as team:
+            assert team.mean(torch.tensor([3.0, 1.0])).tolist() == [2.0, 3.0]
 
     def test_gathers_in_order_and_keeps_its_own_gradient(self) -> None:
         own = torch.full((2, 1), 5.0, requires_grad=True)
@@ -90,7 +98,7 @@ TINY = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["reid", "triplet", "softmax"])
+@pytest.mark.parametrize("loss", ["reid", "triplet", "softmax", "circle", "arcface", "center"])
 def test_two_processes_train_as_one_does(
     loss: str, run_engine: Callable[..., Any], small_world: DemoWorld, tmp_path: Path
 ) -> None:
@@ -103,6 +111,12 @@ def test_two_processes_train_as_one_does(
     states = [torch.load(done.folder / "weights" / "last.pt", weights_only=True)["state_dict"] for done in (one, two)]
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
+    trained = [
+        torch.load(done.folder / "weights" / "last.pt", weights_only=True)["training"]["criterion"]
+        for done in (one, two)
+    ]
+    for name, value in trained[0].items():
+        torch.testing.assert_close(trained[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
 class TestDevices:

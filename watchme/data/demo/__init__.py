@@ -13,7 +13,7 @@ from pathlib import Path
 from watchme.cache import cache_dir
 from watchme.data.demo.params import DemoWorldConfig
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 4
 """Raise it with every change of what is drawn or written: worlds in the cache are then drawn anew."""
 _DONE = "world.json"
 

@@ -10,21 +10,21 @@ MARKET_CAMERAS = 6
 class DemoWorldConfig:
     """Parameters of the generated demo world; equal parameters give equal bytes.
 
-    The defaults give 40 identities to train and 20 to test re-identification, and about 150 frames to
+    The defaults give 120 identities to train and 40 to test re-identification, and about 530 frames to
     train and validate a detector. Frames are not counted here: they follow from the walks, as
     `identities x walk_length / crowd` a camera, plus the empty ones.
     """
 
     seed: int = 0  # draws everything: people, streets, walks and sensor noise
-    identities: int = 60  # people who walk through every camera
+    identities: int = 160  # people who walk through every camera
     cameras: int = 4  # streets, each with its own view and sensor; 2 to 6
     frame_size: int = 320  # side of the square frames, pixels
-    walk_length: int = 4  # frames in which one walk through one camera is seen
+    walk_length: int = 3  # frames in which one walk through one camera is seen
     crowd: float = 3.0  # people in a frame, on average, where there are any
-    test_share: float = 1 / 3  # share of the identities kept for testing
+    test_share: float = 0.25  # share of the identities kept for testing
     val_share: float = 0.2  # share of the other frames, the latest of each camera, that validate a detector
     empty_share: float = 0.1  # frames without anybody, per frame with people
-    camera_contrast: float = 0.4  # how far the cameras' colours and sharpness lie apart; 0 makes them equal
+    camera_contrast: float = 0.3  # how far the cameras' colours and sharpness lie apart; 0 makes them equal
 
     def problems(self) -> list[str]:
         """Return every reason why no world can be drawn from these values, as `field: reason (fix)`."""

@@ -7,7 +7,9 @@ frames, the queries and the gallery.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +20,18 @@ from PIL import Image
 from watchme.data.demo.cameras import Camera, build_camera
 from watchme.data.demo.params import DemoWorldConfig
 from watchme.data.demo.people import Person, draw_identities
-from watchme.data.demo.scenes import Sighting, Walker, paint_scene, plan_walks
+from watchme.data.demo.scenes import Box, Sighting, Walker, paint_scene, plan_walks
 
 SEEN = 0.35
 """Walkers of whom less is visible are taken out of a frame."""
 LABELLED = 0.25
 """From this visible share on, a person is labelled for the detector."""
-CROPPED = 0.4
+CROPPED = 0.65
 """From this visible share on, a person's crop belongs to re-identification; below it is junk (-1)."""
 SMALLEST = 8
 """A box's least side, pixels."""
 _QUALITY = 92
+_TRAIN, _QUERY, _GALLERY = "bounding_box_train", "query", "bounding_box_test"
 _FRAME_STEP = 25  # frames between two moments, as of a camera with 25 frames a second
 
 
@@ -54,15 +57,32 @@ class Shot:
 def write_world(config: DemoWorldConfig, root: Path) -> None:
     """Draw the world and write both datasets below `root` (`detection/`, `reid/`)."""
     people = draw_identities(config.identities, np.random.default_rng((config.seed, 0)))
-    crops = _CropWriter(root / "reid", config)
-    for number in range(1, config.cameras + 1):
-        for shot in shots(build_camera(number, config), people, config):
-            _write_frame(root / "detection", shot)
-            crops.add(shot)
-    crops.write_test()
+    for folder in (_TRAIN, _QUERY, _GALLERY):
+        (root / "reid" / folder).mkdir(parents=True, exist_ok=True)
+    # Threads, as most of the time is spent in Pillow and NumPy, which let others run; chance is each camera's own.
+    with ThreadPoolExecutor(min(config.cameras, os.cpu_count() or 1)) as pool:
+        filmed = pool.map(lambda number: _film(number, people, config, root), range(1, config.cameras + 1))
+        crops = [crop for found in filmed for crop in found]
+    queries = _choose_queries(crops, np.random.default_rng((config.seed, 4)))
+    for crop in crops:
+        crop.write(root / "reid" / (_QUERY if crop.name in queries else _GALLERY))
     (root / "detection" / "data.yaml").write_text(
         "train: images/train\nval: images/val\ntest: images/test\n\nnc: 1\nnames: ['person']\n", encoding="utf-8"
     )
+
+
+def _film(number: int, people: Sequence[Person], config: DemoWorldConfig, root: Path) -> list[_Crop]:
+    """Write one camera's frames and training crops; return its test crops, whose place is not known yet."""
+    rng = np.random.default_rng((config.seed, 3, number))
+    tested: list[_Crop] = []
+    for shot in shots(build_camera(number, config), people, config):
+        _write_frame(root / "detection", shot)
+        for crop in _cut_out(shot, rng):
+            if shot.part == "test":
+                tested.append(crop)
+            elif crop.pid > 0:
+                crop.write(root / "reid" / _TRAIN)
+    return tested
 
 
 def shots(camera: Camera, people: Sequence[Person], config: DemoWorldConfig) -> Iterator[Shot]:
@@ -97,6 +117,11 @@ def _with_empty(plan: list[list[Walker]], share: float, rng: np.random.Generator
     return result
 
 
+def _is_labelled(sighting: Sighting) -> bool:
+    left, top, right, bottom = sighting.box
+    return sighting.visible >= LABELLED and min(right - left, bottom - top) >= SMALLEST
+
+
 def _write_frame(root: Path, shot: Shot) -> None:
     name = f"c{shot.camera}_{shot.frame:06d}"
     images, labels = root / "images" / shot.part, root / "labels" / shot.part
@@ -106,9 +131,9 @@ def _write_frame(root: Path, shot: Shot) -> None:
     height, width = shot.pixels.shape[:2]
     lines = []
     for sighting in shot.sightings:
-        left, top, right, bottom = sighting.box
-        if sighting.visible < LABELLED or min(right - left, bottom - top) < SMALLEST:
+        if not _is_labelled(sighting):
             continue
+        left, top, right, bottom = sighting.box
         centre = (left + right) / 2 / width, (top + bottom) / 2 / height
         lines.append(f"0 {centre[0]:.6f} {centre[1]:.6f} {(right - left) / width:.6f} {(bottom - top) / height:.6f}\n")
     if lines:
@@ -128,62 +153,48 @@ class _Crop:
         pid = "-1" if self.pid < 0 else f"{self.pid:04d}"
         return f"{pid}_c{self.camera}s1_{self.frame:06d}_{self.index:02d}.jpg"
 
+    def write(self, folder: Path) -> None:
+        Image.fromarray(self.pixels).save(folder / self.name, quality=_QUALITY)
 
-class _CropWriter:
-    """Cuts people out as a detector would; writes training crops at once, test crops when all are known."""
 
-    def __init__(self, root: Path, config: DemoWorldConfig) -> None:
-        self.root = root
-        self.rng = np.random.default_rng((config.seed, 3))
-        self.test: list[_Crop] = []
-        for folder in ("bounding_box_train", "query", "bounding_box_test"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
+def _cut_out(shot: Shot, rng: np.random.Generator) -> list[_Crop]:
+    """Cut people out as a detector would; whoever is mostly hidden is junk (-1)."""
+    boxes = [
+        (sighting.pid if sighting.visible >= CROPPED else -1, sighting.box)
+        for sighting in shot.sightings
+        if _is_labelled(sighting)
+    ]
+    if shot.part == "test" and not shot.sightings:
+        # What a detector takes for a person where there is none: Market-1501's distractors.
+        size = shot.pixels.shape[0]
+        tall = int(rng.integers(size // 5, size // 2))
+        left, top = int(rng.integers(size - tall // 2)), int(rng.integers(size - tall))
+        boxes.append((0, (left, top, left + tall // 2, top + tall)))
+    return [
+        _Crop(pid, shot.camera, shot.frame, index, _cut(shot.pixels, box, rng))
+        for index, (pid, box) in enumerate(boxes, 1)
+    ]
 
-    def add(self, shot: Shot) -> None:
-        """Take the crops of a frame."""
-        index = 0
-        for sighting in shot.sightings:
-            left, top, right, bottom = sighting.box
-            if sighting.visible < LABELLED or min(right - left, bottom - top) < SMALLEST:
-                continue
-            index += 1
-            whole = sighting.visible >= CROPPED
-            pixels = self._cut(shot.pixels, sighting.box)
-            crop = _Crop(sighting.pid if whole else -1, shot.camera, shot.frame, index, pixels)
-            if shot.part == "test":
-                self.test.append(crop)
-            elif whole:
-                self._write("bounding_box_train", crop)
-        if shot.part == "test" and not shot.sightings:
-            # What a detector takes for a person where there is none: Market-1501's distractors.
-            size = shot.pixels.shape[0]
-            tall = int(self.rng.integers(size // 5, size // 2))
-            left, top = int(self.rng.integers(size - tall // 2)), int(self.rng.integers(size - tall))
-            pixels = self._cut(shot.pixels, (left, top, left + tall // 2, top + tall))
-            self.test.append(_Crop(0, shot.camera, shot.frame, 1, pixels))
 
-    def _cut(self, pixels: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
-        left, top, right, bottom = box
-        shift = self.rng.normal(0, 0.03, 4) * (right - left, bottom - top, right - left, bottom - top)
-        corners = np.round(np.array(box) + shift).astype(int)
-        x0, y0 = max(0, corners[0]), max(0, corners[1])
-        x1, y1 = min(pixels.shape[1], max(corners[2], x0 + 4)), min(pixels.shape[0], max(corners[3], y0 + 4))
-        return pixels[y0:y1, x0:x1]
+def _cut(pixels: NDArray[np.uint8], box: Box, rng: np.random.Generator) -> NDArray[np.uint8]:
+    left, top, right, bottom = box
+    shift = rng.normal(0, 0.03, 4) * (right - left, bottom - top, right - left, bottom - top)
+    corners = np.round(np.array(box) + shift).astype(int)
+    x0, y0 = max(0, corners[0]), max(0, corners[1])
+    x1, y1 = min(pixels.shape[1], max(corners[2], x0 + 4)), min(pixels.shape[0], max(corners[3], y0 + 4))
+    return pixels[y0:y1, x0:x1]
 
-    def write_test(self) -> None:
-        """Choose the queries: one crop of each identity and camera that has a match from another camera."""
-        views: dict[int, dict[int, list[_Crop]]] = {}
-        for crop in self.test:
-            if crop.pid > 0:
-                views.setdefault(crop.pid, {}).setdefault(crop.camera, []).append(crop)
-        queries = set()
-        for by_camera in views.values():
-            for camera, crops in by_camera.items():
-                # A match stays in the gallery: another camera has a crop besides the one that is its query.
-                if any(other != camera and len(found) > 1 for other, found in by_camera.items()):
-                    queries.add(crops[int(self.rng.integers(len(crops)))].name)
-        for crop in self.test:
-            self._write("query" if crop.name in queries else "bounding_box_test", crop)
 
-    def _write(self, folder: str, crop: _Crop) -> None:
-        Image.fromarray(crop.pixels).save(self.root / folder / crop.name, quality=_QUALITY)
+def _choose_queries(crops: Sequence[_Crop], rng: np.random.Generator) -> set[str]:
+    """Names of one crop of each identity and camera that has a match from another camera."""
+    views: dict[int, dict[int, list[_Crop]]] = {}
+    for crop in crops:
+        if crop.pid > 0:
+            views.setdefault(crop.pid, {}).setdefault(crop.camera, []).append(crop)
+    queries = set()
+    for by_camera in views.values():
+        for camera, own in by_camera.items():
+            # A match stays in the gallery: another camera has a crop besides the one that is its query.
+            if any(other != camera and len(found) > 1 for other, found in by_camera.items()):
+                queries.add(own[int(rng.integers(len(own)))].name)
+    return queries

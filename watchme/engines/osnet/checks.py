@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from watchme.engines.osnet import market
-from watchme.engines.osnet.config import Config
-from watchme.errors import DataError, Problem
+from watchme.engines.osnet.config import OWN_HEAD, Config, ReidLoss
+from watchme.engines.osnet.dataset_checks import dataset_problems
+from watchme.errors import Problem
 
 _ADAM = ("adam", "adamw", "amsgrad", "radam")
 # Keys of a shared section that only some of its names honour. Elsewhere they must be null: an option that does
@@ -27,6 +27,12 @@ _SCHEDULES = {
     "milestones": ("multi_step",),
     "gamma": ("single_step", "multi_step"),
 }
+_METRICS = {
+    "weight_m": ("circle", "arcface", "cosface", "center"),
+    "metric_margin": ("circle", "arcface", "cosface"),
+    "metric_scale": ("circle", "arcface", "cosface"),
+    "center_rate": ("center",),
+}
 _NEEDED = {"restart_epochs": "cosine_restarts", "step_size": "single_step", "milestones": "multi_step"}
 
 # A rule: whether it is broken, the key, what was expected, what was found.
@@ -39,7 +45,7 @@ def problems_of(config: Config) -> list[Problem]:
     if config.mode == "train":
         rules += _training_rules(config)
     problems = [Problem(key, expected, repr(found)) for broken, key, expected, found in rules if broken]
-    problems += _dataset_problems(config)
+    problems += dataset_problems(config)
     if config.mode == "evaluate":
         if config.checkpoint != "random":
             hint = "give weights: checkpoint=<run>/weights/best.pt, or checkpoint=random for untrained ones"
@@ -96,21 +102,33 @@ def _training_rules(config: Config) -> Iterator[_Rule]:
         f"must be a multiple of {share}" + _factors(processes, train.num_instances if identity else 1),
         train.batch_size,
     )
+    for sampler, key in (("domain", "num_cams"), ("dataset", "num_datasets")):
+        groups = getattr(train, key) or 1
+        yield (
+            train.sampler == sampler and train.batch_size % groups != 0,
+            "train.batch_size",
+            f"must be a multiple of train.{key}={groups}",
+            train.batch_size,
+        )
     yield (
         identity and train.batch_size // train.num_instances < 2,
         "train.batch_size",
         f"a batch needs at least two identities of train.num_instances={train.num_instances} images",
         train.batch_size,
     )
+    pairs = "triplet" if loss.weight_t > 0 else "circle" if loss.metric == "circle" else None
     yield (
-        loss.weight_t > 0 and not identity,
+        pairs is not None and not identity,
         "train.sampler",
-        "the triplet loss needs several images of an identity in a batch: sampler=identity, or loss.weight_t=0",
+        f"the {pairs} loss needs several images of an identity in a batch: sampler=identity, or loss=softmax",
         train.sampler,
     )
-    yield loss.weight_x == 0 and loss.weight_t == 0, "loss.weight_x", "weight_x and weight_t cannot both be 0", 0
+    yield from _loss_rules(loss)
     yield (
-        loss.weight_x == 0 and train.fixbase_epochs > 0 and train.open_layers == ["classifier"],
+        loss.weight_x == 0
+        and loss.metric not in OWN_HEAD
+        and train.fixbase_epochs > 0
+        and train.open_layers == ["classifier"],
         "train.fixbase_epochs",
         "without softmax (loss.weight_x=0) the classifier learns nothing; name other open_layers",
         train.fixbase_epochs,
@@ -128,6 +146,29 @@ def _training_rules(config: Config) -> Iterator[_Rule]:
         "train.precision",
         "fp16 needs a GPU; use auto, fp32 or bf16 on a CPU",
         train.precision,
+    )
+
+
+def _loss_rules(loss: ReidLoss) -> Iterator[_Rule]:
+    name = loss.metric
+    for key, names in _METRICS.items():
+        found = getattr(loss, key)
+        needed = f"is needed by metric={name}; loss={name} sets it as published"
+        yield name in names and found is None, f"loss.{key}", needed, found
+        belongs = f"does nothing with loss.metric={name or 'null'}; it belongs to {', '.join(names)}. Leave it null"
+        yield name not in names and found is not None, f"loss.{key}", belongs, found
+    separates = loss.weight_x > 0 or loss.weight_t > 0
+    yield (
+        not separates and name is None,
+        "loss.weight_x",
+        "weight_x and weight_t cannot both be 0 without a loss.metric",
+        0,
+    )
+    yield (
+        not separates and name == "center",
+        "loss.weight_x",
+        "the center loss alone draws all embeddings together; give weight_x or weight_t",
+        0,
     )
 
 
@@ -171,12 +212,17 @@ def _selection_rules(config: Config) -> Iterator[_Rule]:
 
 
 def _option_rules(config: Config) -> Iterator[_Rule]:
-    low, high = config.augmentation.erase_area
+    for key in ("erase_area", "patch_area"):
+        low, high = getattr(config.augmentation, key)
+        expected = "expected two shares, the first not above the second, within 0..1"
+        yield not 0 < low <= high < 1, f"augmentation.{key}", expected, [low, high]
+    drawn, every = config.evaluation.visrank_every, config.train.eval_every
+    yield drawn > 0 and not config.evaluation.visrank, "evaluation.visrank_every", "draws nothing with visrank=0", drawn
     yield (
-        not 0 < low <= high < 1,
-        "augmentation.erase_area",
-        "expected two shares, the first not above the second, within 0..1",
-        [low, high],
+        drawn % every != 0,
+        "evaluation.visrank_every",
+        f"must be a multiple of train.eval_every={every}, as only then there is something to draw",
+        drawn,
     )
     yield not config.evaluation.ranks, "evaluation.ranks", "expected at least one rank", config.evaluation.ranks
 
@@ -186,20 +232,4 @@ def _file_problems(key: str, path: str | None, hint: str) -> list[Problem]:
         return [Problem(key, f"is missing; {hint}")]
     if not Path(path).expanduser().is_file():
         return [Problem(key, f"no such file; {hint}", repr(path))]
-    return []
-
-
-def _dataset_problems(config: Config) -> list[Problem]:
-    root = config.dataset.root
-    if root is None:
-        if config.dataset.demo is not None:
-            return [
-                Problem(f"dataset.demo.{text.partition(':')[0]}", text.partition(":")[2].strip())
-                for text in config.dataset.demo.problems()
-            ]
-        return [Problem("dataset.root", f"say where the dataset lies: dataset.root=<folder>\n{market.EXPECTED}")]
-    try:
-        market.find_root(Path(root))
-    except DataError as error:
-        return [Problem("dataset.root", str(error), repr(root))]
     return []

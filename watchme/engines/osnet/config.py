@@ -6,7 +6,28 @@ from typing import Literal
 from watchme.errors import Problem
 from watchme.schema import DatasetConfig, DemoWorldConfig, ModelConfig, RunConfig, TrainConfig, option
 
+# Metric losses that classify identities by proxies of their own, beside or instead of the model's classifier.
+OWN_HEAD = ("arcface", "cosface")
 ARCHITECTURES = ("osnet_x1_0", "osnet_x0_75", "osnet_x0_5", "osnet_x0_25", "osnet_ibn_x1_0", "osnet_ain_x1_0")
+
+Format = Literal[
+    "market1501",
+    "dukemtmcreid",
+    "msmt17",
+    "cuhk03",
+    "cuhk01",
+    "cuhk02",
+    "viper",
+    "grid",
+    "prid",
+    "ilids",
+    "sensereid",
+    "cuhksysu",
+    "mars",
+    "dukemtmcvidreid",
+    "prid2011",
+    "ilidsvid",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +50,19 @@ class ReidDataset(DatasetConfig):
     """Crops of people with identity and camera."""
 
     task: Literal["reid"] = option()
+    format: Format = option("market1501", "how the folder is read: market1501 naming, or a dataset of torchreid's")
+    sources: list[str] | None = option(None, "datasets to train on; null: this one alone")
+    targets: list[str] | None = option(None, "datasets to test on; null: the sources")
+    roots: dict[str, str] | None = option(None, "folders of datasets that are not below root, by name")
+    split_id: int = option(0, "which of its splits, for datasets that have several", ge=0)
+    cuhk03_labeled: bool = option(False, "cuhk03: boxes drawn by hand instead of detected ones")
+    cuhk03_classic_split: bool = option(False, "cuhk03: a split of 2014 (split_id) instead of the one of 2017")
+    market1501_500k: bool = option(False, "market1501: add the 500,000 distractors in its folder images")
+    load_train_targets: bool = option(False, "adapt batch normalisation to each target's training images")
+    tracklets: bool = option(False, "train and test on tracklets: the images of a person that one camera took in a row")
+    seq_len: int = option(15, "tracklets: images taken of each", ge=1)
+    sample_method: Literal["evenly", "random", "all"] = option("evenly", "tracklets: which images are taken")
+    k_tfm: int = option(1, "augmented views of each image in a batch", ge=1)
     height: int = option(256, "height that the network sees, pixels", ge=16)
     width: int = option(128, "width that the network sees, pixels", ge=16)
     val_identities: float = option(
@@ -46,26 +80,35 @@ class ReidAugmentation:
 
     engine: Literal["osnet"] = option()
     random_flip: float = option(0.5, "horizontal flip, probability", ge=0, le=1)
-    random_crop: float = option(0.0, "enlarge by 1/8 and crop, probability", ge=0, le=1)
+    random_crop: float = option(0.0, "enlarge and crop, probability", ge=0, le=1)
+    crop_scale: float = option(1.125, "random_crop: factor by which the image is enlarged", ge=1)
     random_patch: float = option(0.0, "paste a patch of another image, probability", ge=0, le=1)
+    patch_area: tuple[float, float] = option((0.01, 0.5), "random_patch: least and largest share of the image")
+    patch_ratio: float = option(0.1, "random_patch: least aspect ratio; the largest is its inverse", gt=0, le=1)
     color_jitter: float = option(0.0, "change of brightness and contrast, probability", ge=0, le=1)
     brightness: float = option(0.2, "color_jitter: +/- factor", ge=0, lt=1)
     contrast: float = option(0.15, "color_jitter: +/- factor", ge=0, lt=1)
     random_gray_scale: float = option(0.0, "drop the colours, probability", ge=0, le=1)
     random_erase: float = option(0.0, "erase a rectangle (Zhong et al., AAAI 2020), probability", ge=0, le=1)
     erase_area: tuple[float, float] = option((0.02, 0.4), "random_erase: least and largest share of the image")
+    erase_ratio: float = option(0.3, "random_erase: least aspect ratio; the largest is its inverse", gt=0, le=1)
     normalize: bool = option(True, "subtract ImageNet's mean, divide by its standard deviation")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReidLoss:
-    """Softmax and batch-hard triplet, each with its weight."""
+    """Softmax, batch-hard triplet and one more metric loss, each with its weight."""
 
     engine: Literal["osnet"] = option()
     weight_x: float = option(1.0, "weight of softmax", ge=0)
     weight_t: float = option(1.0, "weight of triplet", ge=0)
     label_smoothing: float = option(0.1, "softmax: share of the target spread over all identities", ge=0, lt=1)
     margin: float = option(0.3, "triplet: margin of Euclidean distances", ge=0)
+    metric: Literal["circle", "arcface", "cosface", "center"] | None = option(None, "one more loss; null: none")
+    weight_m: float | None = option(None, "weight of metric", gt=0)
+    metric_margin: float | None = option(None, "circle: relaxation; arcface: radians; cosface: cosine", ge=0)
+    metric_scale: float | None = option(None, "circle, arcface, cosface: factor of similarities", gt=0)
+    center_rate: float | None = option(None, "center: share of the way that centers move in a step", gt=0, le=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +125,8 @@ class ReidEvaluation:
     flip_test: bool = option(False, "average the embeddings of an image and its mirror image")
     visrank: int = option(8, "queries whose ranked results are drawn at the end; 0: none", ge=0)
     visrank_topk: int = option(10, "gallery images a query", ge=1)
+    visrank_every: int = option(0, "also draw those of the validation every so many epochs; 0: never", ge=0)
+    save_features: bool = option(False, "keep embeddings, identities, cameras and files as features.npz")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +136,12 @@ class OsnetTrain(TrainConfig):
     engine: Literal["osnet"] = option()
     batch_size: int = option(32, "images in an optimizer's batch, over all devices", ge=2)
     processes: int | None = option(None, "processes that train together; null: one for each device listed", ge=1)
-    sampler: Literal["random", "identity"] = option("identity", "identity: P identities x num_instances")
+    sampler: Literal["random", "identity", "domain", "dataset"] = option(
+        "identity", "identity: P identities x num_instances; domain, dataset: equal parts of cameras, of sources"
+    )
     num_instances: int = option(4, "sampler=identity: images of an identity in a batch", ge=2)
+    num_cams: int | None = option(1, "sampler=domain: cameras in a batch; null: all", ge=1)
+    num_datasets: int | None = option(1, "sampler=dataset: source datasets in a batch; null: all", ge=1)
     accumulate: int = option(1, "batches whose gradients are summed before a step", ge=1)
     clip_grad_norm: float | None = option(None, "largest norm of the gradient", gt=0)
     ema_decay: float | None = option(None, "evaluate and keep an exponential moving average of the weights", gt=0, lt=1)
@@ -102,6 +151,7 @@ class OsnetTrain(TrainConfig):
     base_lr_mult: float = option(0.1, "factor of the learning rate outside new_layers, where these are named", gt=0)
     channels_last: bool = option(True, "memory layout in which convolutions are faster")
     compile: bool = option(False, "torch.compile")
+    log_every: int = option(0, "batches between lines in the log; 0: a line an epoch alone", ge=0)
     keep_last: int = option(3, "how many of the checkpoints of save_period are kept", ge=1)
 
 

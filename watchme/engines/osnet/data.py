@@ -1,6 +1,7 @@
 """Images from disk or memory to batches. A file that cannot be read ends the run with its name, from any worker."""
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,9 +14,10 @@ from PIL import Image, ImageFile
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from watchme.engines.osnet.config import ReidAugmentation
+from watchme.engines.osnet.config import ReidAugmentation, ReidDataset
 from watchme.engines.osnet.market import Crop
 from watchme.engines.osnet.sampler import Draw, EpochBatches
+from watchme.engines.osnet.tracklets import sample_frames
 from watchme.engines.osnet.transforms import augment, to_network
 from watchme.errors import DataError
 
@@ -27,7 +29,7 @@ class Batch(NamedTuple):
         images: (B, 3, H, W) float32, channels last in memory.
         labels: (B,) int64: class index in training, identity in evaluation.
         cams: (B,) int64.
-        indices: (B,) int64, place in the list of crops.
+        indices: (B,) int64, place in the list of crops; an item of several images is there as often.
         error: Why an image could not be read; empty if all could.
     """
 
@@ -57,51 +59,98 @@ class Images:
     """The images of a list of crops, at the network's size; in memory if asked for.
 
     Args:
-        crops: What to read.
+        crops: What to read. A tracklet has several images.
         size: (height, width), pixels.
         cache: `ram` reads all of them now, with 8 threads, into one shared (N, H, W, 3) uint8 tensor.
+
+    Attributes:
+        files: Every image, those of a tracklet in a row; `images[n]` reads the nth.
+        owners: For each image the number of its crop.
+        parts: For each crop the numbers of its images.
     """
 
     def __init__(self, crops: Sequence[Crop], size: tuple[int, int], cache: str) -> None:
         self.crops = crops
+        self.files = [path for crop in crops for path in crop.files]
+        self.owners = [number for number, crop in enumerate(crops) for _ in crop.files]
+        ends = list(itertools.accumulate(len(crop.files) for crop in crops))
+        self.parts = [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]
         self.size = size
         self.memory: Tensor | None = None
         if cache == "ram":
-            self.memory = torch.empty((len(crops), *size, 3), dtype=torch.uint8)
+            self.memory = torch.empty((len(self.files), *size, 3), dtype=torch.uint8)
             view = self.memory.numpy()
             with ThreadPoolExecutor(8) as pool:
-                for index, image in enumerate(pool.map(lambda crop: read_image(crop.path, *size), crops)):
+                for index, image in enumerate(pool.map(lambda path: read_image(path, *size), self.files)):
                     view[index] = image
             self.memory.share_memory_()  # type: ignore[no-untyped-call]
 
     def __getitem__(self, index: int) -> npt.NDArray[np.uint8]:
         if self.memory is not None:
             return self.memory[index].numpy()
-        return read_image(self.crops[index].path, *self.size)
+        return read_image(self.files[index], *self.size)
 
     def __len__(self) -> int:
+        """How many crops there are."""
         return len(self.crops)
 
 
-class TrainSet(Dataset[Any]):
-    """Augmented training images, a batch at a time. A key is a `Draw`, which fixes the augmentation."""
+class _Shown(NamedTuple):
+    """An image that a draw brings: a draw of a tracklet, or with `k_tfm`, brings several."""
 
-    def __init__(self, images: Images, classes: dict[int, int], augmentation: ReidAugmentation) -> None:
+    draw: Draw
+    place: int  # among the draw's images
+    file: int
+
+
+class TrainSet(Dataset[Any]):
+    """Augmented training images, a batch at a time. A key is a `Draw`, which fixes the augmentation.
+
+    As in torchreid, each image of a tracklet is augmented on its own and trained with the identity's label.
+
+    Args:
+        images: What is drawn from.
+        classes: Identity -> class index.
+        augmentation: Probabilities and parameters.
+        dataset: How many views of an image there are, and which images of a tracklet; None: one view.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        classes: dict[int, int],
+        augmentation: ReidAugmentation,
+        dataset: ReidDataset | None = None,
+    ) -> None:
         self.images = images
         self.classes = classes
         self.augmentation = augmentation
+        self.dataset = dataset
 
     def __getitems__(self, draws: list[Draw]) -> Batch:
-        crops = [self.images.crops[draw.image] for draw in draws]
+        shown = [each for draw in draws for each in self._shown(draw)]
+        crops = [self.images.crops[each.draw.image] for each in shown]
         labels = [self.classes[crop.pid] for crop in crops]
-        return _batch(map(self._augmented, draws), crops, labels, [draw.image for draw in draws], self.images.size)
+        indices = [each.draw.image for each in shown]
+        return _batch(map(self._augmented, shown), crops, labels, indices, self.images.size)
 
-    def _augmented(self, draw: Draw) -> npt.NDArray[np.float32]:
-        rng = np.random.default_rng((draw.seed, draw.epoch, draw.position))
-        return augment(self.images[draw.image], self.augmentation, rng, self._other)
+    def _shown(self, draw: Draw) -> list[_Shown]:
+        files: Sequence[int] = self.images.parts[draw.image]
+        if self.dataset is not None:
+            if self.dataset.tracklets:
+                rng = np.random.default_rng((draw.seed, draw.epoch, draw.position, 0, 1))
+                length, method = self.dataset.seq_len, self.dataset.sample_method
+                files = [files[place] for place in sample_frames(len(files), length, method, rng)]
+            files = [*files] * self.dataset.k_tfm
+        return [_Shown(draw, place, file) for place, file in enumerate(files)]
+
+    def _augmented(self, shown: _Shown) -> npt.NDArray[np.float32]:
+        draw = shown.draw
+        rng = np.random.default_rng((draw.seed, draw.epoch, draw.position, shown.place))
+        return augment(self.images[shown.file], self.augmentation, rng, self._other)
 
     def _other(self, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-        return self.images[int(rng.integers(len(self.images)))]
+        return self.images[int(rng.integers(len(self.images.files)))]
 
 
 class EvalSet(Dataset[Any]):
@@ -112,12 +161,13 @@ class EvalSet(Dataset[Any]):
         self.normalize = normalize
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        crops = [self.images.crops[index] for index in indices]
+        owners = [self.images.owners[index] for index in indices]
+        crops = [self.images.crops[owner] for owner in owners]
         pixels = (to_network(self.images[index], normalize=self.normalize) for index in indices)
-        return _batch(pixels, crops, [crop.pid for crop in crops], indices, self.images.size)
+        return _batch(pixels, crops, [crop.pid for crop in crops], owners, self.images.size)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.images.files)
 
 
 def _batch(
@@ -178,14 +228,18 @@ def stop_workers(loader: "DataLoader[Any]") -> None:
         loader._iterator = None
 
 
-def eval_loader(dataset: EvalSet, batch_size: int, workers: int, *, pin: bool) -> "DataLoader[Any]":
-    """Loader in the order of the crops."""
-    return DataLoader(dataset, batch_size, num_workers=workers, collate_fn=as_it_is, pin_memory=pin)
+def eval_loader(
+    dataset: EvalSet, batch_size: int, workers: int, *, pin: bool, order: Sequence[int] | None = None
+) -> "DataLoader[Any]":
+    """Loader in the order of the images, or in one that is given."""
+    chosen: Any = order  # any sequence of numbers is a sampler
+    return DataLoader(dataset, batch_size, sampler=chosen, num_workers=workers, collate_fn=as_it_is, pin_memory=pin)
 
 
 def fingerprint(crops: Sequence[Crop]) -> str:
     """Hash over names and sizes of the files, 20 hexadecimal digits."""
     digest = hashlib.sha256()
     for crop in crops:
-        digest.update(f"{crop.path.parent.name}/{crop.path.name} {crop.path.stat().st_size}\n".encode())
+        for path in crop.files:
+            digest.update(f"{path.parent.name}/{path.name} {path.stat().st_size}\n".encode())
     return digest.hexdigest()[:20]

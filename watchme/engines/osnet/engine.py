@@ -4,26 +4,29 @@ import functools
 import logging
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 
 from watchme import runtime
-from watchme.checkpoint import load_checkpoint
+from watchme.checkpoint import load_checkpoint, save_checkpoint
 from watchme.contract import Job, Result
 from watchme.engines.osnet import state
+from watchme.engines.osnet.adaptation import adapt_batch_norm
 from watchme.engines.osnet.backend import ReidNet
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data import Images, TrainSet, fingerprint
-from watchme.engines.osnet.evaluation import Gallery, Ranking, rank
+from watchme.engines.osnet.evaluation import Gallery, Ranking, metrics_of, rank
 from watchme.engines.osnet.loop import Loop
-from watchme.engines.osnet.market import Crop, Splits, read_market
-from watchme.engines.osnet.show import show_ranking
+from watchme.engines.osnet.market import Crop
+from watchme.engines.osnet.show import show_ranked, show_ranking
+from watchme.engines.osnet.sources import Datasets, merged, read_datasets
 from watchme.engines.osnet.split import hold_out
 from watchme.engines.osnet.team import Team, led
+from watchme.engines.osnet.tracklets import thinned
 from watchme.engines.osnet.weights import freeze, load_weights, state_of
 from watchme.errors import ConfigError, Problem
 
@@ -44,14 +47,17 @@ class Engine:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What a loop trains, before it is known which processes do so."""
+    """What a loop trains, before it is known which processes do so.
+
+    `val` and `test` are what is evaluated by its split: `val`, `test`, or `test/<target>` where there are several.
+    Without a validation split `val` is empty.
+    """
 
     config: Config
     model: ReidNet
     dataset: TrainSet
-    val: Gallery | None
-    split: str
-    test: Gallery
+    val: dict[str, Gallery]
+    test: dict[str, Gallery]
 
 
 class _Run:
@@ -72,7 +78,8 @@ class _Run:
         self.precision = runtime.choose_precision(train.precision, self.device)
         job.record("device", {"devices": [str(each) for each in self.devices], "precision": self.precision})
         runtime.seed_everything(train.seed, deterministic=train.deterministic)
-        self.splits = self._read()
+        self.datasets = self._read()
+        self.adapted: dict[str, ReidNet] = {}  # what was tested on a target, where dataset.load_train_targets adapts
 
     def train(self) -> Result:
         prepared = self._prepare()
@@ -87,13 +94,15 @@ class _Run:
 
     def _prepare(self) -> _Prepared:
         config = self.config
-        crops, val = list(self.splits.train), None
-        if config.dataset.combineall:
-            crops = _combined(self.splits)
-            self.job.fallback("dataset.combineall trains on the test identities: test/... of this run says nothing")
+        crops, val = merged(splits.train for splits in self.datasets.sources.values()), {}
+        if config.dataset.combineall and (both := set(self.datasets.sources) & set(self.datasets.targets)):
+            self.job.fallback(
+                f"dataset.combineall trains on the test identities of {', '.join(sorted(both))}: "
+                "what test/... says of it is worthless"
+            )
         if config.dataset.val_identities:
             held = hold_out(crops, config.dataset.val_identities, config.train.seed)
-            crops, val = held.train, self._gallery(held.query, [*held.gallery, *held.distractors])
+            crops, val = held.train, {"val": self._gallery(held.query, [*held.gallery, *held.distractors])}
             log.info(
                 "Held out for validation: %d identities, %d queries, %d gallery images and %d distractors",
                 len({crop.pid for crop in held.gallery}),
@@ -103,26 +112,27 @@ class _Run:
             )
         classes = {pid: index for index, pid in enumerate(sorted({crop.pid for crop in crops}))}
         model = self._build(len(classes))
-        test = self._gallery(self.splits.query, self.splits.gallery)
-        split = "val"
-        if val is None and config.dataset.select_on_test:
-            val, split = test, "test"
+        test = self._tests()
+        if not val and config.dataset.select_on_test:
+            val = test
             self.job.fallback(
                 "dataset.select_on_test: the best epoch is chosen on the test split; test/... is too good"
             )
-        elif val is None:
+        elif not val:
             self.job.fallback("dataset.val_identities=0: nothing is held out, so the last epoch counts as the best")
-        dataset = TrainSet(self._images(crops), classes, config.augmentation)
-        log.info("%d training images of %d identities on %s, %s", len(crops), len(classes), self.device, self.precision)
-        return _Prepared(config, model, dataset, val, split, test)
+        dataset = TrainSet(self._images(crops), classes, config.augmentation, config.dataset)
+        kind = "tracklets" if config.dataset.tracklets else "images"
+        text = "%d training %s of %d identities on %s, %s"
+        log.info(text, len(crops), kind, len(classes), self.device, self.precision)
+        return _Prepared(config, model, dataset, val, test)
 
     def _loop(self, prepared: _Prepared, team: Team) -> Loop:
-        val, split, config = prepared.val, prepared.split, prepared.config
+        val, config = prepared.val, prepared.config
         loop = Loop(
             config,
             prepared.model,
             prepared.dataset,
-            None if val is None else lambda net: self._rank(net, val, split).metrics,
+            functools.partial(self._validate, val) if val else None,
             self.job.emit,
             self.job.folder / "weights",
             self.device,
@@ -134,11 +144,18 @@ class _Run:
             self.job.resumed(loop.start)
         return loop
 
+    def _validate(self, val: dict[str, Gallery], model: ReidNet, epoch: int) -> dict[str, float]:
+        rankings, every = self._rank_all(model, val), self.config.evaluation.visrank_every
+        if every and epoch % every == 0:
+            for split, ranking in rankings.items():
+                show_ranked(self.job, ranking, val[split], split, self.config.evaluation, epoch)
+        return metrics_of(rankings)
+
     def evaluate(self) -> Result:
         config = self.config
         runtime.seed_everything(config.train.seed, deterministic=config.train.deterministic)
-        pids = {crop.pid for crop in self.splits.train}
-        model = self._fresh(config.model.num_classes or len(pids))
+        pids = {crop.pid for splits in self.datasets.sources.values() for crop in splits.train}
+        model = self._fresh(config.model.num_classes or max(1, len(pids)))
         if config.checkpoint == "random":
             self.job.fallback(f"checkpoint=random: untrained weights of seed {config.train.seed} are evaluated")
         else:
@@ -150,14 +167,12 @@ class _Run:
                 min_matched=config.model.min_matched,
             )
         model = self._place(model)
-        test = self._gallery(self.splits.query, self.splits.gallery)
-        ranking = self._rank(model, test, "test")
-        show_ranking(self.job, ranking, test, "test", config.evaluation)
+        metrics = self._test(model, self._tests())
         name = "test/" + config.objective.split("/", 1)[1]
-        return Result(ranking.metrics, ranking.metrics.get(name, math.nan))
+        return Result(metrics, metrics.get(name, math.nan))
 
     def _finish(self, prepared: _Prepared, loop: Loop, last: int) -> Result:
-        config, test = prepared.config, prepared.test
+        config = prepared.config
         weights = {name: self.job.folder / "weights" / f"{name}.pt" for name in ("best", "last")}
         if not weights["best"].is_file():
             self.job.fallback(f"{config.objective} was never computed, so the last epoch counts as the best")
@@ -167,42 +182,52 @@ class _Run:
         content = load_checkpoint(weights["best"])
         best.backbone.load_state_dict(state_of(content, weights["best"]))
         metrics = dict(loop.best_metrics)
-        ranking = self._rank(self._place(best), test, "test")
-        show_ranking(self.job, ranking, test, "test", config.evaluation)
-        metrics |= ranking.metrics
+        metrics |= self._test(self._place(best), prepared.test)
+        weights |= self._keep_adapted(content)
         return Result(metrics, metrics.get(config.objective, math.nan), loop.best_epoch, last, weights)
 
-    def _read(self) -> Splits:
+    def _read(self) -> Datasets:
         dataset = self.config.dataset
-        root = dataset.root
-        if root is None:
-            assert dataset.demo is not None
+        root = None if dataset.root is None else Path(dataset.root)
+        if root is None and dataset.demo is not None:
             from watchme.data.demo import ensure_demo_world
 
             world = ensure_demo_world(dataset.demo)
             if world.created:
                 log.info("Made the demo world in %s", world.root)
-            root = str(world.reid)
-        splits = read_market(Path(root))
-        counts = {}
-        for name, crops in (("train", splits.train), ("query", splits.query), ("gallery", splits.gallery)):
-            counts[name] = {
-                "images": len(crops),
-                "identities": len({crop.pid for crop in crops if crop.pid > 0}),
-                "cameras": len({crop.cam for crop in crops}),
-            }
-            log.info("%-8s %6d images, %5d identities, %2d cameras", name, *counts[name].values())
-        everything = [*splits.train, *splits.query, *splits.gallery]
+            root = world.reid
+        datasets = read_datasets(dataset, root, self.config.mode)
+        parts: dict[str, Sequence[Crop]] = {}
+        alone = list(datasets.sources) == list(datasets.targets) and len(datasets.sources) == 1
+        for name, splits in datasets.sources.items():
+            parts["train" if alone else f"{name}/train"] = splits.train
+        for name, splits in datasets.targets.items():
+            parts["query" if alone else f"{name}/query"] = splits.query
+            parts["gallery" if alone else f"{name}/gallery"] = splits.gallery
+            if dataset.load_train_targets:
+                parts[f"{name}/train, without labels"] = splits.train
+        width, counts = max(map(len, parts)), {}
+        for name, crops in parts.items():
+            counts[name] = _counted(crops)
+            log.info("%-*s %s", width, name, ", ".join(f"{count:6d} {what}" for what, count in counts[name].items()))
+        roots = {name: str(splits.root.resolve()) for name, splits in (datasets.sources | datasets.targets).items()}
         self.job.record(
             "dataset",
             {
                 "name": dataset.name,
-                "root": str(splits.root.resolve()),
-                "fingerprint": fingerprint(everything),
+                "root": roots[dataset.name] if alone and dataset.name in roots else roots,
+                "fingerprint": fingerprint([crop for crops in parts.values() for crop in crops]),
                 "splits": counts,
             },
         )
-        return splits
+        return datasets
+
+    def _tests(self) -> dict[str, Gallery]:
+        targets = self.datasets.targets
+        return {self._split_of(name): self._gallery(splits.query, splits.gallery) for name, splits in targets.items()}
+
+    def _split_of(self, target: str) -> str:
+        return "test" if len(self.datasets.targets) == 1 else f"test/{target}"
 
     def _images(self, crops: list[Crop]) -> Images:
         dataset = self.config.dataset
@@ -211,7 +236,8 @@ class _Run:
     def _gallery(self, query: Sequence[Crop], gallery: Sequence[Crop]) -> Gallery:
         if self.follows:
             query, gallery = [], []  # the leader alone evaluates
-        return Gallery(self._images(list(query)), self._images(list(gallery)))
+        dataset = self.config.dataset
+        return Gallery(self._images(thinned(query, dataset)), self._images(thinned(gallery, dataset)))
 
     def _fresh(self, classes: int) -> ReidNet:
         return ReidNet(self.config.model.name, classes, bnneck=self.config.model.bnneck)
@@ -244,6 +270,53 @@ class _Run:
         freeze(model.backbone, self.config.model.freeze)
         return model
 
+    def _test(self, model: ReidNet, tests: dict[str, Gallery]) -> dict[str, float]:
+        """Evaluate all targets, and show how."""
+        rankings = self._rank_all(model, tests)
+        for split, ranking in rankings.items():
+            show_ranking(self.job, ranking, tests[split], split, self.config.evaluation)
+        if self.adapted:
+            self.job.record("adapted_to_targets", {name: len(self._target_images(name)) for name in self.adapted})
+            self.job.fallback(
+                "dataset.load_train_targets: test/... is of weights whose batch normalisation was adapted to the "
+                "target's training images, without labels; weights/best.pt itself is not adapted"
+            )
+        return metrics_of(rankings)
+
+    def _rank_all(self, model: ReidNet, data: dict[str, Gallery]) -> dict[str, Ranking]:
+        rankings = {}
+        for split, gallery in data.items():
+            net = model
+            for name in self.datasets.targets if self.config.dataset.load_train_targets else ():
+                if self._split_of(name) == split:
+                    net = self.adapted[name] = self._adapt(model, name)
+            rankings[split] = self._rank(net, gallery, split)
+        return rankings
+
+    def _adapt(self, model: ReidNet, target: str) -> ReidNet:
+        return adapt_batch_norm(
+            model,
+            self._target_images(target),
+            self.config.evaluation,
+            self.device,
+            self.precision,
+            self.config.train.workers,
+            normalize=self.config.augmentation.normalize,
+        )
+
+    def _target_images(self, target: str) -> Images:
+        size = (self.config.dataset.height, self.config.dataset.width)
+        return Images(thinned(self.datasets.targets[target].train, self.config.dataset), size, "none")
+
+    def _keep_adapted(self, best: Mapping[str, Any]) -> dict[str, Path]:
+        """Save the weights that were tested, as `best_<target>.pt`, where they were adapted."""
+        paths = {}
+        for name, model in self.adapted.items():
+            path = self.job.folder / "weights" / f"best_{name}.pt"
+            save_checkpoint(path, {**best, "state_dict": model.backbone.state_dict()})
+            paths[f"best_{name}"] = path
+        return paths
+
     def _rank(self, model: ReidNet, data: Gallery, split: str) -> Ranking:
         return rank(
             model,
@@ -257,8 +330,13 @@ class _Run:
         )
 
 
-def _combined(splits: Splits) -> list[Crop]:
-    return [*splits.train, *(crop for crop in (*splits.query, *splits.gallery) if crop.pid > 0)]
+def _counted(crops: Sequence[Crop]) -> dict[str, int]:
+    frames = sum(len(crop.frames) for crop in crops)
+    return {
+        **({"tracklets": len(crops), "images": frames} if frames else {"images": len(crops)}),
+        "identities": len({crop.pid for crop in crops if crop.pid > 0}),
+        "cameras": len({crop.cam for crop in crops}),
+    }
 
 
 def _follow(config: Config, folder: Path, team: Team, device: torch.device) -> None:

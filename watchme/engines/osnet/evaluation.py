@@ -1,6 +1,6 @@
 """Embeddings of query and gallery, and their metrics under canonical names."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,14 +53,39 @@ def embed(
     *,
     normalize: bool,
 ) -> Tensor:
-    """(N, D) float32 embeddings on the CPU, in the order of the images.
+    """(N, D) float32 embeddings on the CPU, in the order of the crops. That of a tracklet is the mean of its images'.
 
     Raises:
         DataError: If an image cannot be read.
     """
     model.eval()
-    parts = []
-    loader = eval_loader(EvalSet(images, normalize=normalize), config.batch_size, workers, pin=device.type == "cuda")
+    parts = forward_all(model, images, config, device, precision, workers, normalize=normalize)
+    features = torch.cat([part.float().cpu() for part in parts])
+    if len(images.files) == len(images):
+        return features
+    owners = torch.tensor(images.owners)
+    sums = torch.zeros(len(images), features.shape[1]).index_add_(0, owners, features)
+    return sums / torch.bincount(owners, minlength=len(images))[:, None]
+
+
+def forward_all(
+    model: ReidNet,
+    images: Images,
+    config: ReidEvaluation,
+    device: torch.device,
+    precision: str,
+    workers: int,
+    *,
+    normalize: bool,
+    order: Sequence[int] | None = None,
+) -> Iterator[Tensor]:
+    """(B, D) embeddings of each batch of images, in their order or in one that is given; leaves the model's mode.
+
+    Raises:
+        DataError: If an image cannot be read.
+    """
+    dataset = EvalSet(images, normalize=normalize)
+    loader = eval_loader(dataset, config.batch_size, workers, pin=device.type == "cuda", order=order)
     channels_last = next(model.backbone.conv1.parameters()).is_contiguous(memory_format=torch.channels_last)
     for batch in loader:
         pixels = raise_for(batch).images.to(device, non_blocking=True)
@@ -70,8 +95,7 @@ def embed(
             features = model.embed(pixels)
             if config.flip_test:
                 features = (features + model.embed(pixels.flip(3))) / 2
-        parts.append(features.float().cpu())
-    return torch.cat(parts)
+        yield features
 
 
 def rank(
@@ -123,3 +147,20 @@ def _ids(query: Sequence[Crop], gallery: Sequence[Crop]) -> tuple[Tensor, Tensor
 def _named(result: RetrievalResult, split: str, ranks: Sequence[int]) -> dict[str, float]:
     named = {f"{split}/map": result.map, f"{split}/minp": result.minp}
     return named | {f"{split}/rank{k}": result.rank(k) for k in ranks}
+
+
+def metrics_of(rankings: Mapping[str, Ranking]) -> dict[str, float]:
+    """The metrics of all rankings by split; of several targets also their mean, as `test/map` of `test/<target>/map`.
+
+    A metric that is undefined (NaN) for a target is undefined in the mean.
+    """
+    metrics = {name: value for ranking in rankings.values() for name, value in ranking.metrics.items()}
+    if len(rankings) < 2:
+        return metrics
+    means: dict[str, float] = {}
+    for split, ranking in rankings.items():
+        whole = split.partition("/")[0]
+        for name, value in ranking.metrics.items():
+            mean = f"{whole}{name.removeprefix(split)}"
+            means[mean] = means.get(mean, 0.0) + value / len(rankings)
+    return means | metrics

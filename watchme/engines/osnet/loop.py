@@ -21,15 +21,16 @@ from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data import Batch, TrainSet, raise_for, stop_workers, train_loader
 from watchme.engines.osnet.losses import ReidCriterion
 from watchme.engines.osnet.optim import build_optimizer, learning_rate_factor, set_learning_rate
-from watchme.engines.osnet.sampler import EpochBatches
+from watchme.engines.osnet.sampler import batches_for
 from watchme.engines.osnet.team import Team
 from watchme.engines.osnet.weights import set_trainable
-from watchme.errors import ConfigError, Problem, TrainingError
+from watchme.errors import TrainingError
 from watchme.metrics.names import is_better
 
 log = logging.getLogger(__name__)
 
-Evaluate = Callable[[ReidNet], dict[str, float]]
+# A model and its epoch to metrics.
+Evaluate = Callable[[ReidNet, int], dict[str, float]]
 _MIXED = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
 
 
@@ -40,7 +41,7 @@ class Loop:
         config: The run's config.
         model: The model, already filled with its initial weights.
         dataset: Augmented training images.
-        evaluate: Returns `val/...` metrics of a model; None where nothing is held out.
+        evaluate: Returns `val/...` metrics of a model after an epoch; None where nothing is held out.
         emit: Tells the observers of an epoch and returns their wish to stop.
         weights: Folder of best.pt and last.pt.
         device: Where to train.
@@ -81,32 +82,21 @@ class Loop:
         if train.channels_last:
             self.plain = self.plain.to(memory_format=torch.channels_last)
         self.frozen = {name for name, value in self.plain.named_parameters() if not value.requires_grad}
+        classes = self.plain.backbone.classifier.out_features
+        self.criterion = ReidCriterion(config.loss, classes, self.plain.feature_dim, team).to(device)
         optimizer = build_optimizer(
             self.plain,
             config.optimizer,
             new_layers=[f"backbone.{layer}" for layer in train.new_layers],
             base_lr_mult=train.base_lr_mult,
+            proxies=list(self.criterion.parameters()),
         )
         self.model, self.optimizer = self.accelerator.prepare(self.plain, optimizer)
         if train.compile:
             self.model = torch.compile(self.model)
-        self.criterion = ReidCriterion(config.loss, team)
         self.ema = copy.deepcopy(self.plain).requires_grad_(False) if train.ema_decay else None
         self.dataset = dataset
-        pids = [crop.pid for crop in dataset.images.crops]
-        instances = train.num_instances if train.sampler == "identity" else None
-        self.batches = EpochBatches(pids, train.batch_size, instances, train.seed, team.rank, team.size)
-        if not self.batches.batches:
-            raise ConfigError(
-                [
-                    Problem(
-                        "train.batch_size",
-                        f"the training set has {len(set(pids))} identities, fewer than the "
-                        f"{train.batch_size // train.num_instances} of a batch; lower it or raise train.num_instances",
-                        str(train.batch_size),
-                    )
-                ]
-            )
+        self.batches = batches_for(train, dataset.images.crops, team.rank, team.size)
         self.loader = train_loader(dataset, self.batches, train.workers, train.seed, pin=device.type == "cuda")
         # Which identities the classifier's outputs stand for, so that another split is not resumed by mistake.
         self.identities = sorted(dataset.classes)
@@ -114,6 +104,7 @@ class Loop:
         self.best_epoch = 0
         self.best_metrics: dict[str, float] = {}
         self.start = 0
+        self.steps = 0  # of the optimizer, over all epochs
         self.stopped = False
 
     @property
@@ -128,7 +119,7 @@ class Loop:
         try:
             if epoch == 0 and self.evaluate is not None and self.team.leads:
                 log.info("Evaluating the initial weights")
-                self.emit(EpochEvent(0, epochs, self.evaluate(self.evaluated)))
+                self.emit(EpochEvent(0, epochs, self.evaluate(self.evaluated, 0)))
             while epoch < epochs and not self.stopped:
                 epoch += 1
                 metrics, timings = self._epoch(epoch)
@@ -144,7 +135,7 @@ class Loop:
         config, epochs = self.config, self.config.train.epochs
         started = time.perf_counter()
         if self.evaluate is not None and (epoch % config.train.eval_every == 0 or epoch == epochs):
-            metrics |= self.evaluate(self.evaluated)
+            metrics |= self.evaluate(self.evaluated, epoch)
             timings["time/eval_s"] = time.perf_counter() - started
         timings["time/epoch_s"] = timings["time/train_s"] + timings.get("time/eval_s", 0.0)
         value = metrics.get(config.objective, math.nan)
@@ -162,8 +153,8 @@ class Loop:
         self.batches.set_epoch(epoch)
         self.model.train()
         set_trainable(self.plain, self.frozen, train.open_layers if epoch <= train.fixbase_epochs else None)
-        # Sums over images: loss, softmax, triplet, hits, images.
-        sums = torch.zeros(5, dtype=torch.float64)
+        # Sums over images: loss, softmax, triplet, metric, hits, images.
+        sums = torch.zeros(6, dtype=torch.float64)
         images = 0
         waited = 0.0
         started = mark = time.perf_counter()
@@ -182,22 +173,30 @@ class Loop:
             )
             set_learning_rate(self.optimizer.optimizer, rate)
             step = (number + 1) % train.accumulate == 0 or number + 1 == count
-            losses, hits = self._step(batch, step=step)
+            # The last batches of an epoch may be too few for a full sum.
+            summed = min(train.accumulate, count - number // train.accumulate * train.accumulate)
+            losses, hits = self._step(batch, step=step, summed=summed)
             size = len(batch.labels)
             sums += torch.tensor([*(value * size for value in losses), hits, size], dtype=torch.float64)
             images += size * self.team.size
             bar.update()
-            bar.set_postfix(loss=f"{losses[0]:.3f}", images_s=f"{images / (time.perf_counter() - started):.0f}")
+            speed = images / (time.perf_counter() - started)
+            bar.set_postfix(loss=f"{losses[0]:.3f}", images_s=f"{speed:.0f}")
+            if train.log_every and (number + 1) % train.log_every == 0 and self.team.leads:
+                text = "epoch %d/%d  batch %d/%d  loss %.3f  lr %.2e  %.0f images/s"
+                log.info(text, epoch, train.epochs, number + 1, count, losses[0], rate, speed)
             mark = time.perf_counter()
         bar.close()
         seconds = time.perf_counter() - started
         *sums_of_all, counted = self.team.total(sums).tolist()
-        total, softmax, triplet, accuracy = (value / counted for value in sums_of_all)
+        total, softmax, triplet, metric, accuracy = (value / counted for value in sums_of_all)
         metrics = {"train/loss": total, "train/lr": rate}
         if self.config.loss.weight_x:
             metrics |= {"train/softmax_loss": softmax, "train/accuracy": accuracy}
         if self.config.loss.weight_t:
             metrics["train/triplet_loss"] = triplet
+        if self.config.loss.metric:
+            metrics[f"train/{self.config.loss.metric}_loss"] = metric
         timings = {
             "time/train_s": seconds,
             "perf/images_per_s": images / seconds,
@@ -205,16 +204,25 @@ class Loop:
         }
         return metrics, timings
 
-    def _step(self, batch: Batch, *, step: bool) -> tuple[tuple[float, float, float], int]:
-        """One batch forward and backward, and a step of the optimizer if asked for."""
+    def _step(self, batch: Batch, *, step: bool, summed: int = 1) -> tuple[tuple[float, float, float, float], int]:
+        """One batch forward and backward, and a step of the optimizer if asked for.
+
+        Args:
+            batch: This process's share.
+            step: Whether the gradients summed so far are enough.
+            summed: How many batches' gradients a step is made of; it goes by their mean.
+
+        Returns:
+            The loss and its parts (softmax, triplet, metric), and how many images the classifier got right.
+        """
         pixels = batch.images.to(self.device, non_blocking=True)
         layout = torch.channels_last if self.config.train.channels_last else torch.contiguous_format
         pixels = pixels.contiguous(memory_format=layout)
         labels = batch.labels.to(self.device, non_blocking=True)
         # Processes exchange gradients only where a step follows.
         with contextlib.nullcontext() if step else self.accelerator.no_sync(self.model):
-            logits, embeddings = self.model(pixels)
-            parts = self.criterion(logits, embeddings, labels)
+            logits, embeddings, neck = self.model(pixels)
+            parts = self.criterion(logits, embeddings, neck, labels)
             loss = float(parts.whole)
             if not math.isfinite(loss):
                 names = [str(self.dataset.images.crops[int(index)].path) for index in batch.indices]
@@ -222,21 +230,26 @@ class Loop:
                     f"the loss is {loss}; lower optimizer.lr, or set train.precision=fp32 or train.clip_grad_norm.\n"
                     f"    The batch: {', '.join(names)}"
                 )
-            self.accelerator.backward(parts.total / self.config.train.accumulate)
+            self.accelerator.backward(parts.total / summed)
         if step:
+            self.criterion.synchronise()
             if self.config.train.clip_grad_norm is not None:
-                self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.train.clip_grad_norm)
+                learning = [*self.model.parameters(), *self.criterion.parameters()]
+                self.accelerator.clip_grad_norm_(learning, self.config.train.clip_grad_norm)
             self.optimizer.step()
             self.optimizer.zero_grad()
+            self.steps += 1
             self._update_ema()
         hits = int((logits.argmax(1) == labels).sum())
-        return (loss, float(parts.softmax), float(parts.triplet)), hits
+        return (loss, float(parts.softmax), float(parts.triplet), float(parts.metric)), hits
 
     @torch.no_grad()
     def _update_ema(self) -> None:
         decay = self.config.train.ema_decay
         if self.ema is None or decay is None:
             return
+        # As in TensorFlow: a short run would otherwise be evaluated with little but its initial weights.
+        decay = min(decay, (1 + self.steps) / (10 + self.steps))
         for average, value in zip(self.ema.state_dict().values(), self.plain.state_dict().values(), strict=True):
             if average.dtype.is_floating_point:
                 average.lerp_(value, 1 - decay)

@@ -1,11 +1,15 @@
-"""Losses of re-identification."""
+"""Losses of re-identification: softmax, batch-hard triplet, and one more metric loss.
 
-from typing import NamedTuple
+Circle, ArcFace and CosFace are pytorch-metric-learning's; it has no center loss, so that is ours.
+"""
+
+import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from watchme.engines.osnet.config import ReidLoss
+from watchme.engines.osnet.config import OWN_HEAD, ReidLoss
 from watchme.engines.osnet.team import Team
 
 
@@ -17,48 +21,137 @@ class LossParts(NamedTuple):
         whole: The loss, weighted and without gradient.
         softmax: Its parts before weighting, of this process's share of the batch; NaN where a part is not used.
         triplet: Of the team's whole batch.
+        metric: `loss.metric`: circle is of the team's whole batch, the others of this process's share.
     """
 
     total: Tensor
     whole: Tensor
     softmax: Tensor
     triplet: Tensor
+    metric: Tensor
 
 
 class ReidCriterion(nn.Module):
-    """weight_x * softmax with label smoothing + weight_t * batch-hard triplet."""
+    """weight_x * softmax with label smoothing + weight_t * batch-hard triplet + weight_m * the metric loss.
 
-    def __init__(self, config: ReidLoss, team: Team | None = None) -> None:
+    Parameters (the proxies of ArcFace and CosFace) and buffers (the centers) are the metric loss's; they belong in
+    the optimizer and in checkpoints.
+
+    Args:
+        config: Which losses, with their weights.
+        classes: Training identities.
+        feature_dim: Size of an embedding.
+        team: The processes that share a batch.
+    """
+
+    def __init__(self, config: ReidLoss, classes: int, feature_dim: int, team: Team | None = None) -> None:
         super().__init__()
         self.config = config
         self.team = Team() if team is None else team
         # Szegedy et al., CVPR 2016; the same as torchreid's CrossEntropyLoss with eps = label_smoothing.
         self.softmax = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+        self.metric = metric_loss(config, classes, feature_dim)
 
-    def forward(self, logits: Tensor, embeddings: Tensor, labels: Tensor) -> LossParts:
+    def forward(self, logits: Tensor, embeddings: Tensor, neck: Tensor, labels: Tensor) -> LossParts:
         """Compute the loss of a batch in float32.
 
         Args:
             logits: (B, classes).
-            embeddings: (B, D).
+            embeddings: (B, D), what is compared: triplet, circle and center loss shape it.
+            neck: (B, D), what the classifier sees; the same without a BNNeck. ArcFace and CosFace classify it.
             labels: (B,) int64 class indices.
         """
-        softmax = triplet = logits.new_tensor(torch.nan, dtype=torch.float32)
+        config = self.config
+        softmax = triplet = metric = logits.new_tensor(torch.nan, dtype=torch.float32)
         # Without softmax the classifier takes no part, yet a team expects a gradient of every parameter.
         total = 0.0 * logits.float().sum()
         whole = total.detach()
-        if self.config.weight_x:
+        if config.weight_x:
             softmax = self.softmax(logits.float(), labels)
-            total = total + self.config.weight_x * softmax
-            whole = whole + self.config.weight_x * softmax.detach()
-        if self.config.weight_t:
-            # The hardest of the whole team's batch. Each process has the gradient of its own embeddings alone, and
+            total = total + config.weight_x * softmax
+            whole = whole + config.weight_x * softmax.detach()
+        if config.weight_t or self.metric is not None:
+            # Pairs are made of the whole team's batch. Each process has the gradient of its own embeddings alone, and
             # a team averages where a sum is meant.
-            everyone = self.team.gather(embeddings.float())
-            triplet = batch_hard_triplet(everyone, self.team.gather(labels), self.config.margin)
-            total = total + self.config.weight_t * self.team.size * triplet
-            whole = whole + self.config.weight_t * triplet.detach()
-        return LossParts(total, whole, softmax.detach(), triplet.detach())
+            everyone, identities = self.team.gather(embeddings.float()), self.team.gather(labels)
+        if config.weight_t:
+            triplet = batch_hard_triplet(everyone, identities, config.margin)
+            total = total + config.weight_t * self.team.size * triplet
+            whole = whole + config.weight_t * triplet.detach()
+        if self.metric is not None:
+            assert config.weight_m is not None
+            share = 1
+            if config.metric in OWN_HEAD:
+                metric = self.metric(neck.float(), labels)
+            elif isinstance(self.metric, CenterLoss):
+                metric = self.metric(embeddings.float(), labels)
+                if self.training:
+                    self.metric.move(everyone, identities)
+            else:
+                metric, share = self.metric(everyone, identities), self.team.size
+            total = total + config.weight_m * share * metric
+            whole = whole + config.weight_m * metric.detach()
+        return LossParts(total, whole, softmax.detach(), triplet.detach(), metric.detach())
+
+    def synchronise(self) -> None:
+        """Average the gradients of the proxies over the team, as DDP does those of the model."""
+        for value in self.parameters():
+            if value.grad is not None:
+                value.grad = self.team.mean(value.grad)
+
+
+def metric_loss(config: ReidLoss, classes: int, feature_dim: int) -> nn.Module | None:
+    """What `loss.metric` names; None if nothing. It is called with (B, D) features and (B,) class indices."""
+    if config.metric is None:
+        return None
+    if config.metric == "center":
+        assert config.center_rate is not None
+        return CenterLoss(classes, feature_dim, config.center_rate)
+    from pytorch_metric_learning import losses  # takes seconds to import, and few runs use it
+
+    margin, scale = config.metric_margin, config.metric_scale
+    assert margin is not None
+    built: Any
+    if config.metric == "circle":  # Sun et al., CVPR 2020
+        built = losses.CircleLoss(m=margin, gamma=scale)
+    elif config.metric == "arcface":  # Deng et al., CVPR 2019; the library wants degrees
+        built = losses.ArcFaceLoss(classes, feature_dim, margin=math.degrees(margin), scale=scale)
+    else:  # Wang et al., CVPR 2018
+        built = losses.CosFaceLoss(classes, feature_dim, margin=margin, scale=scale)
+    assert isinstance(built, nn.Module)
+    return built
+
+
+class CenterLoss(nn.Module):
+    """Half the squared Euclidean distance of an embedding to its identity's center (Wen et al., ECCV 2016).
+
+    The mean over the batch, where the paper has the sum. Centers follow the paper's own rule rather than the
+    optimizer, whose weight decay would draw them to zero: they are buffers.
+
+    Args:
+        classes: Identities.
+        feature_dim: Size of an embedding.
+        rate: The paper's alpha, by which centers move.
+    """
+
+    centers: Tensor
+
+    def __init__(self, classes: int, feature_dim: int, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.register_buffer("centers", torch.zeros(classes, feature_dim))
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The loss of (B, D) embeddings and their (B,) class indices."""
+        return (embeddings - self.centers[labels]).pow(2).sum(1).mean() / 2
+
+    @torch.no_grad()
+    def move(self, embeddings: Tensor, labels: Tensor) -> None:
+        """Move the centers by equation 4 of the paper: c -= rate * sum(c - x) / (1 + n) over an identity's n images."""
+        classes = len(self.centers)
+        counts = torch.zeros(classes, device=labels.device).index_add_(0, labels, torch.ones_like(embeddings[:, 0]))
+        away = torch.zeros_like(self.centers).index_add_(0, labels, self.centers[labels] - embeddings)
+        self.centers -= self.rate * away / (1 + counts[:, None])
 
 
 def batch_hard_triplet(embeddings: Tensor, labels: Tensor, margin: float) -> Tensor:

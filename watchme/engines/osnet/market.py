@@ -21,22 +21,37 @@ expected layout:
   or torchreid's <root>/market1501/Market-1501-v15.09.15/ with the same three folders"""
 _FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 _NESTED = ("", "Market-1501-v15.09.15", "market1501/Market-1501-v15.09.15", "market1501")
-_NAME = re.compile(r"^(-?\d+)_c(\d+)")
+_NAME = re.compile(r"^(-?\d+)_c(\d+)(?:s(\d+))?")
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 
 
 @dataclass(frozen=True)
 class Crop:
-    """One image of one person: its file, identity and camera."""
+    """One image of one person, or one tracklet: the images that one camera took of a person in a row.
+
+    Attributes:
+        path: The image; the first one of a tracklet.
+        pid: Identity, from 1; 0 is a distractor's.
+        cam: Camera, from 0.
+        dataset: Number of the dataset among several sources.
+        frames: All images of a tracklet in order of time; empty for a single image.
+    """
 
     path: Path
     pid: int
     cam: int
+    dataset: int = 0
+    frames: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The image, or all those of the tracklet."""
+        return self.frames or (self.path,)
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Train, query and gallery of a dataset, each sorted by file name."""
+    """Train, query and gallery of a dataset, each sorted by file name. One identity has one number in all three."""
 
     root: Path
     train: Sequence[Crop]
@@ -62,40 +77,82 @@ def find_root(root: Path) -> Path:
     raise DataError(f"{root} has no bounding_box_train\n{EXPECTED}")
 
 
-def read_market(root: Path) -> Splits:
+def read_market(root: Path, *, more_distractors: bool = False, tracklets: bool = False) -> Splits:
     """Read a dataset in Market-1501 naming.
+
+    Args:
+        root: Where `find_root` finds it.
+        more_distractors: Add the folder `images` to the gallery, Market-1501's 500,000 further distractors.
+        tracklets: Group the images of an identity by camera and sequence (`c1s1`) into tracklets.
 
     Raises:
         DataError: If folders are missing or empty, names do not parse, or a query has nothing to be found.
     """
     base = find_root(root)
-    train = [crop for crop in _read(base / _FOLDERS[0]) if crop.pid > 0]
-    query = [crop for crop in _read(base / _FOLDERS[1]) if crop.pid > 0]
-    gallery = [crop for crop in _read(base / _FOLDERS[2]) if crop.pid >= 0]
-    if len({crop.pid for crop in train}) < 2:
-        raise DataError(f"{base / _FOLDERS[0]} has fewer than two identities")
+    train = [crop for crop in _read(base / _FOLDERS[0], tracklets=tracklets) if crop.pid > 0]
+    query = [crop for crop in _read(base / _FOLDERS[1], tracklets=tracklets) if crop.pid > 0]
+    gallery = [crop for crop in _read(base / _FOLDERS[2], tracklets=tracklets) if crop.pid >= 0]
+    if more_distractors:
+        gallery += _read(extra_gallery(base), tracklets=tracklets)
+    splits = Splits(base, train, query, gallery)
+    check_train(splits)
+    check_queries(splits)
+    return splits
+
+
+def extra_gallery(base: Path) -> Path:
+    """The folder of Market-1501's 500,000 further distractors.
+
+    Raises:
+        DataError: If it is not there.
+    """
+    folder = base / "images"
+    if not folder.is_dir():
+        raise DataError(f"dataset.market1501_500k: the 500,000 distractors are expected in {folder}")
+    return folder
+
+
+def check_train(splits: Splits) -> None:
+    """Raise a DataError if there are fewer than two identities to train on."""
+    if len({crop.pid for crop in splits.train}) < 2:
+        folder = splits.train[0].path.parent if splits.train else splits.root
+        raise DataError(f"the training set in {folder} has fewer than two identities")
+
+
+def check_queries(splits: Splits) -> None:
+    """Raise a DataError if no query can be found in the gallery."""
     cams: dict[int, set[int]] = {}
-    for crop in gallery:
+    for crop in splits.gallery:
         cams.setdefault(crop.pid, set()).add(crop.cam)
-    if not any(cams.get(crop.pid, set()) - {crop.cam} for crop in query):
-        raise DataError(f"no query of {base} has a gallery image of its identity from another camera")
-    return Splits(base, train, query, gallery)
+    if not any(cams.get(crop.pid, set()) - {crop.cam} for crop in splits.query):
+        raise DataError(f"no query of {splits.root} has a gallery image of its identity from another camera")
 
 
-def _read(folder: Path) -> list[Crop]:
-    crops, strange = [], []
+def _read(folder: Path, *, tracklets: bool) -> list[Crop]:
+    crops: list[Crop] = []
+    strange = []
+    runs: dict[tuple[int, int, int], list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in _SUFFIXES:
             continue
         match = _NAME.match(path.name)
         if match is None:
             strange.append(path.name)
-        elif int(match[1]) != -1:
-            crops.append(Crop(path, int(match[1]), int(match[2]) - 1))
+            continue
+        pid, cam = int(match[1]), int(match[2]) - 1
+        if pid == -1:
+            continue
+        if not tracklets:
+            crops.append(Crop(path, pid, cam))
+        elif pid == 0:
+            crops.append(Crop(path, pid, cam, frames=(path,)))  # distractors are not one person
+        else:
+            runs.setdefault((pid, cam, int(match[3] or 0)), []).append(path)
     if strange:
         raise DataError(
             f"{len(strange)} files of {folder} are not named as identity_cCAMERA..., e.g. {strange[0]}\n{EXPECTED}"
         )
+    crops += [Crop(paths[0], pid, cam, frames=tuple(paths)) for (pid, cam, _), paths in runs.items()]
     if not crops:
         raise DataError(f"{folder} holds no images\n{EXPECTED}")
-    return crops
+    return sorted(crops, key=lambda crop: crop.path)

@@ -11,7 +11,12 @@ from watchme.schema import OptimizerConfig, SchedulerConfig
 
 
 def build_optimizer(
-    model: nn.Module, config: OptimizerConfig, *, new_layers: Sequence[str] = (), base_lr_mult: float = 1.0
+    model: nn.Module,
+    config: OptimizerConfig,
+    *,
+    new_layers: Sequence[str] = (),
+    base_lr_mult: float = 1.0,
+    proxies: Sequence[nn.Parameter] = (),
 ) -> torch.optim.Optimizer:
     """Build the optimizer that `optimizer.name` names.
 
@@ -20,6 +25,7 @@ def build_optimizer(
         config: One vocabulary for all optimizers; `momentum` is beta1 of the Adam family.
         new_layers: Modules (prefixes of names) with the full learning rate; the others get `base_lr_mult` of it.
         base_lr_mult: Only used with `new_layers` (torchreid's staged learning rate).
+        proxies: Parameters of the loss, always with the full learning rate.
 
     Raises:
         ConfigError: If `new_layers` names a module that is not there.
@@ -36,6 +42,8 @@ def build_optimizer(
         groups.append({"params": new, "scale": 1.0})
     else:
         groups.append({"params": [value for _, value in named], "scale": 1.0})
+    if proxies:
+        groups.append({"params": list(proxies), "scale": 1.0})
     lr, decay = config.lr, config.weight_decay
     betas = (config.momentum, 0.999 if config.beta2 is None else config.beta2)
     eps = 1e-8 if config.eps is None else config.eps

@@ -1,11 +1,15 @@
 """Which images make up the batches of an epoch: a pure function of seed and epoch, cut into shares for processes."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
+
+from watchme.engines.osnet.config import OsnetTrain
+from watchme.engines.osnet.market import Crop
+from watchme.errors import ConfigError, Problem
 
 
 class Draw(NamedTuple):
@@ -61,6 +65,38 @@ def random_batches(count: int, batch_size: int, rng: np.random.Generator) -> lis
     return [order[at : at + batch_size] for at in range(0, count - batch_size + 1, batch_size)]
 
 
+def grouped_batches(
+    groups: Sequence[int], batch_size: int, wanted: int | None, rng: np.random.Generator
+) -> list[list[int]]:
+    """Batches of equally many images of each of `wanted` groups, as torchreid's domain and dataset samplers make them.
+
+    Groups are drawn anew for each batch, their images without repetition; the epoch ends once one of them has too few
+    left for another batch.
+
+    Args:
+        groups: Group of each image: its camera or its dataset.
+        batch_size: Images in a batch, a multiple of `wanted`.
+        wanted: Groups in a batch, None: all; each group has at least batch_size / wanted images.
+        rng: Decides.
+    """
+    left: dict[int, list[int]] = defaultdict(list)
+    for index, group in enumerate(groups):
+        left[group].append(index)
+    left = {group: rng.permutation(members).tolist() for group, members in sorted(left.items())}
+    names = list(left)
+    share = batch_size // (wanted or len(names))
+    batches = []
+    while True:
+        batch: list[int] = []
+        chosen = [names[place] for place in rng.choice(len(names), wanted or len(names), replace=False)]
+        for group in chosen:
+            batch += left[group][:share]
+            del left[group][:share]
+        batches.append(batch)
+        if any(len(left[group]) < share for group in chosen):
+            return batches
+
+
 class EpochBatches(Sampler[list[Draw]]):
     """The batches of the epoch that `set_epoch` names, or one process's share of each.
 
@@ -68,12 +104,14 @@ class EpochBatches(Sampler[list[Draw]]):
     would. With identity batches a part holds whole groups of an identity.
 
     Args:
-        pids: Identity of each training image.
+        pids: Identity of each training image (or tracklet).
         batch_size: Images in a batch over all processes.
-        instances: Images of an identity in a batch; None: random batches.
+        instances: Images of an identity in a batch; None: random batches, or those of `groups`.
         seed: With the epoch decides the batches.
         process: Number of this process.
         processes: How many there are; the batch size is a multiple of it.
+        groups: Group of each image, for `grouped_batches`.
+        wanted: How many groups a batch holds; None: all.
     """
 
     def __init__(
@@ -84,6 +122,9 @@ class EpochBatches(Sampler[list[Draw]]):
         seed: int,
         process: int = 0,
         processes: int = 1,
+        *,
+        groups: Sequence[int] | None = None,
+        wanted: int | None = None,
     ) -> None:
         self.pids = pids
         self.batch_size = batch_size
@@ -91,13 +132,17 @@ class EpochBatches(Sampler[list[Draw]]):
         self.seed = seed
         self.process = process
         self.processes = processes
+        self.groups = groups
+        self.wanted = wanted
         self.set_epoch(1)
 
     def set_epoch(self, epoch: int) -> None:
         """Decide the batches of an epoch (from 1)."""
         self.epoch = epoch
         rng = np.random.default_rng((self.seed, epoch))
-        if self.instances is None:
+        if self.groups is not None:
+            self.batches = grouped_batches(self.groups, self.batch_size, self.wanted, rng)
+        elif self.instances is None:
             self.batches = random_batches(len(self.pids), self.batch_size, rng)
         else:
             self.batches = identity_batches(self.pids, self.batch_size, self.instances, rng)
@@ -114,3 +159,46 @@ class EpochBatches(Sampler[list[Draw]]):
 
     def __len__(self) -> int:
         return len(self.batches)
+
+
+def batches_for(train: OsnetTrain, crops: Sequence[Crop], process: int, processes: int) -> EpochBatches:
+    """The batches that `train.sampler` asks for.
+
+    Raises:
+        ConfigError: If the training set is too small for a batch, or cannot be shared out as asked.
+    """
+    pids = [crop.pid for crop in crops]
+    if train.sampler in ("domain", "dataset"):
+        by_camera = train.sampler == "domain"
+        key, what = ("num_cams", "cameras") if by_camera else ("num_datasets", "source datasets")
+        groups = [crop.cam if by_camera else crop.dataset for crop in crops]
+        wanted = getattr(train, key)
+        _check_groups(Counter(groups), wanted, train.batch_size, f"train.{key}", what)
+        return EpochBatches(pids, train.batch_size, None, train.seed, process, processes, groups=groups, wanted=wanted)
+    instances = train.num_instances if train.sampler == "identity" else None
+    batches = EpochBatches(pids, train.batch_size, instances, train.seed, process, processes)
+    if not batches.batches:
+        raise _wrong(
+            "train.batch_size",
+            f"the training set has {len(set(pids))} identities, fewer than the "
+            f"{train.batch_size // train.num_instances} of a batch; lower it or raise train.num_instances",
+            train.batch_size,
+        )
+    return batches
+
+
+def _check_groups(sizes: Counter[int], wanted: int | None, batch_size: int, key: str, what: str) -> None:
+    count = wanted or len(sizes)
+    if count > len(sizes):
+        raise _wrong(key, f"there are {len(sizes)} {what} in the training set", wanted)
+    if batch_size % count:
+        raise _wrong("train.batch_size", f"must be a multiple of the {count} {what} in a batch ({key})", batch_size)
+    few = min(sizes, key=lambda group: sizes[group])
+    if sizes[few] < batch_size // count:
+        # Cameras are counted over all sources.
+        text = f"one of the {what} has {sizes[few]} images, fewer than the {batch_size // count} of each in a batch"
+        raise _wrong("train.batch_size", f"{text}; lower it or raise {key}", batch_size)
+
+
+def _wrong(key: str, expected: str, found: object) -> ConfigError:
+    return ConfigError([Problem(key, expected, str(found))])

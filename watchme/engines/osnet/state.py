@@ -51,6 +51,8 @@ def _training(loop: Loop) -> dict[str, Any]:
     scaler = loop.accelerator.scaler
     return {
         "model": loop.plain.state_dict(),
+        "criterion": loop.criterion.state_dict(),
+        "steps": loop.steps,
         "ema": loop.ema.state_dict() if loop.ema is not None else None,
         "optimizer": loop.optimizer.state_dict(),
         "scaler": scaler.state_dict() if scaler is not None else None,
@@ -94,13 +96,14 @@ def restore(loop: Loop, path: Path) -> None:
         loop.plain.load_state_dict(state["model"])
         if loop.ema is not None:
             loop.ema.load_state_dict(state["ema"] or state["model"])
+        loop.criterion.load_state_dict(state.get("criterion", {}))
         loop.optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} does not fit this run's model or optimizer: {error}") from error
+        raise CheckpointError(f"{path} does not fit this run's model, loss or optimizer: {error}") from error
     if loop.accelerator.scaler is not None and state["scaler"]:
         loop.accelerator.scaler.load_state_dict(state["scaler"])
     runtime.restore_rng_state(state["rng"])
-    loop.start = epoch
+    loop.start, loop.steps = epoch, int(state.get("steps", 0))
     # Ended after its last epoch or an early stop: only the final evaluation is left, unless conditions changed.
     loop.stopped = state["stopped"] is not None and state["stopped"] == _stop_conditions(loop)
     loop.best, loop.best_epoch = float(state["best"]), int(state["best_epoch"])

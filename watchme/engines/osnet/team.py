@@ -69,6 +69,14 @@ class Team:
         dist.all_gather_object(parts, values)
         return torch.stack(parts).sum(0)
 
+    def mean(self, values: Tensor) -> Tensor:
+        """Element-wise mean over the processes, in every process; the tensor lies on the process's device."""
+        if self.size == 1:
+            return values
+        total = values.clone()
+        dist.all_reduce(total)
+        return total / self.size
+
     def gather(self, values: Tensor) -> Tensor:
         """(B, ...) of each process to (size * B, ...) in order of rank. Only one's own part carries a gradient."""
         if self.size == 1:

@@ -5,7 +5,7 @@ the same: flip, crop, patch, colour jitter, grey, normalise, erase. Every random
 given, so that an image's augmentation depends on seed, epoch and position alone, whichever worker makes it.
 
 Images stay uint8, height x width x colour, up to the last step, which is one look-up in a table of 256 values: that,
-and no image decoded twice, makes it several times as fast as torchreid's (tests/engines/osnet/test_transforms.py).
+and no image decoded twice, makes it several times as fast as torchreid's (tests/benchmarks/test_osnet_speed.py).
 """
 
 import math
@@ -42,9 +42,9 @@ def augment(image: Image, config: ReidAugmentation, rng: Rng, other: Callable[[R
     if config.random_flip and rng.random() < config.random_flip:
         image = np.asarray(cv2.flip(image, 1), np.uint8)
     if config.random_crop and rng.random() < config.random_crop:
-        image = _crop(image, rng)
+        image = _crop(image, config.crop_scale, rng)
     if config.random_patch and rng.random() < config.random_patch:
-        image = _patch(image, other(rng), rng)
+        image = _patch(image, other(rng), config, rng)
     if config.color_jitter and rng.random() < config.color_jitter:
         image = _jitter(image, config, rng)
     if config.random_gray_scale and rng.random() < config.random_gray_scale:
@@ -60,20 +60,20 @@ def to_network(image: Image, *, normalize: bool = True) -> npt.NDArray[np.float3
     return np.asarray(cv2.LUT(image, _NORMALIZED if normalize else _SCALED), np.float32)
 
 
-def _crop(image: Image, rng: Rng) -> Image:
-    """Enlarge by 1/8 and cut a random window of the old size (torchreid's Random2DTranslation)."""
+def _crop(image: Image, scale: float, rng: Rng) -> Image:
+    """Enlarge (torchreid: by 1/8) and cut a random window of the old size, as its Random2DTranslation."""
     height, width = image.shape[:2]
-    tall, wide = round(height * 1.125), round(width * 1.125)
+    tall, wide = round(height * scale), round(width * scale)
     large = cv2.resize(image, (wide, tall), interpolation=cv2.INTER_LINEAR)
     # Rounded, as torchreid does: the outermost windows are half as likely.
     top, left = round(rng.uniform(0, tall - height)), round(rng.uniform(0, wide - width))
     return np.ascontiguousarray(large[top : top + height, left : left + width], np.uint8)
 
 
-def _patch(image: Image, source: Image, rng: Rng) -> Image:
+def _patch(image: Image, source: Image, config: ReidAugmentation, rng: Rng) -> Image:
     """Paste a patch of another image, flipped and turned at times (torchreid's RandomPatch, Zhou et al., OSNet)."""
     height, width = image.shape[:2]
-    box = _box(rng, height, width, (0.01, 0.5), 0.1)
+    box = _box(rng, height, width, config.patch_area, config.patch_ratio)
     if box is None:
         return image
     tall, wide = box
@@ -107,7 +107,7 @@ def _jitter(image: Image, config: ReidAugmentation, rng: Rng) -> Image:
 def _erase(pixels: npt.NDArray[np.float32], config: ReidAugmentation, rng: Rng) -> None:
     """Fill a rectangle with ImageNet's mean. torchreid does so after normalising, and so do we."""
     height, width = pixels.shape[:2]
-    box = _box(rng, height, width, config.erase_area, 0.3)
+    box = _box(rng, height, width, config.erase_area, config.erase_ratio)
     if box is None:
         return
     tall, wide = box
