@@ -350,3 +350,15 @@ def test_the_default_world_has_the_size_that_is_written_about_it(default: DemoWo
     assert 220 < len(gallery) < 400
     # Market-1501 has both: street that was taken for somebody (0000) and people badly cut (-1).
     assert {pid for pid, _, _ in gallery} >= {-1, 0}
+
+
+def test_a_cached_world_that_lost_its_files_is_drawn_again(tmp_path: Path) -> None:
+    config = DemoWorldConfig(identities=4, cameras=2, frame_size=96, walk_length=2)
+    root = ensure_demo_world(config, tmp_path).root
+    (root / "world.json").unlink()
+    (root / "reid" / "query").rename(root / "elsewhere")
+    found = ensure_demo_world(config, tmp_path)
+    assert found.created
+    assert found.root == root
+    assert list((root / "reid" / "query").iterdir())
+    assert not (root / "elsewhere").exists()

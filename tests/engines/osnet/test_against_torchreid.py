@@ -196,6 +196,7 @@ def small_loop(typed_config: Callable[..., Config], small_world: DemoWorld, tmp_
         "dataset.height=64",
         "dataset.width=32",
         "train.batch_size=16",
+        "train.sampler=identity",
         "train.num_instances=4",
         "train.device=cpu",
         "train.channels_last=false",

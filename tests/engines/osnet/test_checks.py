@@ -10,7 +10,7 @@ from watchme.errors import ConfigError
 from watchme.schema import RunConfig
 
 Typed = Callable[..., RunConfig]
-BASE = ("model=osnet_x0_25",)
+BASE = ("model=osnet_x0_25", "train.sampler=identity")
 
 REFUSED = [
     ("optimizer.name", "is YOLO's", ("optimizer=auto",)),

@@ -186,7 +186,7 @@ class TestBadInput:
             run_engine(tmp_path, *tiny, "train.epochs=3", "optimizer=sgd", "optimizer.lr=1e18")
 
     def test_classifier_that_is_too_small(self, run_engine: Run, tiny: tuple[str, ...], tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="the training set has 5 identities"):
+        with pytest.raises(ConfigError, match=r"the training set has \d identities"):
             run_engine(tmp_path, *tiny, "train.epochs=1", "model.num_classes=3")
 
     def test_weights_of_another_model_are_refused_with_a_table(self, trained: Any) -> None:

@@ -25,7 +25,7 @@ REFERENCES: dict[str, Callable[[], Any]] = {
 @pytest.fixture
 def criterion(typed_config: Callable[..., Config]) -> Callable[..., ReidCriterion]:
     def build(*overrides: str) -> ReidCriterion:
-        config: ReidLoss = typed_config("model=osnet_x0_25", *overrides).loss
+        config: ReidLoss = typed_config("model=osnet_x0_25", "train.sampler=identity", *overrides).loss
         torch.manual_seed(0)
         return ReidCriterion(config, CLASSES, DIM)
 

@@ -73,7 +73,8 @@ def _draw(config: DemoWorldConfig, root: Path, parameters: dict[str, object]) ->
         try:
             temporary.rename(root)
         except OSError:
-            if not (root / _DONE).is_file():  # not another process that was first
-                raise
+            if not (root / _DONE).is_file():  # not another process that was first, but a world that lost its files
+                shutil.rmtree(root, ignore_errors=True)
+                temporary.rename(root)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
