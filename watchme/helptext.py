@@ -23,7 +23,7 @@ _EXAMPLES = (
     ("python train.py dataset=person_detection dataset.root=/data/people train.epochs=50", ""),
     ("python train.py mode=evaluate checkpoint=outputs/<run>/weights/best.pt", ""),
     ("python train.py train.resume=outputs/<run>", "go on with a run that was stopped"),
-    ("python train.py -m optimizer.lr=0.001,0.01 train.batch_size=16,32", "a sweep"),
+    ("python train.py -m sweeper=osnet_tune", "tune it: 20 trials, pruned; run again, it goes on"),
 )
 
 
