@@ -12,14 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from sweep.conftest import project, trials_of  # noqa: F401  (a fixture)
+from sweep.conftest import NO_TORCH, project, trials_of  # noqa: F401  (a fixture)
 
 _OWN_S = 0.3
 _TRIALS = 200
 # Writes the resident memory after each trial, and how long `run()`, which is the trial's own work, took.
-_SCRIPT = """
-import json, pathlib, runpy, sys, time
-sys.modules['torch'] = None
+_SCRIPT = f"""{NO_TORCH}
+import json, pathlib, time
 import watchme.run
 inner, out = watchme.run.run, pathlib.Path(sys.argv.pop(1)).open('w')
 def timed(*args, **kwargs):

@@ -20,7 +20,16 @@ from watchme.sweep.storage import open_storage
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 # Trials must not import torch, so that a test takes no longer than what it tests.
-_SCRIPT = "import runpy, sys; sys.modules['torch'] = None; runpy.run_path('train.py', run_name='__main__')"
+# (`sys.modules['torch'] = None` would do, were it not for SciPy, which looks there.)
+NO_TORCH = """
+import runpy, sys
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] == 'torch':
+            raise ImportError('a trial must not import torch')
+sys.meta_path.insert(0, NoTorch())
+"""
+_SCRIPT = NO_TORCH + "runpy.run_path('train.py', run_name='__main__')"
 
 Command = Callable[..., list[str]]
 

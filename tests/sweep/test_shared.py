@@ -52,7 +52,7 @@ def test_what_a_storage_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_password_goes_into_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PASSWORD_VARIABLE, "")
     url = storage.resolve("postgresql://me:secret@host/db", tmp_path)
-    assert url == "postgresql://me@host/db"
+    assert url == "postgresql+psycopg://me@host/db"
     assert "me:secret@host" in storage._with_password(url)
     told = take_password("++hydra.sweeper.storage='mysql+pymysql://you:p%40ss@host/db'")
     assert told == "++hydra.sweeper.storage='mysql+pymysql://you@host/db'"
