@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from watchme.engines.yolo import arguments
-from yolo.conftest import RECIPE, Tiny
+from yolo.conftest import RECIPE, Tiny, drawn, tiny  # noqa: F401  (fixtures)
 from yolo.world import draw_dataset
 
-PROJECT = Path(__file__).resolve().parents[3]
+PROJECT = Path(__file__).resolve().parents[2]
 ROUNDS = 2
 EPOCHS = 12
 ALONE = """
@@ -45,7 +45,7 @@ class Cost:
 
 
 @pytest.mark.benchmark
-def test_train_py_costs_next_to_nothing(tiny: Tiny, tmp_path: Path) -> None:
+def test_train_py_costs_next_to_nothing(tiny: Tiny, tmp_path: Path) -> None:  # noqa: F811
     """Equal results.csv, and at most 1.03 times the time plus 2 s, as the least of several turns.
 
     Where other programs share the cores, the clock tells of them; processor time counts then, and is always looked at.
