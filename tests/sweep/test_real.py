@@ -18,10 +18,10 @@ OSNET = (
     "train.sampler=random",
     *("train.eval_every=1", "dataset.val_identities=0.25", "train.workers=0", "hydra.sweeper.seed=1"),
 )
-# So small a YOLO finds nobody in so few epochs: those with epochs to spare are pruned for want of progress.
+# So small a YOLO finds few people in so few epochs: those with epochs to spare are pruned.
 YOLO = (
     *("sweeper=yolo_tune", "model=yolo11n", "train.epochs=1,5", "hydra.sweeper.n_trials=5", "dataset.image_size=64"),
-    *("hydra.sweeper.pruner=patient", "hydra.sweeper.pruner_options={patience: 1, min_delta: 0.5}"),
+    *("hydra.sweeper.pruner=threshold", "hydra.sweeper.pruner_options={lower: 0.9}"),
     *("dataset.demo.identities=12", "dataset.demo.cameras=3", "train.workers=0", "evaluation.plots=false"),
     *("hydra.sweeper.seed=1", "evaluation.examples=0"),
 )
