@@ -8,9 +8,9 @@ SPLITS = ("train", "val", "test")
 
 
 def higher_is_better(name: str) -> bool:
-    """Whether a larger value of the metric `name` is better: all but losses and times."""
+    """Whether a larger value of the metric `name` is better: all but losses, times and shares of waiting."""
     last = name.rsplit("/", 1)[-1]
-    return not (last.endswith(("loss", "_s", "_ms")) or last == "loss")
+    return last.endswith("_per_s") or not last.endswith(("loss", "_s", "_ms", "wait_share"))
 
 
 def is_better(name: str, value: float, best: float) -> bool:
