@@ -160,28 +160,35 @@ def parallel(complete: Sequence[FrozenTrial], objective: str, directions: Sequen
 
 
 def slices(trials: Sequence[FrozenTrial], objective: str, directions: Sequence[str]) -> Figure | None:
-    """The objective against each parameter."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    names = list(dict.fromkeys(name for trial in complete for name in trial.params))
+    """The objective against each parameter; pruned trials with their last value."""
+    shown = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.values]
+    names = list(dict.fromkeys(name for trial in shown for name in trial.params))
     if not names:
         return None
     columns = min(3, len(names))
     figure, rows = _figure(math.ceil(len(names) / columns), columns, 3.4 * columns, 3.0)
     best = best_of(trials, directions)
     for index, (axes, name) in enumerate(zip(rows, names, strict=False)):
-        own = [trial for trial in complete if name in trial.params]
+        own = [trial for trial in shown if name in trial.params]
         distribution = _distribution(own, name)
-        places: list[Any] = [trial.params[name] for trial in own]
+        places: dict[int, Any] = {trial.number: trial.params[name] for trial in own}
         if isinstance(distribution, CategoricalDistribution):  # in the order of the search space
             order = [str(choice) for choice in distribution.choices]
             axes.set_xticks(range(len(order)), order)
             axes.set_xlim(-0.5, len(order) - 0.5)
-            places = [order.index(str(place)) for place in places]
+            places = {number: order.index(str(place)) for number, place in places.items()}
         elif isinstance(distribution, (FloatDistribution, IntDistribution)):
             _span(axes, distribution)
-        marks = [trial for trial in own if best is not None and trial.number == best.number]
-        axes.scatter(places, [trial.values[0] for trial in own], color=_COMPLETE, s=30, alpha=0.85)
-        axes.scatter(places[own.index(marks[0])] if marks else [], [t.values[0] for t in marks], color=_BEST, s=46)
+        pruned = [trial for trial in own if trial.state == TrialState.PRUNED]
+        complete = [trial for trial in own if trial.state == TrialState.COMPLETE]
+        marked = [trial for trial in complete if best is not None and trial.number == best.number]
+        groups: tuple[tuple[Sequence[FrozenTrial], dict[str, Any]], ...] = (
+            (pruned, {"color": _PRUNED, "marker": "x", "s": 24}),
+            (complete, {"color": _COMPLETE, "s": 30, "alpha": 0.85}),
+            (marked, {"color": _BEST, "s": 46}),
+        )
+        for group, style in groups:
+            axes.scatter([places[trial.number] for trial in group], [trial.values[0] for trial in group], **style)
         axes.set_xlabel(name)
         if index % columns == 0:
             axes.set_ylabel(objective)
