@@ -27,6 +27,8 @@ def assert_equal_everywhere(folder: Path) -> int:
     assert expected
     for place, found in (("W&B", _wandb(folder)), ("TensorBoard", _tensorboard(folder)), ("report", _report(folder))):
         for name, points in expected.items():
+            if place == "report" and len(points) < 2:
+                continue  # no curve
             assert found.get(name) == pytest.approx(points, rel=1e-5 if place == "report" else _SINGLE), (place, name)
     summary = json.loads((folder / "summary.json").read_text())
     saved = WandbFile(folder).summary
