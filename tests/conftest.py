@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from watchme import cli
 from watchme.contract import EpochEvent, Job, Picture, Result, Stop, Table
 from watchme.data.demo import DemoWorld, DemoWorldConfig, ensure_demo_world
-from watchme.route import load_engine
+from watchme.route import load_model, load_work
 from watchme.schema import RunConfig
 from watchme.validate import validate
 
@@ -138,9 +138,9 @@ def run_engine(typed_config: Callable[..., RunConfig]) -> Callable[..., Recorded
             told.manifest.__setitem__,
             told.fallbacks.append,
             told.shown.append,
+            lambda engine, weights: load_model(engine, weights, config.train.device),
         )
-        engine = load_engine(config.model.engine)
-        told.result = engine.train(job) if config.mode == "train" else engine.evaluate(job)
+        told.result = load_work(config.model.engine, config.mode)(job)
         return told
 
     return run

@@ -57,7 +57,7 @@ def prepare(argv: Sequence[str]) -> list[str]:
     folders = [CONF, *_config_dirs(argv)]
     _check_options(argv, folders)
     _check_sweep(argv)
-    arguments = [_pass_unknown_key(argument) for argument in recall(argv, _groups(folders))]
+    arguments = [_pass_unknown_key(argument) for argument in recall(_with_model(argv), _groups(folders))]
     return [take_password(one) if "hydra.sweeper.storage=" in one else one for one in arguments]
 
 
@@ -173,6 +173,12 @@ def _check_sweep(argv: Sequence[str]) -> None:
     if importlib.util.find_spec(package.partition(".")[0]) is None or importlib.util.find_spec(package) is None:
         expected = f"is not installed: pip install 'watchme[{extra}]'"
         raise ConfigError([Problem("hydra/launcher", expected, given["hydra/launcher"])])
+
+
+def _with_model(argv: Sequence[str]) -> list[str]:
+    """Add what mode=search implies: its two models are named by `detector` and `reid`."""
+    given = {match["key"]: match["value"] for argument in argv if (match := _OVERRIDE.match(argument))}
+    return [*argv, "model=search"] if given.get("mode") == "search" and "model" not in given else list(argv)
 
 
 def _pass_unknown_key(argument: str) -> str:

@@ -3,12 +3,16 @@
 An engine gets a `Job`, tells of each epoch through `job.emit`, and returns a `Result`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from watchme.schema import RunConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ class Result:
         epochs: Epochs that were trained, those before a resume included.
         weights: `best` and `last` -> file.
         details: Anything else for summary.json, e.g. metrics by class or by target.
+        refused: Why the command must end with exit status 1 although all that it made stands: a dataset that would
+            spoil a training, an export that differs from its model. One text that names the fix; empty: all is well.
     """
 
     metrics: Mapping[str, float]
@@ -93,10 +99,15 @@ class Result:
     epochs: int = 0
     weights: Mapping[str, Path] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    refused: str = ""
 
 
 def _ignore(*_: object) -> None:
     """Default of the hooks of a `Job`: nobody listens."""
+
+
+def _no_models(engine: str, weights: Path) -> "Detector | Embedder":
+    raise NotImplementedError("this job was made without models of other engines")
 
 
 @dataclass(frozen=True)
@@ -115,6 +126,7 @@ class Job:
         fallback: Announce that something other than what was asked for is done, and why; it is logged as a warning
             and recorded in the manifest.
         show: Hand a picture or a table to the trackers and the report.
+        load_model: Load a trained model of any engine by its name and the path of its weights.
     """
 
     config: RunConfig
@@ -124,10 +136,46 @@ class Job:
     record: Callable[[str, Any], None] = _ignore
     fallback: Callable[[str], None] = _ignore
     show: Callable[[Picture | Table], None] = _ignore
+    load_model: Callable[[str, Path], "Detector | Embedder"] = _no_models
+
+
+class Detector(Protocol):
+    """A trained person detector, as `watchme/engines/<name>/inference.py` loads it."""
+
+    def detect(self, images: Sequence["NDArray[np.uint8]"]) -> "list[NDArray[np.float32]]":
+        """Find people.
+
+        Args:
+            images: RGB, each of shape (height, width, 3), of any size.
+
+        Returns:
+            For each image an array of shape (n, 5): x1, y1, x2, y2 in pixels of that image, and the confidence,
+            the most confident first.
+        """
+        ...
+
+
+class Embedder(Protocol):
+    """A trained re-ID model, as `watchme/engines/<name>/inference.py` loads it."""
+
+    def embed(self, crops: Sequence["NDArray[np.uint8]"]) -> "NDArray[np.float32]":
+        """Return an embedding of each crop of one person.
+
+        Args:
+            crops: RGB, each of shape (height, width, 3), of any size.
+
+        Returns:
+            Array of shape (n, dimensions), divided by its L2 norm, as the backend does.
+        """
+        ...
 
 
 class Engine(Protocol):
-    """What `watchme/engines/<name>/engine.py` offers as its class `Engine`, made without arguments."""
+    """What `watchme/engines/<name>/engine.py` offers as its class `Engine`, made without arguments.
+
+    The other modes are functions of a `Job` that return a `Result`, in a file named after the mode (see route.py):
+    `check.py: check(job)`, `export.py: export(job)`, `search.py: search(job)`.
+    """
 
     def train(self, job: Job) -> Result:
         """Train, select on validation, evaluate the test split once, and leave weights/best.pt and last.pt."""

@@ -20,7 +20,7 @@ from watchme.errors import WatchmeError
 from watchme.hardware import GpuMonitor
 from watchme.observers import EarlyStopping
 from watchme.report.observer import ModelCardWriter, ReportWriter
-from watchme.route import load_engine
+from watchme.route import load_model, load_work
 from watchme.schema import RunConfig
 from watchme.tracking import jsonl, start_trackers
 
@@ -48,6 +48,7 @@ def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[s
 
     Raises:
         WatchmeError: What the user must act on; the folder's status is then `failed` and its traceback there.
+        Refused: After a check or an export whose answer is no; the status is `refused`.
         Interrupted: After Ctrl-C or SIGTERM; the status is `interrupted`.
     """
     record = rundir.RunFolder(folder, resume=config.train.resume is not None)
@@ -62,14 +63,15 @@ def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[s
         with _sigterm_interrupts():
             # Trackers first: their process starts up while this one imports the engine's libraries.
             session.start()
-            engine = load_engine(config.model.engine)
+            work = load_work(config.model.engine, config.mode)
             record.record("hardware", rundir.hardware())
-            work = engine.train if config.mode == "train" else engine.evaluate
             with session.gpus:
                 result = work(session.job())
             # By now every engine has imported what knows the GPUs.
             record.record("hardware", rundir.hardware())
         status = "pruned" if session.stop and session.stop.kind == "pruned" else "finished"
+        if result.refused:
+            status = "refused"
     except KeyboardInterrupt:
         status = "interrupted"
         raise Interrupted(console.how_to_resume(config, record.path)) from None
@@ -83,7 +85,15 @@ def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[s
         session.end(status, result)
         logging.captureWarnings(False)
     console.report(config, record.path, status, result, session.first)
+    if result.refused:
+        raise Refused(result.refused)
     return result
+
+
+class Refused(WatchmeError):
+    """The run did its work, and its answer is no: see `Result.refused`."""
+
+    exit_code = 1
 
 
 class _Session:
@@ -123,6 +133,7 @@ class _Session:
             record=self.record.record,
             fallback=self.fallback,
             show=self.show,
+            load_model=lambda engine, weights: load_model(engine, weights, self.config.train.device),
         )
 
     def emit(self, event: EpochEvent) -> Stop | None:

@@ -139,11 +139,20 @@ class TrialConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckConfig:
+    """How a dataset is checked: by mode=check, and in short before each training."""
+
+    before_training: bool = option(True, "look at names, labels and splits before each training")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One run, whole. An engine's config narrows the types of its sections."""
 
-    mode: Literal["train", "evaluate"] = option("train")
-    checkpoint: str | None = option(None, "mode=evaluate: weights to evaluate")
+    mode: Literal["train", "evaluate", "check", "export", "search"] = option("train")
+    checkpoint: str | None = option(None, "mode=evaluate and export: the weights")
+    detector: str | None = option(None, "mode=search: weights of the detector")
+    reid: str | None = option(None, "mode=search: weights of the re-ID model")
     objective: str = option(help="metric that best checkpoints, early stopping and sweeps use")
     output_root: str = option("outputs", "folder of run folders")
     model: ModelConfig = option()
@@ -153,6 +162,8 @@ class RunConfig:
     augmentation: Any = option()
     loss: Any = option()
     evaluation: Any = option()
+    check: CheckConfig = option(factory=CheckConfig)
+    export: Any = option(None)
     train: TrainConfig = option()
     tracker: TrackerConfig = option()
     trial: TrialConfig | None = option(None)

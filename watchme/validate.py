@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from watchme.convert import BOUNDS, convert, describe, literals_of, one_of, options_of, stand_in, unknown_key
 from watchme.errors import ConfigError, Problem
-from watchme.route import engine_names, load_config_module
+from watchme.route import engine_names, load_config_module, modes
 from watchme.schema import RunConfig
 
 _ENV = re.compile(r"\$\{oc\.env:\s*([A-Za-z_][A-Za-z0-9_]*)")
@@ -46,7 +46,9 @@ def validate(config: DictConfig) -> RunConfig:
     module = load_config_module(engine)
     walk = _Walk(config, engine, problems, unresolved)
     typed: RunConfig | None = walk.dataclass(module.Config, plain, "")
-    if typed is not None:
+    if typed is not None and typed.mode not in modes(engine):
+        problems.append(Problem("mode", f"the {engine} engine offers {', '.join(modes(engine))}", repr(typed.mode)))
+    elif typed is not None:
         # With stand-ins where a value was wrong, so that a missing folder is told together with a typo.
         told = {problem.key for problem in problems}
         problems += [walk.with_source(found) for found in module.check(typed) if found.key not in told]

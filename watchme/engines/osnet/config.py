@@ -156,6 +156,13 @@ class OsnetTrain(TrainConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OsnetExport:
+    """What mode=export makes."""
+
+    engine: Literal["osnet"] = option()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config(RunConfig):
     """One OSNet run."""
 
@@ -164,6 +171,7 @@ class Config(RunConfig):
     augmentation: ReidAugmentation = option()
     loss: ReidLoss = option()
     evaluation: ReidEvaluation = option()
+    export: OsnetExport = option()
     train: OsnetTrain = option()
 
 

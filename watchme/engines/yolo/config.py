@@ -110,6 +110,13 @@ class YoloTrain(TrainConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class YoloExport:
+    """What mode=export makes."""
+
+    engine: Literal["yolo"] = option()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config(RunConfig):
     """One YOLO run."""
 
@@ -118,6 +125,7 @@ class Config(RunConfig):
     augmentation: YoloAugmentation = option()
     loss: YoloLoss = option()
     evaluation: YoloEvaluation = option()
+    export: YoloExport = option()
     train: YoloTrain = option()
 
 
