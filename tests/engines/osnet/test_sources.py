@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import h5py
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.io import savemat
 from torchreid.reid.data import datasets as theirs
 
@@ -83,6 +85,51 @@ def make_cuhk03(root: Path) -> None:
                             parts[part].append(row)
                 made.append(parts)
             (base / f"splits_{kind}_{crops}.json").write_text(json.dumps(made))
+
+
+def make_raw_cuhk03(root: Path) -> dict[str, Any]:
+    """CUHK03 as it is downloaded: crops in a .mat of version 7.3, the new protocol in two of version 5.
+
+    Returns:
+        File name -> pixels of each detected crop.
+    """
+    base, made, drawn = root / "cuhk03", {}, np.random.default_rng(0)
+    (base / "cuhk03_release").mkdir(parents=True)
+    with h5py.File(base / "cuhk03_release" / "cuhk-03.mat", "w") as mat:
+
+        def kept(name: str, values: Any) -> Any:
+            return mat.create_dataset(name, data=values).ref  # MATLAB's order is the other way round
+
+        for kind in ("detected", "labeled"):
+            pairs = []
+            for pair in range(5):
+                cells = np.empty((10, 3), dtype=h5py.ref_dtype)  # images, people
+                for image, person in np.ndindex(cells.shape):
+                    empty = image % 5 > 1  # a person has fewer than five images from a camera
+                    pixels = np.zeros(0) if empty else drawn.integers(0, 255, (12, 6, 3), dtype=np.uint8)
+                    cells[image, person] = kept(f"{kind}_{pair}_{image}_{person}", pixels.T)
+                    if kind == "detected" and not empty:
+                        view = 1 if image < 5 else 2
+                        made[f"{pair + 1}_{person + 1:03d}_{view}_{image + 1:02d}.png"] = pixels
+                pairs.append(kept(f"{kind}_{pair}", cells))
+            mat.create_dataset(kind, data=np.array([pairs], dtype=h5py.ref_dtype))
+        tested = [kept(f"split{number}", np.array([[1 + number % 5, 2], [3, 1]]).T) for number in range(20)]
+        mat.create_dataset("testsets", data=np.array([tested], dtype=h5py.ref_dtype))
+    names = sorted(made)
+    cells = np.empty((len(names), 1), dtype=object)
+    cells[:, 0] = names
+    people = np.array([int(name[0]) * 10 + int(name[2:5]) for name in names])
+    test = people % 10 == 3
+    for kind in ("detected", "labeled"):
+        where = {
+            "train_idx": np.flatnonzero(~test) + 1,
+            "query_idx": np.flatnonzero(test)[::2] + 1,
+            "gallery_idx": np.flatnonzero(test)[1::2] + 1,
+        }
+        savemat(
+            base / f"cuhk03_new_protocol_config_{kind}.mat", {"filelist": cells, "labels": people[:, None], **where}
+        )
+    return made
 
 
 def make_cuhk01(root: Path) -> None:
@@ -200,6 +247,20 @@ def test_identities_cameras_and_paths_are_torchreids(name: str, options: dict[st
         # Query and gallery agree on who is who.
         either = people(rows([*ours.query, *(crop for crop in ours.gallery if crop.pid)]))
         assert either == people([*(row[:3] for row in reference.query), *known])
+
+
+def test_cuhk03_is_extracted_from_what_its_authors_give_out(tmp_path: Path) -> None:
+    made = make_raw_cuhk03(tmp_path)
+    splits = read_datasets(dataset_of("cuhk03", tmp_path), tmp_path).sources["cuhk03"]
+    crops = [*splits.train, *splits.query, *splits.gallery]
+    assert sorted(crop.path.name for crop in crops) == sorted(made)
+    assert {crop.path.name[2:5] for crop in splits.train} == {"001", "002"}
+    assert {crop.path.name[2:5] for crop in [*splits.query, *splits.gallery]} == {"003"}
+    for crop in crops:
+        assert crop.cam == int(crop.path.name[6]) - 1
+        np.testing.assert_array_equal(np.asarray(Image.open(crop.path)), made[crop.path.name])
+    classic = read_datasets(dataset_of("cuhk03", tmp_path, cuhk03_classic_split=True, split_id=1), tmp_path)
+    assert {crop.path.name[:5] for crop in classic.sources["cuhk03"].query} == {"2_002", "3_001"}
 
 
 def test_every_known_dataset_is_a_format_and_an_option() -> None:

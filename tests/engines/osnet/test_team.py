@@ -119,6 +119,35 @@ def test_two_processes_train_as_one_does(
         torch.testing.assert_close(trained[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        ("loss=softmax", "train.sampler=random"),
+        ("loss=softmax", "train.sampler=domain", "train.num_cams=2"),
+        ("loss=softmax", "train.sampler=dataset", "train.num_datasets=2"),
+        ("loss=reid", "dataset.tracklets=true", "dataset.seq_len=2", "dataset.sample_method=random"),
+        ("loss=reid", "dataset.k_tfm=2"),
+    ],
+    ids=["random", "domain", "dataset", "tracklets", "views"],
+)
+def test_two_processes_draw_as_one_does(
+    sampler: tuple[str, ...], run_engine: Callable[..., Any], small_world: DemoWorld, tmp_path: Path
+) -> None:
+    options = (*TINY, f"dataset.root={small_world.reid}", "train.epochs=1", *sampler)
+    if "train.sampler=dataset" in sampler:
+        again = tmp_path / "again"
+        again.symlink_to(small_world.reid)
+        options = (*options, "dataset=several", "dataset.sources=[market1501,again]", "dataset.targets=[market1501]")
+        options = (*options, f"+dataset.roots.again={again}")
+    one = run_engine(tmp_path / "one", *options)
+    two = run_engine(tmp_path / "two", *options, "train.processes=2")
+    assert two.events[-1].metrics == pytest.approx(dict(one.events[-1].metrics), rel=1e-4, abs=1e-4)
+    states = [torch.load(done.folder / "weights" / "last.pt", weights_only=True)["state_dict"] for done in (one, two)]
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
+
+
 class TestDevices:
     def test_cpu_is_shared(self) -> None:
         assert runtime.choose_devices("cpu", 3) == [CPU] * 3

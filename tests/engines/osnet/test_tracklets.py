@@ -14,7 +14,7 @@ from torchreid.reid.data.datasets import dataset as their_dataset
 from torchreid.reid.data.transforms import build_transforms
 from torchreid.reid.engine.video import VideoSoftmaxEngine
 
-from watchme.contract import Table
+from watchme.contract import EpochEvent, Table
 from watchme.data.demo import DemoWorld
 from watchme.engines.osnet.backend import ReidNet
 from watchme.engines.osnet.config import Config, ReidDataset
@@ -296,6 +296,25 @@ def test_a_run_trains_on_tracklets_and_tests_them(trained: Any, small_world: Dem
     assert trained.result.metrics["test/rank1"] == pytest.approx(expected.rank(1), abs=1e-3)
     (table,) = (item for item in trained.shown if isinstance(item, Table))
     assert len(table.rows) == len(splits.query)
+
+
+def test_a_run_on_tracklets_is_resumed_bit_for_bit(
+    trained: Any, run_engine: Run, small_world: DemoWorld, tmp_path: Path
+) -> None:
+    options = (*run_options(small_world), "train.epochs=2")
+
+    def stop(event: EpochEvent) -> None:
+        if event.epoch == 2:
+            raise KeyboardInterrupt  # before the checkpoint of epoch 2 is written
+
+    with pytest.raises(KeyboardInterrupt):
+        run_engine(tmp_path, *options, emit=stop)
+    resumed = run_engine(tmp_path, *options, f"train.resume={tmp_path}")
+    assert resumed.resumed == [1]
+    assert resumed.result.metrics == trained.result.metrics
+    ours, theirs = (torch.load(each / "weights" / "last.pt", weights_only=True) for each in (tmp_path, trained.folder))
+    for name, value in theirs["state_dict"].items():
+        assert torch.equal(ours["state_dict"][name], value), name
 
 
 def test_an_image_that_cannot_be_read_is_named(config: Config, tmp_path: Path) -> None:
