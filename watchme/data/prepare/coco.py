@@ -1,0 +1,214 @@
+"""COCO json -> YOLO layout, people only."""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from watchme.data.prepare import detection, sources, splits
+from watchme.data.prepare.boxes import Box, Size, box_of
+from watchme.data.prepare.detection import Photo, Rules, flat_name
+from watchme.data.prepare.sources import Part, Source
+from watchme.errors import DataError
+
+HELP = "COCO json to YOLO, people only"
+USAGE = "JSON [--val JSON] --out FOLDER [options]"
+DESCRIPTION = """\
+Make a YOLO dataset of the people in a COCO json. Images are linked, not copied; those without people are kept as
+negatives. Boxes are clipped to the image; those without area are dropped and counted.
+
+`iscrowd` regions are no labels. A detector would be taught that the people in them are background, and its
+validation would call their boxes wrong: such images are left out of all splits, unless --ignored says otherwise.
+
+Splits: each json given by --val or --test is a split. With one json alone, photos are divided by the hash of their
+names, so that a photo stays in its split when others are added. Frames of videos: see --group-by."""
+EXAMPLES = """\
+examples:
+    python -m watchme.data.prepare coco annotations/instances_train2017.json --images train2017 \\
+        --val annotations/instances_val2017.json --val-images val2017 --out people
+    python -m watchme.data.prepare coco shop.json --group-by '^(cam\\d+)' --out shop"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    sources.add_parts(parser, "annotations", "JSON", "looked for near the json")
+    sources.add_splits(parser, given=True)
+    sources.add_negatives(parser, "`iscrowd` regions of people", "drop")
+    parser.add_argument(
+        "--category",
+        action="append",
+        metavar="NAME",
+        help="category that is a person; may be given several times (default: person)",
+    )
+    sources.add_common(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert."""
+    source = Source(sources.Faults(arguments.skip_bad))
+    parts, shares = sources.parts_of(arguments, "annotations")
+    group = splits.grouping(arguments.group_by)
+    categories = arguments.category or ["person"]
+    photos: list[Photo] = []
+    folders: list[Path] = []
+    for part in parts:
+        content = _load(part.path, source)
+        first = _first_name(content, part.path)
+        folders.append(sources.image_folder(part.images, part.option, _candidates(part.path), first))
+        photos += _photos(content, part, folders[-1], categories, group, source)
+    rules = Rules(
+        shares,
+        arguments.ignored or "drop",
+        1.0 if arguments.negatives is None else arguments.negatives,
+        counted=arguments.group_by is None and any(shares.values()),
+    )
+    options = {
+        "categories": sorted(categories),
+        "group_by": arguments.group_by,
+        "given": [part.split or "all" for part in parts],
+    }
+    return detection.write("coco", arguments, photos, source, rules, options, folders)
+
+
+def _load(path: Path, source: Source) -> dict[str, Any]:
+    """A COCO json without its outlines, which are most of it."""
+
+    def without_outline(item: dict[str, Any]) -> dict[str, Any]:
+        item.pop("segmentation", None)
+        return item
+
+    try:
+        content = json.loads(source.text(path), object_hook=without_outline)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not json: {error.msg} in line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise DataError(f"{path} is nested too deeply for a COCO json") from None
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise DataError(f"{path} is no COCO json: it has no list `{key}`")
+    return dict(content)
+
+
+def _candidates(path: Path) -> Iterator[Path]:
+    """Where images lie beside a json: its folder, or COCO's annotations/instances_train2017.json and train2017/."""
+    here, above = path.absolute().parent, path.absolute().parent.parent
+    part = path.stem.rpartition("_")[2]
+    yield from (here / "images", here, here / part, here / "images" / part)
+    yield from (above / part, above / "images" / part, above / "images", above)
+
+
+def _first_name(content: Mapping[str, Any], path: Path) -> str:
+    for image in content["images"]:
+        try:
+            return str(sources.inside(image.get("file_name")))
+        except (ValueError, AttributeError):
+            continue
+    raise DataError(f"{path} names no image")
+
+
+def _photos(
+    content: Mapping[str, Any],
+    part: Part,
+    folder: Path,
+    categories: list[str],
+    group: Callable[[str, str], str],
+    source: Source,
+) -> Iterator[Photo]:
+    path = part.path
+    people, regions, spoilt = _boxes(content, path, _wanted(content, path, categories), source)
+    seen: set[object] = set()
+    for place, image in enumerate(content["images"]):
+        where = f"{path}: images[{place}]"
+        try:
+            identifier, name, size = _image(image)
+        except ValueError as error:
+            source.faults.add(where, str(error))
+            continue
+        if identifier in seen:
+            source.faults.add(where, f"the id {identifier!r} is there twice")
+            continue
+        seen.add(identifier)
+        if identifier in spoilt:
+            source.dropped["images with a bad annotation (--skip-bad)"] += 1
+            continue
+        parent = "" if str(name.parent) == "." else str(name.parent)
+        yield Photo(
+            folder / name,
+            flat_name(str(name)),
+            group(parent, name.stem),
+            f"{where} ({name})",
+            tuple(people.get(identifier, ())),
+            tuple(regions.get(identifier, ())),
+            part.split,
+            size,
+        )
+    known = {image["id"] for image in content["images"] if isinstance(image, dict) and _is_id(image.get("id"))}
+    for unknown in sorted({*people, *regions} - known, key=str):
+        source.faults.add(path, f"annotations of an image {unknown!r} that is not in `images`")
+
+
+def _wanted(content: Mapping[str, Any], path: Path, categories: list[str]) -> set[object]:
+    """Ids of the categories that are people."""
+    known: dict[str, set[object]] = {}
+    for place, category in enumerate(content["categories"]):
+        if not isinstance(category, dict) or "id" not in category or not isinstance(category.get("name"), str):
+            raise DataError(f"{path}: categories[{place}]: an id and a name were expected, found {category!r}")
+        known.setdefault(category["name"].casefold(), set()).add(category["id"])
+    wanted: set[object] = set()
+    for name in categories:
+        if name.casefold() not in known:
+            there = ", ".join(sorted(str(category["name"]) for category in content["categories"])[:20])
+            raise DataError(
+                f"{path} has no category {name}; it has: {there or 'none'}\n    --category NAME says who is a person"
+            )
+        wanted |= known[name.casefold()]
+    return wanted
+
+
+def _boxes(
+    content: Mapping[str, Any], path: Path, wanted: set[object], source: Source
+) -> tuple[dict[object, list[Box]], dict[object, list[Box]], set[object]]:
+    """Image id -> boxes of people, and -> crowd regions; ids of images of which an annotation is bad."""
+    people: dict[object, list[Box]] = {}
+    regions: dict[object, list[Box]] = {}
+    spoilt: set[object] = set()
+    for place, annotation in enumerate(content["annotations"]):
+        where = f"{path}: annotations[{place}]"
+        if not isinstance(annotation, dict) or not {"image_id", "category_id"} <= annotation.keys():
+            source.faults.add(where, "image_id and category_id were expected")
+            continue
+        image = annotation["image_id"]
+        if not _is_id(image) or not _is_id(annotation["category_id"]):
+            source.faults.add(where, f"ids must be numbers or text, found {image!r}, {annotation['category_id']!r}")
+            continue
+        if annotation["category_id"] not in wanted:
+            source.dropped["boxes of other categories"] += 1
+            continue
+        try:
+            box = box_of(annotation.get("bbox"))
+        except ValueError as error:
+            source.faults.add(f"{where} (image {image})", str(error))
+            spoilt.add(image)
+            continue
+        (regions if annotation.get("iscrowd") else people).setdefault(image, []).append(box)
+    if regions:
+        source.dropped["crowd regions, which are no labels"] += sum(map(len, regions.values()))
+    return people, regions, spoilt
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def _image(image: object) -> tuple[int | str, Any, Size | None]:
+    """Id, file name, and size of an entry of `images`."""
+    if not isinstance(image, dict) or not _is_id(image.get("id")):
+        raise ValueError("an entry with an id and a file_name was expected")
+    name = sources.inside(image.get("file_name"))
+    width, height = image.get("width"), image.get("height")
+    if width is None and height is None:
+        return image["id"], name, None
+    if type(width) is not int or type(height) is not int or min(width, height) < 1:
+        raise ValueError(f"width and height must be whole numbers above 0, found {width!r} x {height!r}")
+    return image["id"], name, (width, height)
