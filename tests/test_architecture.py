@@ -11,16 +11,17 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "watchme"
 # From the bottom to the top of the house. A module imports from its own floor or from below.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "cache", "convert"),
+    ("errors", "cache", "convert", "trained"),
     ("data", "metrics"),
     ("schema",),
     ("contract",),
     ("runtime", "checkpoint"),
+    ("handoff", "latency", "onnx_files", "checked"),
     ("engines",),
     ("route",),
     ("validate",),
     ("rundir",),
-    ("tracking", "report", "model_card", "observers", "console", "recall", "helptext", "hardware"),
+    ("tracking", "report", "model_card", "observers", "console", "recall", "implied", "helptext", "hardware"),
     ("sweep",),
     ("run",),
     ("cli",),

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from watchme.convert import nearest
 from watchme.errors import ConfigError, Problem, WatchmeError
 from watchme.helptext import help_text
+from watchme.implied import implied_model
 from watchme.recall import recall
 from watchme.route import engine_names, load_config_module
 from watchme.sweep import schema as sweeper
@@ -176,9 +177,10 @@ def _check_sweep(argv: Sequence[str]) -> None:
 
 
 def _with_model(argv: Sequence[str]) -> list[str]:
-    """Add what mode=search implies: its two models are named by `detector` and `reid`."""
+    """Add the model that a mode implies."""
     given = {match["key"]: match["value"] for argument in argv if (match := _OVERRIDE.match(argument))}
-    return [*argv, "model=search"] if given.get("mode") == "search" and "model" not in given else list(argv)
+    model = implied_model(given, [CONF, *_config_dirs(argv)])
+    return list(argv) if model is None else [*argv, f"model={model}"]
 
 
 def _pass_unknown_key(argument: str) -> str:

@@ -25,18 +25,28 @@ def report(config: RunConfig, folder: Path, status: str, result: Result, first: 
     """
     shown = relative(folder)
     log.info("")
-    log.info("%s %s on %s", status.capitalize(), config.model.name, config.dataset.name)
+    if config.mode == "check":
+        log.info("Checked %s: %s", config.dataset.name, _checked(result))
+    else:
+        log.info("%s %s on %s", status.capitalize(), config.model.name, config.dataset.name)
     rows = [(name, value) for name, value in result.metrics.items() if name.startswith(("val/", "test/"))]
     rows = [row for row in rows if not row[0].endswith("_loss")]
+    width = max([16, *(len(name) for name, _ in rows)])
     for name, value in rows:
         note = ""
         if name == config.objective and result.best_epoch is not None:
             note = f"  objective, best epoch {result.best_epoch} of {result.epochs}"
         if name in first and not math.isnan(first[name]):
             note += f"  ({_number(first[name])} before training)"
-        log.info("  %-16s %s%s", name, _number(value), note)
+        log.info("  %-*s %s%s", width, name, _number(value), note)
     for name, path in result.weights.items():
-        log.info("  %-16s %s", f"{name} weights", relative(path))
+        log.info("  %-*s %s", width, f"{name} weights", relative(path))
+    if config.mode == "export" and not result.refused:
+        log.info("Hand-off:")
+        log.info("  %s", relative(Path(result.details["handoff"])))
+        log.info("For the backend's .env:")
+        for line in result.details["env"]:
+            log.info("  %s", line)
     log.info("Review:")
     for line in review_lines(config, folder):
         log.info("  %s", line)
@@ -55,7 +65,12 @@ def next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]:
             f"python train.py model.weights={shlex.quote(relative(best))} "
             f"model={_option(folder, 'model')} dataset={_option(folder, 'dataset')}  # fine-tune"
         )
-    if config.mode == "train":
+    if config.mode == "check":
+        commands.append(_command_without_mode(folder, result))
+    elif config.mode == "export":
+        place = shlex.quote(relative(Path(result.details["handoff"])))
+        commands.append(f"(cd {place} && sha256sum -c SHA256SUMS)  # then as its README.md says")
+    elif config.mode == "train":
         commands.append(f"python train.py -m model={_option(folder, 'model')} optimizer.lr=0.0003,0.001,0.003")
     else:
         commands.append("python train.py --help")
@@ -64,7 +79,7 @@ def next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]:
 
 def review_lines(config: RunConfig, folder: Path) -> list[str]:
     """Where the run can be looked at: its report, and what its trackers wrote."""
-    lines = [relative(folder / "report.html")] if (folder / "report.html").is_file() else []
+    lines = [relative(folder / name) for name in ("report.html", "issues.csv") if (folder / name).is_file()]
     if config.tracker.tensorboard:
         root = Path.cwd() / config.output_root
         lines.append(f"tensorboard --logdir {shlex.quote(relative(root if folder.is_relative_to(root) else folder))}")
@@ -83,7 +98,25 @@ def how_to_resume(config: RunConfig, folder: Path) -> str:
             f"Interrupted; the last whole epoch is saved. Go on with:\n"
             f"    python train.py train.resume={shlex.quote(relative(folder))}"
         )
+    if config.mode == "check":
+        return "Interrupted; a check starts anew each time."
     return f"Interrupted before the first epoch was saved; nothing to go on from in {relative(folder)}."
+
+
+def _checked(result: Result) -> str:
+    """Images, errors, warnings and notes of a check."""
+    images = result.details.get("check", {}).get("images", 0)
+    found = {name: int(result.metrics.get(f"check/{name}", 0)) for name in ("errors", "warnings", "notes")}
+    # "1 error", "2 errors"
+    return ", ".join([f"{images:,} images", *(f"{n:,} {name if n != 1 else name[:-1]}" for name, n in found.items())])
+
+
+def _command_without_mode(folder: Path, result: Result) -> str:
+    """The training that a check was made for; after one that refused, the same check again."""
+    overrides = read_manifest(folder).get("overrides", [])
+    left_out = ("hydra.run.dir=",) if result.refused else ("mode=", "hydra.run.dir=")
+    command = ["python train.py", *(shlex.quote(part) for part in overrides if not part.startswith(left_out))]
+    return " ".join(command) + ("  # once it is mended" if result.refused else "")
 
 
 def relative(path: Path) -> str:

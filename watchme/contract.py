@@ -140,7 +140,13 @@ class Job:
 
 
 class Detector(Protocol):
-    """A trained person detector, as `watchme/engines/<name>/inference.py` loads it."""
+    """A trained person detector, as `watchme/engines/<name>/inference.py` loads it.
+
+    Attributes:
+        assumed: What was taken for granted because the weights lie in no run folder, a sentence each.
+    """
+
+    assumed: tuple[str, ...]
 
     def detect(self, images: Sequence["NDArray[np.uint8]"]) -> "list[NDArray[np.float32]]":
         """Find people.
@@ -156,7 +162,13 @@ class Detector(Protocol):
 
 
 class Embedder(Protocol):
-    """A trained re-ID model, as `watchme/engines/<name>/inference.py` loads it."""
+    """A trained re-ID model, as `watchme/engines/<name>/inference.py` loads it.
+
+    Attributes:
+        assumed: What was taken for granted because the weights lie in no run folder, a sentence each.
+    """
+
+    assumed: tuple[str, ...]
 
     def embed(self, crops: Sequence["NDArray[np.uint8]"]) -> "NDArray[np.float32]":
         """Return an embedding of each crop of one person.

@@ -22,6 +22,9 @@ _EXAMPLES = (
     ("python train.py model=osnet_ibn optimizer=adamw", "re-ID; dataset, loss and recipe follow"),
     ("python train.py dataset=person_detection dataset.root=/data/people train.epochs=50", ""),
     ("python train.py mode=evaluate checkpoint=outputs/<run>/weights/best.pt", ""),
+    ("python train.py mode=check dataset=market1501 dataset.root=/data/market", "before a long training"),
+    ("python train.py mode=search detector=<run>/weights/best.pt reid=<run>/weights/best.pt", ""),
+    ("python train.py mode=export checkpoint=outputs/<run>/weights/best.pt", "weights for the backend"),
     ("python train.py train.resume=outputs/<run>", "go on with a run that was stopped"),
     ("python train.py -m sweeper=osnet_tune", "tune it: 20 trials, pruned; run again, it goes on"),
 )

@@ -25,9 +25,21 @@ from omegaconf import DictConfig, OmegaConf
 
 from watchme.contract import Result
 from watchme.errors import RunFolderError
+from watchme.trained import CONFIG, MANIFEST, folder_of
 
-MANIFEST = "run.json"
-CONFIG = "config.yaml"
+__all__ = [
+    "CONFIG",
+    "MANIFEST",
+    "METRICS",
+    "SUMMARY",
+    "WEIGHTS",
+    "RunFolder",
+    "folder_of",
+    "hardware",
+    "read_manifest",
+    "write_json",
+]
+
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
 WEIGHTS = "weights"
@@ -161,14 +173,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, json.JSONDecodeError):
         raise RunFolderError(f"{folder} is not a run folder: it has no readable {MANIFEST}.") from None
     return manifest
-
-
-def folder_of(checkpoint: Path) -> Path | None:
-    """The run folder that `checkpoint` belongs to: itself, or the one whose weights/ it lies in. None if neither."""
-    for folder in (checkpoint, checkpoint.parent.parent):
-        if (folder / MANIFEST).is_file() and (folder / CONFIG).is_file():
-            return folder
-    return None
 
 
 def _plain(value: Any) -> Any:

@@ -49,7 +49,7 @@ class ModelConfig:
 class DatasetConfig:
     """What is trained on. `task` says which engines can read it."""
 
-    task: Literal["detection", "reid"] = option(help="detection or reid")
+    task: Literal["detection", "reid", "search"] = option(help="detection, reid or search")
     name: str = option(help="shown in run names and reports")
     root: str | None = option(None, "folder of the dataset")
 

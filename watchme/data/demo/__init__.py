@@ -1,4 +1,4 @@
-"""The demo world: drawn pedestrians seen by several cameras, as a detection and as a re-ID dataset."""
+"""The demo world: drawn pedestrians seen by several cameras, as a dataset of detection, of re-ID and of search."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from watchme.cache import cache_dir
 from watchme.data.demo.params import DemoWorldConfig
 
-GENERATOR_VERSION = 4
+GENERATOR_VERSION = 5
 """Raise it with every change of what is drawn or written: worlds in the cache are then drawn anew."""
 _DONE = "world.json"
 
@@ -28,12 +28,14 @@ class DemoWorld:
         root: its folder.
         detection: the YOLO dataset, with data.yaml.
         reid: the Market-1501 dataset.
+        search: who is where in the detector's test frames, for person search (`annotations.json`).
         created: whether it was drawn by this call, and not found in the cache.
     """
 
     root: Path
     detection: Path
     reid: Path
+    search: Path
     created: bool
 
 
@@ -58,7 +60,7 @@ def ensure_demo_world(config: DemoWorldConfig, cache: Path | None = None) -> Dem
     created = not (root / _DONE).is_file()
     if created:
         _draw(config, root, parameters)
-    return DemoWorld(root, root / "detection", root / "reid", created)
+    return DemoWorld(root, root / "detection", root / "reid", root / "search", created)
 
 
 def _draw(config: DemoWorldConfig, root: Path, parameters: dict[str, object]) -> None:

@@ -1,17 +1,20 @@
-"""From frames to files: one drawn world, written as a YOLO dataset and as a Market-1501 dataset.
+"""From frames to files: one drawn world, written as a YOLO dataset, a Market-1501 dataset, and one of person search.
 
 Every identity walks once through the view of every camera. The walks of the training identities give the detector's
 training and validation frames and the re-ID training crops; those of the test identities give the detector's test
-frames, the queries and the gallery.
+frames, the queries and the gallery. Who is where in these frames is what person search is tested on, with the same
+queries.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,34 +58,42 @@ class Shot:
 
 
 def write_world(config: DemoWorldConfig, root: Path) -> None:
-    """Draw the world and write both datasets below `root` (`detection/`, `reid/`)."""
+    """Draw the world and write the datasets below `root` (`detection/`, `reid/`, `search/`)."""
     people = draw_identities(config.identities, np.random.default_rng((config.seed, 0)))
     for folder in (_TRAIN, _QUERY, _GALLERY):
         (root / "reid" / folder).mkdir(parents=True, exist_ok=True)
     # Threads, as most of the time is spent in Pillow and NumPy, which let others run; chance is each camera's own.
     with ThreadPoolExecutor(min(config.cameras, os.cpu_count() or 1)) as pool:
-        filmed = pool.map(lambda number: _film(number, people, config, root), range(1, config.cameras + 1))
-        crops = [crop for found in filmed for crop in found]
+        filmed = list(pool.map(lambda number: _film(number, people, config, root), range(1, config.cameras + 1)))
+    crops = [crop for found, _ in filmed for crop in found]
     queries = _choose_queries(crops, np.random.default_rng((config.seed, 4)))
     for crop in crops:
         crop.write(root / "reid" / (_QUERY if crop.name in queries else _GALLERY))
+    _write_search(root, [frame for _, frames in filmed for frame in frames], queries)
     (root / "detection" / "data.yaml").write_text(
         "train: images/train\nval: images/val\ntest: images/test\n\nnc: 1\nnames: ['person']\n", encoding="utf-8"
     )
 
 
-def _film(number: int, people: Sequence[Person], config: DemoWorldConfig, root: Path) -> list[_Crop]:
-    """Write one camera's frames and training crops; return its test crops, whose place is not known yet."""
+def _film(
+    number: int, people: Sequence[Person], config: DemoWorldConfig, root: Path
+) -> tuple[list[_Crop], list[_Seen]]:
+    """Write one camera's frames and training crops; return its test crops, whose place is not known yet, and who is
+    in its test frames."""
     rng = np.random.default_rng((config.seed, 3, number))
     tested: list[_Crop] = []
+    frames: list[_Seen] = []
     for shot in shots(build_camera(number, config), people, config):
         _write_frame(root / "detection", shot)
+        if shot.part == "test":
+            labelled = tuple(sighting for sighting in shot.sightings if _is_labelled(sighting))
+            frames.append(_Seen(shot.camera, shot.frame, labelled))
         for crop in _cut_out(shot, rng):
             if shot.part == "test":
                 tested.append(crop)
             elif crop.pid > 0:
                 crop.write(root / "reid" / _TRAIN)
-    return tested
+    return tested, frames
 
 
 def shots(camera: Camera, people: Sequence[Person], config: DemoWorldConfig) -> Iterator[Shot]:
@@ -122,8 +133,12 @@ def _is_labelled(sighting: Sighting) -> bool:
     return sighting.visible >= LABELLED and min(right - left, bottom - top) >= SMALLEST
 
 
+def _frame_name(camera: int, frame: int) -> str:
+    return f"c{camera}_{frame:06d}"
+
+
 def _write_frame(root: Path, shot: Shot) -> None:
-    name = f"c{shot.camera}_{shot.frame:06d}"
+    name = _frame_name(shot.camera, shot.frame)
     images, labels = root / "images" / shot.part, root / "labels" / shot.part
     images.mkdir(parents=True, exist_ok=True)
     labels.mkdir(parents=True, exist_ok=True)
@@ -140,6 +155,19 @@ def _write_frame(root: Path, shot: Shot) -> None:
         (labels / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
 
 
+def _crop_name(pid: int, camera: int, frame: int, index: int) -> str:
+    return f"{'-1' if pid < 0 else f'{pid:04d}'}_c{camera}s1_{frame:06d}_{index:02d}.jpg"
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The people in a test frame, as far as they are labelled."""
+
+    camera: int
+    frame: int
+    labelled: tuple[Sighting, ...]
+
+
 @dataclass(frozen=True)
 class _Crop:
     pid: int
@@ -150,8 +178,7 @@ class _Crop:
 
     @property
     def name(self) -> str:
-        pid = "-1" if self.pid < 0 else f"{self.pid:04d}"
-        return f"{pid}_c{self.camera}s1_{self.frame:06d}_{self.index:02d}.jpg"
+        return _crop_name(self.pid, self.camera, self.frame, self.index)
 
     def write(self, folder: Path) -> None:
         Image.fromarray(self.pixels).save(folder / self.name, quality=_QUALITY)
@@ -198,3 +225,30 @@ def _choose_queries(crops: Sequence[_Crop], rng: np.random.Generator) -> set[str
             if any(other != camera and len(found) > 1 for other, found in by_camera.items()):
                 queries.add(own[int(rng.integers(len(own)))].name)
     return queries
+
+
+def _write_search(root: Path, frames: Sequence[_Seen], queries: Collection[str]) -> None:
+    """Write who is where in the test frames, half-hidden people too, in the format of watchme/data/search/own.py.
+
+    Args:
+        root: the world's folder.
+        frames: all test frames.
+        queries: names of the crops that re-identification asks for; person search asks for the same people.
+    """
+    listed: list[dict[str, Any]] = []
+    asked: list[dict[str, Any]] = []
+    for seen in frames:
+        name = f"{_frame_name(seen.camera, seen.frame)}.jpg"
+        people = [{"id": sighting.pid, "box": list(sighting.box)} for sighting in seen.labelled]
+        listed.append({"image": name, "camera": seen.camera, "people": people})
+        for index, person in enumerate(people, 1):
+            if _crop_name(seen.labelled[index - 1].pid, seen.camera, seen.frame, index) in queries:
+                asked.append({"image": name, **person})
+    folder = root / "search"
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [
+        f' "{key}": [\n' + ",\n".join(f"  {json.dumps(entry)}" for entry in entries) + "\n ]"
+        for key, entries in (("frames", listed), ("queries", asked))
+    ]
+    text = '{\n "images": "../detection/images/test",\n' + ",\n".join(parts) + "\n}\n"
+    (folder / "annotations.json").write_text(text, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Person search: a detector and a re-ID model together, measured on frames with identities."""

@@ -1,0 +1,173 @@
+"""Overlap of boxes, and how well a detector finds people: recall, precision and average precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """Who is where, over all frames, in order of the frames.
+
+    Attributes:
+        frames: (P,) int64 number of the frame of each person.
+        boxes: (P, 4) float64: x1, y1, x2, y2, pixels.
+        pids: (P,) int64 identities; 0 is unknown.
+        ignored_frames: (I,) frames of the regions in which a detection is neither right nor wrong.
+        ignored_boxes: (I, 4).
+    """
+
+    frames: Ints
+    boxes: Floats
+    pids: Ints
+    ignored_frames: Ints
+    ignored_boxes: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What a detector has found, over all frames, in order of the frames.
+
+    Attributes:
+        frames: (N,) int64 number of the frame of each detection.
+        boxes: (N, 4) float64: x1, y1, x2, y2, pixels.
+        scores: (N,) float64 confidences.
+    """
+
+    frames: Ints
+    boxes: Floats
+    scores: Floats
+
+    def chosen(self, chosen: Bools) -> Detections:
+        """Those that a mask (N,) chooses."""
+        return Detections(self.frames[chosen], self.boxes[chosen], self.scores[chosen])
+
+
+@dataclass(frozen=True)
+class DetectionScore:
+    """How well a detector finds people. What is undefined is NaN.
+
+    Attributes:
+        recall: Share of the people that are found.
+        precision: Share of the detections that are people.
+        ap: Area under precision over recall, all confidences.
+        people: How many there are.
+        detections: How many count.
+        right: How many of them are people.
+    """
+
+    recall: float
+    precision: float
+    ap: float
+    people: int
+    detections: int
+    right: int
+
+
+def iou_matrix(one: Floats, other: Floats) -> Floats:
+    """(n, m) intersection over union of (n, 4) and (m, 4) boxes; 0 for boxes without area."""
+    low = np.maximum(one[:, None, :2], other[None, :, :2])
+    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
+    inside = np.clip(high - low, 0, None).prod(axis=2)
+    union = _areas(one)[:, None] + _areas(other)[None, :] - inside
+    shares: Floats = np.divide(inside, union, out=np.zeros_like(inside), where=union > 0)
+    return shares
+
+
+def frame_ranges(frames: Ints, total: int) -> tuple[Ints, Ints]:
+    """Where the entries of each of `total` frames begin and end, for entries in order of the frames.
+
+    Raises:
+        ValueError: If they are in another order, or of frames that there are not.
+    """
+    if len(frames) and ((np.diff(frames) < 0).any() or frames[0] < 0 or frames[-1] >= total):
+        raise ValueError(f"entries must be in order of their frames, which are 0 to {total - 1}")
+    numbers = np.arange(total)
+    return np.searchsorted(frames, numbers), np.searchsorted(frames, numbers, side="right")
+
+
+def side_by_side(people: People, detections: Detections) -> Iterator[tuple[slice, slice, Floats]]:
+    """For each frame with a detection: the slices of its people and of its detections, and their (p, d) IoU."""
+    total = 1 + max(people.frames.max(initial=-1), detections.frames.max(initial=-1))
+    bounds = (*frame_ranges(people.frames, total), *frame_ranges(detections.frames, total))
+    for first, last, start, stop in zip(*bounds, strict=True):
+        if start < stop:
+            here, there = slice(first, last), slice(start, stop)
+            yield here, there, iou_matrix(people.boxes[here], detections.boxes[there])
+
+
+def in_ignored(people: People, detections: Detections, share: float = 0.5) -> Bools:
+    """(N,) which detections lie with at least `share` of their area in an ignored region, as COCO does for crowds."""
+    found = np.zeros(len(detections.frames), bool)
+    for frame in np.unique(people.ignored_frames):
+        regions = people.ignored_boxes[people.ignored_frames == frame]
+        own = np.flatnonzero(detections.frames == frame)
+        boxes = detections.boxes[own]
+        low = np.maximum(boxes[:, None, :2], regions[None, :, :2])
+        high = np.minimum(boxes[:, None, 2:], regions[None, :, 2:])
+        inside = np.clip(high - low, 0, None).prod(axis=2).max(axis=1, initial=0)
+        found[own] = inside >= share * np.maximum(_areas(boxes), 1e-9)
+    return found
+
+
+def score_detections(
+    people: People, detections: Detections, *, iou: float = 0.5, confidence: float = 0.0
+) -> DetectionScore:
+    """Recall and precision from a confidence on, and average precision over all.
+
+    In each frame the most confident detection chooses first: it is right if a person whom no other has taken overlaps
+    it by at least `iou`, and takes the one that overlaps most, as COCO's evaluation does. A detection in an ignored
+    region that is not right does not count.
+
+    Args:
+        people: Who is there.
+        detections: All that the detector found, of the lowest confidences too, for the average precision.
+        iou: Overlap that makes a detection right.
+        confidence: Recall and precision are those of the detections with at least this confidence.
+
+    Returns:
+        `ap` is the area under the curve of precision (made monotonous) over recall, not sampled at points.
+    """
+    right = np.zeros(len(detections.frames), bool)
+    for _, there, overlaps in side_by_side(people, detections):
+        free = np.ones(len(overlaps), bool)
+        for place in np.argsort(-detections.scores[there], kind="stable"):
+            column = np.where(free, overlaps[:, place], -1.0)
+            if len(column) and column.max() >= iou:
+                free[column.argmax()] = False
+                right[there.start + place] = True
+    counts = right | ~in_ignored(people, detections)
+    total = len(people.frames)
+    order = np.argsort(-detections.scores[counts], kind="stable")
+    hits = right[counts][order]
+    shown = counts & (detections.scores >= confidence)
+    found, given = int(right[shown].sum()), int(shown.sum())
+    return DetectionScore(
+        recall=found / total if total else float("nan"),
+        precision=found / given if given else float("nan"),
+        ap=_average_precision(hits, total),
+        people=total,
+        detections=given,
+        right=found,
+    )
+
+
+def _average_precision(hits: Bools, total: int) -> float:
+    if not total:
+        return float("nan")
+    precision = hits.cumsum() / np.arange(1, len(hits) + 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(envelope[hits].sum() / total)
+
+
+def _areas(boxes: Any) -> Floats:
+    return np.asarray(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1), np.float64)
