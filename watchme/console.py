@@ -67,7 +67,7 @@ def next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]:
         )
     if config.mode == "check":
         commands.append(_command_without_mode(folder, result))
-    elif config.mode == "export":
+    elif config.mode == "export" and not result.refused:
         place = shlex.quote(relative(Path(result.details["handoff"])))
         commands.append(f"(cd {place} && sha256sum -c SHA256SUMS)  # then as its README.md says")
     elif config.mode == "train":

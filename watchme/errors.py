@@ -70,6 +70,10 @@ class CheckpointError(WatchmeError):
     """A weights file is missing, damaged, or does not fit the model."""
 
 
+class ExportError(WatchmeError):
+    """A trained model cannot be written in a format that was asked for."""
+
+
 class RunFolderError(WatchmeError):
     """A run folder cannot be used: it holds another run, or is not a run folder."""
 

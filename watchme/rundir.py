@@ -54,6 +54,8 @@ _PACKAGES = (
     "omegaconf",
     "optuna",
     "numpy",
+    "onnx",
+    "onnxruntime",
     "wandb",
 )
 

@@ -17,9 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from watchme.convert import BOUNDS, convert, describe, literals_of, one_of, options_of, stand_in, unknown_key
-from watchme.errors import ConfigError, Problem
+from watchme.errors import CheckpointError, ConfigError, Problem
 from watchme.route import engine_names, load_config_module, modes
 from watchme.schema import RunConfig
+from watchme.trained import config_of
 
 _ENV = re.compile(r"\$\{oc\.env:\s*([A-Za-z_][A-Za-z0-9_]*)")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
@@ -165,7 +166,9 @@ class _Walk:
             if node[name] in allowed:
                 continue
             # One message for one cause: a dataset of the wrong kind brings its recipe groups along.
-            if not self.mismatched:
+            if not self.mismatched and (run := self.foreign_run()):
+                self.report("checkpoint", run, self.config.get("checkpoint"))
+            elif not self.mismatched:
                 options = _fitting_options(self.config, path, name, allowed)
                 self.report(
                     f"{path}.{name}",
@@ -177,6 +180,21 @@ class _Walk:
             self.mismatched = True
             return True
         return False
+
+    def foreign_run(self) -> str:
+        """What is wrong with a checkpoint of another engine's run, whose config came along; empty if it is not one."""
+        checkpoint = self.config.get("checkpoint")
+        try:
+            saved = config_of(Path(str(checkpoint))) if checkpoint else None
+        except CheckpointError:
+            return ""
+        model = (saved or {}).get("model", {})
+        if not model or model.get("engine") == self.engine:
+            return ""
+        return (
+            f"comes from a run of {model.get('name')}, of the {model.get('engine')} engine; "
+            f"model.name={_show(self.config.model.get('name'))} is of the {self.engine} engine. Leave model=... out"
+        )
 
     def value(self, hint: Any, value: Any, path: str, metadata: Mapping[str, Any]) -> Any:
         """Return `value` as the type that `hint` names; reports what does not fit."""

@@ -150,3 +150,19 @@ def test_model_card_of_ultralytics_weights_names_its_licence(outputs: Path) -> N
     run = read_run(outputs / "one")
     config = {**run.config, "model": {**run.config["model"], "engine": "yolo"}}
     assert "AGPL-3.0: trained with ultralytics" in model_card.render(run.manifest, config, run.summary)
+
+
+def test_what_the_short_check_found_stands_in_a_trainings_report(tmp_path: Path) -> None:
+    run = add_run(tmp_path, "checked", 0.001)
+    assert "Check of the dataset" not in render(read_run(run.folder))
+    finding = {"severity": "warning", "problem": "odd <size>", "count": 1234, "example": "a<b>.jpg", "why": "Why not."}
+    manifest = json.loads((run.folder / "run.json").read_text())
+    for findings, shown in (([], False), ([finding], True)):
+        manifest["check"] = {"short": True, "errors": 0, "warnings": 1, "notes": 0, "findings": findings}
+        (run.folder / "run.json").write_text(json.dumps(manifest))
+        page = render(read_run(run.folder))
+        assert ("<h2>Check of the dataset</h2>" in page) == shown
+    assert "odd &lt;size&gt;" in page
+    assert "a&lt;b&gt;.jpg" in page
+    assert "1,234" in page
+    assert page.index("<h2>Curves</h2>") < page.index("<h2>Check of the dataset</h2>")

@@ -36,16 +36,27 @@ def duration(seconds: float | None) -> str:
     return f"{seconds // 60:.0f} min {seconds % 60:.0f} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 1) -> str:
-    """A table; cells are HTML. Columns from `numbers_from` on are aligned right."""
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 1, numbers_to: int | None = None
+) -> str:
+    """A table; cells are HTML. Columns from `numbers_from` on, and before `numbers_to`, are aligned right."""
 
     def cells(tag: str, row: Sequence[str]) -> str:
-        kinds = (' class="number"' if index >= numbers_from else ' class="wrap"' for index in range(len(row)))
+        numbers = range(len(row))[numbers_from:numbers_to]
+        kinds = (' class="number"' if index in numbers else ' class="wrap"' for index in range(len(row)))
         return "".join(f"<{tag}{kind}>{cell}</{tag}>" for kind, cell in zip(kinds, row, strict=True))
 
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     top = f"<thead><tr>{cells('th', head)}</tr></thead>" if head else ""
     return f'<div class="card scroll"><table>{top}<tbody>{body}</tbody></table></div>'
+
+
+def card(label: str, value: str, note: str = "") -> str:
+    """A small card with one value."""
+    return (
+        f'<div class="card"><div class="label">{html.escape(label)}</div><div class="value">{html.escape(value)}</div>'
+        f'<div class="note">{html.escape(note)}</div></div>'
+    )
 
 
 def pairs(rows: Mapping[str, str], title: str = "") -> str:

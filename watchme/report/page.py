@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from string import Template
 
-from watchme.report import charts, pictures
-from watchme.report.markup import duration, number, pairs, table, template
+from watchme.report import charts, findings, pictures
+from watchme.report.markup import card, duration, number, pairs, table, template
 from watchme.report.runs import Run, flat, read_run, read_tables
 
 REPORT = "report.html"
@@ -36,11 +36,14 @@ def write_report(folder: Path) -> Path:
 
 def render(run: Run) -> str:
     """The page of a run."""
+    checks = run.config.get("mode") == "check"
     sections = (
+        ("Findings", findings.section(run) if checks else ""),
         ("Results", _results(run)),
         ("Curves", _curves(run)),
         ("Pictures", pictures.gallery(run.folder)),
         ("Results in detail", _cmc(run.folder) + _tables(run.folder)),
+        ("Check of the dataset", "" if checks else findings.section(run)),
         ("What ran", _what_ran(run)),
         ("Time", _time(run)),
         ("Next steps", _next_steps(run)),
@@ -82,6 +85,8 @@ def _notices(run: Run) -> str:
 
 
 def _cards(run: Run) -> str:
+    if run.config.get("mode") == "check":
+        return findings.cards(run)
     first = dict(run.series.get(run.objective, [])).get(0)
     before = f"{number(first)} before training" if first is not None else ""
     found = [(run.objective or "objective", number(run.objective_value), before)]
@@ -95,11 +100,7 @@ def _cards(run: Run) -> str:
         waits = [value for _, value in run.series.get("perf/data_wait_share", [])]
         note = f"{100 * sum(waits) / len(waits):.0f}% of the time waiting for data" if waits else ""
         found.append(("images a second", f"{sum(value for _, value in speed) / len(speed):.1f}", note))
-    return "".join(
-        f'<div class="card"><div class="label">{html.escape(label)}</div><div class="value">{html.escape(value)}</div>'
-        f'<div class="note">{html.escape(note)}</div></div>'
-        for label, value, note in found
-    )
+    return "".join(card(label, value, note) for label, value, note in found)
 
 
 def _results(run: Run) -> str:
@@ -138,7 +139,7 @@ def _curves(run: Run) -> str:
 def _tables(folder: Path) -> str:
     found = []
     for name, rows in read_tables(folder).items():
-        if len(rows) < 2:
+        if len(rows) < 2 or name in findings.TABLES:
             continue
         body = [[html.escape(_cell(cell)) for cell in row] for row in rows[1 : _ROWS + 1]]
         shown = f"first {_ROWS} of {len(rows) - 1} rows" if len(rows) - 1 > _ROWS else f"{len(rows) - 1} rows"

@@ -81,7 +81,9 @@ def _figure(entry: dict[str, Any], data: bytes) -> str:
     epoch = "" if entry["epoch"] is None else f" · epoch {entry['epoch']}"
     alt = html.escape(f"{entry['name']} {entry['caption'] or ''}".strip(), quote=True)
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    # A contact sheet is made of small pictures, which scaling up would blur.
+    kinds = "sheet" if entry["name"].startswith("offenders/") else "wide" if wide else ""
     return (
-        f'<figure{" class=wide" if wide else ""}><img alt="{alt}" src="{source}">'
+        f'<figure{f" class={kinds}" if kinds else ""}><img alt="{alt}" src="{source}">'
         f"<figcaption><b>{html.escape(entry['name'])}</b>{epoch} {caption}</figcaption></figure>"
     )

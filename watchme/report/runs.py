@@ -55,7 +55,9 @@ class Run:
 
     @property
     def title(self) -> str:
-        """Model and dataset; for a trial its number too."""
+        """Model and dataset; for a trial its number too. A check is of the dataset alone."""
+        if self.config.get("mode") == "check":
+            return f"Check of {self.dataset}"
         trial = self.config.get("trial") or {}
         return f"{self.model} on {self.dataset}" + (f", trial {trial['number']}" if "number" in trial else "")
 

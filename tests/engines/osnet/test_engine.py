@@ -56,6 +56,11 @@ def test_one_evaluation_before_the_first_epoch_then_one_event_an_epoch(trained: 
         assert 0 <= trained.events[-1].metrics[name] <= 1
 
 
+def test_the_dataset_was_checked_in_short_form(trained: Any) -> None:
+    assert trained.manifest["check"]["short"] is True
+    assert trained.manifest["check"]["errors"] == 0
+
+
 def test_test_split_is_evaluated_once_with_the_best_weights(
     trained: Any, run_engine: Run, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -48,6 +48,14 @@ def test_equals_ultralytics_called_directly(short: Trained, reference: Path) -> 
     assert results_of(short.folder / "yolo") == results_of(reference)
 
 
+def test_the_dataset_was_checked_in_short_form(short: Trained, tiny: Tiny, tmp_path: Path) -> None:
+    check = short.recorder.manifest["check"]
+    assert (check["short"], check["errors"], check["warnings"]) == (True, 0, 0)
+    assert [one["problem"] for one in check["findings"]] == ["no label file"]
+    unchecked = train(tiny("train.epochs=1", "check.before_training=false"), Recorder(tmp_path / "run"))
+    assert "check" not in unchecked.recorder.manifest
+
+
 def test_events_hold_what_ultralytics_logs_under_canonical_names(short: Trained, reference: Path) -> None:
     rows = results_of(reference)
     assert [event.epoch for event in short.recorder.events] == [1, 2, 3], "one each, and no duplicate at the end"

@@ -1,9 +1,10 @@
 """What is wrong with a config of this engine, found without torch: refusals, combinations, folders, files."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from watchme.convert import one_of
 from watchme.engines.osnet.config import OWN_HEAD, Config, ReidLoss
 from watchme.engines.osnet.dataset_checks import dataset_problems
 from watchme.errors import Problem
@@ -33,6 +34,7 @@ _METRICS = {
     "metric_scale": ("circle", "arcface", "cosface"),
     "center_rate": ("center",),
 }
+_FORMATS = ("torchscript", "onnx")
 _NEEDED = {"restart_epochs": "cosine_restarts", "step_size": "single_step", "milestones": "multi_step"}
 
 # A rule: whether it is broken, the key, what was expected, what was found.
@@ -41,12 +43,16 @@ _Rule = tuple[bool, str, str, Any]
 
 def problems_of(config: Config) -> list[Problem]:
     """Every problem of a config whose types and ranges are right."""
+    if config.mode == "check":  # only the dataset is used
+        return dataset_problems(config)
     rules = [*_unhonoured(config), *_selection_rules(config), *_option_rules(config)]
     if config.mode == "train":
         rules += _training_rules(config)
     problems = [Problem(key, expected, repr(found)) for broken, key, expected, found in rules if broken]
     problems += dataset_problems(config)
-    if config.mode == "evaluate":
+    if config.mode == "export":
+        problems += _export_problems(config)
+    elif config.mode == "evaluate":
         if config.checkpoint != "random":
             hint = "give weights: checkpoint=<run>/weights/best.pt, or checkpoint=random for untrained ones"
             problems += _file_problems("checkpoint", config.checkpoint, hint)
@@ -225,6 +231,32 @@ def _option_rules(config: Config) -> Iterator[_Rule]:
         drawn,
     )
     yield not config.evaluation.ranks, "evaluation.ranks", "expected at least one rank", config.evaluation.ranks
+
+
+def _export_problems(config: Config) -> list[Problem]:
+    export = config.export
+    place = PurePosixPath(export.place)
+    rules: list[_Rule] = [
+        *((name not in _FORMATS, "export.formats", one_of(name, _FORMATS), name) for name in export.formats),
+        (len(set(export.formats)) < len(export.formats), "export.formats", "names a format twice", export.formats),
+        *(
+            (
+                getattr(export, key) and "onnx" not in export.formats,
+                f"export.{key}",
+                "is made of onnx: name it in export.formats",
+                True,
+            )
+            for key in ("fp16", "int8")
+        ),
+        (
+            not export.place or place.is_absolute() or ".." in place.parts,
+            "export.place",
+            "expected a path below the backend's folder, e.g. src/infrastructure/osnet/client",
+            export.place,
+        ),
+    ]
+    problems = [Problem(key, expected, repr(found)) for broken, key, expected, found in rules if broken]
+    return problems + _file_problems("checkpoint", config.checkpoint, "give checkpoint=<run>/weights/best.pt")
 
 
 def _file_problems(key: str, path: str | None, hint: str) -> list[Problem]:

@@ -157,9 +157,22 @@ class OsnetTrain(TrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class OsnetExport:
-    """What mode=export makes."""
+    """What mode=export makes beside model.pth.tar, and how it is checked. All of it runs on the CPU."""
 
     engine: Literal["osnet"] = option()
+    formats: list[str] = option(factory=lambda: ["torchscript", "onnx"], help="torchscript, onnx")
+    fp16: bool = option(False, "also a half-precision ONNX file, its loss measured")
+    int8: bool = option(False, "also a statically quantised ONNX file, its loss measured")
+    max_difference: float = option(1e-5, "largest difference of L2-normalised embeddings before it is refused", gt=0)
+    max_loss: float = option(0.03, "largest loss of mAP by fp16 and int8 before the export is refused", ge=0)
+    split: Literal["val", "test"] = option("val", "people on whom it is checked: those held out, or query and gallery")
+    images: int = option(64, "images on which formats are compared with the trained model", ge=1)
+    fc_seeds: int = option(3, "random embedding layers tried, to tell what a loader that drops fc costs; 0: none", ge=0)
+    calibration_images: int = option(128, "int8: training images that set the ranges", ge=1)
+    latency_batches: list[int] = option(factory=lambda: [1, 16], help="batch sizes that are timed; []: none", ge=1)
+    latency_rounds: int = option(20, "calls that are timed of each format and batch", ge=1)
+    threads: int | None = option(None, "threads of the timed calls; null: as torch has them", ge=1)
+    place: str = option("src/infrastructure/osnet/client", "where the backend keeps the weights, below its folder")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,7 @@ def _formats(dataset: ReidDataset, names: list[str]) -> list[str]:
 def _name_problems(config: Config) -> Iterator[Problem]:
     dataset = config.dataset
     # An evaluation needs targets alone.
-    needed = ("sources", "targets") if config.mode == "train" or dataset.targets is None else ("targets",)
+    needed = ("sources", "targets") if config.mode in ("train", "check") or dataset.targets is None else ("targets",)
     for key, names in (("sources", dataset.sources), ("targets", dataset.targets)):
         if names is None:
             continue

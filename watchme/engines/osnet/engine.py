@@ -17,13 +17,14 @@ from watchme.contract import Job, Result
 from watchme.engines.osnet import state
 from watchme.engines.osnet.adaptation import adapt_batch_norm
 from watchme.engines.osnet.backend import ReidNet
+from watchme.engines.osnet.check import check_briefly
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data import Images, TrainSet, fingerprint
 from watchme.engines.osnet.evaluation import Gallery, Ranking, metrics_of, rank
 from watchme.engines.osnet.loop import Loop
 from watchme.engines.osnet.market import Crop
 from watchme.engines.osnet.show import show_ranked, show_ranking
-from watchme.engines.osnet.sources import Datasets, merged, read_datasets
+from watchme.engines.osnet.sources import Datasets, merged, read_datasets, root_of
 from watchme.engines.osnet.split import hold_out
 from watchme.engines.osnet.team import Team, led
 from watchme.engines.osnet.tracklets import thinned
@@ -78,10 +79,12 @@ class _Run:
         self.precision = runtime.choose_precision(train.precision, self.device)
         job.record("device", {"devices": [str(each) for each in self.devices], "precision": self.precision})
         runtime.seed_everything(train.seed, deterministic=train.deterministic)
-        self.datasets = self._read()
+        self.datasets = read(job)
         self.adapted: dict[str, ReidNet] = {}  # what was tested on a target, where dataset.load_train_targets adapts
 
     def train(self) -> Result:
+        if self.config.check.before_training:
+            check_briefly(self.job, self.datasets)
         prepared = self._prepare()
         with led(self.devices, functools.partial(_follow, self.config, self.job.folder)) as team:
             loop = self._loop(prepared, team)
@@ -185,42 +188,6 @@ class _Run:
         metrics |= self._test(self._place(best), prepared.test)
         weights |= self._keep_adapted(content)
         return Result(metrics, metrics.get(config.objective, math.nan), loop.best_epoch, last, weights)
-
-    def _read(self) -> Datasets:
-        dataset = self.config.dataset
-        root = None if dataset.root is None else Path(dataset.root)
-        if root is None and dataset.demo is not None:
-            from watchme.data.demo import ensure_demo_world
-
-            world = ensure_demo_world(dataset.demo)
-            if world.created:
-                log.info("Made the demo world in %s", world.root)
-            root = world.reid
-        datasets = read_datasets(dataset, root, self.config.mode)
-        parts: dict[str, Sequence[Crop]] = {}
-        alone = list(datasets.sources) == list(datasets.targets) and len(datasets.sources) == 1
-        for name, splits in datasets.sources.items():
-            parts["train" if alone else f"{name}/train"] = splits.train
-        for name, splits in datasets.targets.items():
-            parts["query" if alone else f"{name}/query"] = splits.query
-            parts["gallery" if alone else f"{name}/gallery"] = splits.gallery
-            if dataset.load_train_targets:
-                parts[f"{name}/train, without labels"] = splits.train
-        width, counts = max(map(len, parts)), {}
-        for name, crops in parts.items():
-            counts[name] = _counted(crops)
-            log.info("%-*s %s", width, name, ", ".join(f"{count:6d} {what}" for what, count in counts[name].items()))
-        roots = {name: str(splits.root.resolve()) for name, splits in (datasets.sources | datasets.targets).items()}
-        self.job.record(
-            "dataset",
-            {
-                "name": dataset.name,
-                "root": roots[dataset.name] if alone and dataset.name in roots else roots,
-                "fingerprint": fingerprint([crop for crops in parts.values() for crop in crops]),
-                "splits": counts,
-            },
-        )
-        return datasets
 
     def _tests(self) -> dict[str, Gallery]:
         targets = self.datasets.targets
@@ -328,6 +295,37 @@ class _Run:
             self.config.train.workers if data.query.memory is None else 0,
             normalize=self.config.augmentation.normalize,
         )
+
+
+def read(job: Job) -> Datasets:
+    """Read all datasets of a run, and tell what they hold."""
+    config = cast(Config, job.config)
+    dataset = config.dataset
+    datasets = read_datasets(dataset, root_of(dataset), config.mode)
+    parts: dict[str, Sequence[Crop]] = {}
+    alone = list(datasets.sources) == list(datasets.targets) and len(datasets.sources) == 1
+    for name, splits in datasets.sources.items():
+        parts["train" if alone else f"{name}/train"] = splits.train
+    for name, splits in datasets.targets.items():
+        parts["query" if alone else f"{name}/query"] = splits.query
+        parts["gallery" if alone else f"{name}/gallery"] = splits.gallery
+        if dataset.load_train_targets:
+            parts[f"{name}/train, without labels"] = splits.train
+    width, counts = max(map(len, parts)), {}
+    for name, crops in parts.items():
+        counts[name] = _counted(crops)
+        log.info("%-*s %s", width, name, ", ".join(f"{count:6d} {what}" for what, count in counts[name].items()))
+    roots = {name: str(splits.root.resolve()) for name, splits in (datasets.sources | datasets.targets).items()}
+    job.record(
+        "dataset",
+        {
+            "name": dataset.name,
+            "root": roots[dataset.name] if alone and dataset.name in roots else roots,
+            "fingerprint": fingerprint([crop for crops in parts.values() for crop in crops]),
+            "splits": counts,
+        },
+    )
+    return datasets
 
 
 def _counted(crops: Sequence[Crop]) -> dict[str, int]:

@@ -112,6 +112,11 @@ def rank(
     """Evaluate a model on one split; `normalize` says whether images are normalised as in training."""
     query = embed(model, data.query, config, device, precision, workers, normalize=normalize)
     gallery = embed(model, data.gallery, config, device, precision, workers, normalize=normalize)
+    return compare(query, gallery, data, split, config)
+
+
+def compare(query: Tensor, gallery: Tensor, data: Gallery, split: str, config: ReidEvaluation) -> Ranking:
+    """Rank by embeddings that are there already: (Q, D) and (G, D) float32 on the CPU, of the crops of `data`."""
     ids = (*_ids(data.query.crops, data.gallery.crops),)
     most = max([20, *config.ranks])
     result = evaluate_features(

@@ -19,10 +19,10 @@ expected layout:
       query/0001_c1s1_001051_00.jpg
       bounding_box_test/0001_c2s1_001976_01.jpg
   or torchreid's <root>/market1501/Market-1501-v15.09.15/ with the same three folders"""
-_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
+FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 _NESTED = ("", "Market-1501-v15.09.15", "market1501/Market-1501-v15.09.15", "market1501")
 _NAME = re.compile(r"^(-?\d+)_c(\d+)(?:s(\d+))?")
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def find_root(root: Path) -> Path:
     if not root.is_dir():
         raise DataError(f"no such folder: {root}\n{EXPECTED}")
     for nested in _NESTED:
-        if (root / nested / _FOLDERS[0]).is_dir():
-            missing = [name for name in _FOLDERS if not (root / nested / name).is_dir()]
+        if (root / nested / FOLDERS[0]).is_dir():
+            missing = [name for name in FOLDERS if not (root / nested / name).is_dir()]
             if missing:
                 raise DataError(f"{root / nested} has no {' and no '.join(missing)}\n{EXPECTED}")
             return root / nested
@@ -89,15 +89,21 @@ def read_market(root: Path, *, more_distractors: bool = False, tracklets: bool =
         DataError: If folders are missing or empty, names do not parse, or a query has nothing to be found.
     """
     base = find_root(root)
-    train = [crop for crop in _read(base / _FOLDERS[0], tracklets=tracklets) if crop.pid > 0]
-    query = [crop for crop in _read(base / _FOLDERS[1], tracklets=tracklets) if crop.pid > 0]
-    gallery = [crop for crop in _read(base / _FOLDERS[2], tracklets=tracklets) if crop.pid >= 0]
+    train = [crop for crop in _read(base / FOLDERS[0], tracklets=tracklets) if crop.pid > 0]
+    query = [crop for crop in _read(base / FOLDERS[1], tracklets=tracklets) if crop.pid > 0]
+    gallery = [crop for crop in _read(base / FOLDERS[2], tracklets=tracklets) if crop.pid >= 0]
     if more_distractors:
         gallery += _read(extra_gallery(base), tracklets=tracklets)
     splits = Splits(base, train, query, gallery)
     check_train(splits)
     check_queries(splits)
     return splits
+
+
+def parse(path: Path) -> Crop | None:
+    """What a file's name says; None where it is no image, or breaks the convention."""
+    match = _NAME.match(path.name) if path.suffix.lower() in SUFFIXES else None
+    return None if match is None else Crop(path, int(match[1]), int(match[2]) - 1)
 
 
 def extra_gallery(base: Path) -> Path:
@@ -133,7 +139,7 @@ def _read(folder: Path, *, tracklets: bool) -> list[Crop]:
     strange = []
     runs: dict[tuple[int, int, int], list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in _SUFFIXES:
+        if path.suffix.lower() not in SUFFIXES:
             continue
         match = _NAME.match(path.name)
         if match is None:

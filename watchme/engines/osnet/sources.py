@@ -88,8 +88,22 @@ def where(dataset: ReidDataset, name: str, root: Path | None) -> Path:
 
 def used_names(dataset: ReidDataset, mode: str) -> list[str]:
     """All datasets that a run reads: an evaluation does without those that are only trained on."""
-    sources = source_names(dataset) if mode == "train" else []
+    sources = source_names(dataset) if mode in ("train", "export", "check") else []
     return list(dict.fromkeys([*sources, *target_names(dataset)]))
+
+
+def root_of(dataset: ReidDataset) -> Path | None:
+    """`dataset.root`, or the demo world, which is drawn if it is not there yet; None where neither is given."""
+    if dataset.root is not None:
+        return Path(dataset.root)
+    if dataset.demo is None:
+        return None
+    from watchme.data.demo import ensure_demo_world
+
+    world = ensure_demo_world(dataset.demo)
+    if world.created:
+        log.info("Made the demo world in %s", world.root)
+    return world.reid
 
 
 def read_datasets(dataset: ReidDataset, root: Path | None, mode: str = "train") -> Datasets:
@@ -103,7 +117,7 @@ def read_datasets(dataset: ReidDataset, root: Path | None, mode: str = "train") 
     Raises:
         DataError: If one is not there or cannot be read.
     """
-    read = {name: _read(dataset, name, where(dataset, name, root)) for name in used_names(dataset, mode)}
+    read = {name: read_splits(dataset, name, where(dataset, name, root)) for name in used_names(dataset, mode)}
     sources, targets = [name for name in source_names(dataset) if name in read], target_names(dataset)
     for name in sources:
         if read[name].train:  # some are for testing alone
@@ -129,7 +143,12 @@ def merged(parts: Iterable[Sequence[Crop]]) -> list[Crop]:
     return together
 
 
-def _read(dataset: ReidDataset, name: str, folder: Path) -> Splits:
+def read_splits(dataset: ReidDataset, name: str, folder: Path) -> Splits:
+    """Read one dataset, which lies where `where` says.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
     reader = format_of(dataset, name)
     if reader != "market1501":
         return _read_known(dataset, reader, folder)

@@ -2,11 +2,11 @@
 
 import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from watchme.convert import nearest
-from watchme.engines.yolo import arguments, layout, weights
+from watchme.engines.yolo import arguments, export_formats, layout, weights
 from watchme.errors import CheckpointError, DataError, Problem
 from watchme.metrics.names import DETECTION
 
@@ -18,7 +18,9 @@ _LOSSES = ("box_loss", "cls_loss", "dfl_loss")
 
 def problems(config: "Config") -> list[Problem]:
     """Return every fault of a config that can be seen without ultralytics."""
-    return [*_refusals(config), *_free_arguments(config), *_files(config), *_dataset(config)]
+    if config.mode == "check":  # only the dataset is used
+        return list(_dataset(config))
+    return [*_refusals(config), *_free_arguments(config), *_files(config), *_export(config), *_dataset(config)]
 
 
 def _refusals(config: "Config") -> Iterator[Problem]:
@@ -142,7 +144,7 @@ def _files(config: "Config") -> Iterator[Problem]:
             f"l or x where it has them), or the path of a model .yaml{hint}",
             repr(config.model.name),
         )
-    if config.mode == "evaluate":
+    if config.mode in ("evaluate", "export"):
         yield from _checkpoint("checkpoint", config.checkpoint)
         return
     if config.train.resume is not None:
@@ -158,11 +160,28 @@ def _files(config: "Config") -> Iterator[Problem]:
 
 def _checkpoint(key: str, path: str | None) -> Iterator[Problem]:
     if path is None:
-        yield Problem(key, "mode=evaluate needs weights: checkpoint=<run>/weights/best.pt or any YOLO .pt file")
+        yield Problem(key, "this mode needs weights: checkpoint=<run>/weights/best.pt or any YOLO .pt file")
     elif not Path(path).expanduser().is_file():
         yield Problem(key, "no such file; give the path of a YOLO .pt file", repr(path))
     elif not path.endswith(".pt"):
         yield Problem(key, "expected a .pt file of ultralytics", repr(path))
+
+
+def _export(config: "Config") -> Iterator[Problem]:
+    """Formats that cannot be made here, and where the hand-off is to be laid out."""
+    if config.mode != "export":
+        return
+    export, place = config.export, PurePosixPath(config.export.place)
+    for name, fault in export_formats.problems_of(export.formats):
+        yield Problem("export.formats", fault, repr(name))
+    if len(set(export.formats)) < len(export.formats):
+        yield Problem("export.formats", "names a format twice", repr(export.formats))
+    for key in ("fp16", "int8"):
+        if getattr(export, key) and "onnx" not in export.formats:
+            yield Problem(f"export.{key}", "is made of onnx: name it in export.formats", "True")
+    if not export.place or place.is_absolute() or ".." in place.parts:
+        expected = "expected a path below the backend's folder, e.g. src/infrastructure/yolo/projects/<name>/weights"
+        yield Problem("export.place", expected, repr(export.place))
 
 
 def _dataset(config: "Config") -> Iterator[Problem]:
@@ -176,7 +195,7 @@ def _dataset(config: "Config") -> Iterator[Problem]:
             yield Problem(f"dataset.demo.{name}", fault.strip())
         return
     try:
-        found = layout.read_layout(Path(dataset.root), required_splits(config))
+        found = layout.read_layout(Path(dataset.root), () if config.mode == "check" else required_splits(config))
     except DataError as error:
         yield Problem("dataset.root", str(error), repr(dataset.root))
         return
@@ -188,8 +207,10 @@ def _dataset(config: "Config") -> Iterator[Problem]:
 
 def required_splits(config: "Config") -> tuple[str, ...]:
     """Splits that a dataset must have for what is to be done with it."""
-    if config.mode == "train":
+    if config.mode == "train" or (config.mode == "export" and config.export.int8):
         return ("train", "val")
+    if config.mode == "export":
+        return ("val",)
     return (config.evaluation.split,) if config.evaluation.split else ()
 
 

@@ -111,9 +111,23 @@ class YoloTrain(TrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class YoloExport:
-    """What mode=export makes."""
+    """What mode=export makes beside best.pt, and how it is checked; on the CPU, where a format needs no GPU."""
 
     engine: Literal["yolo"] = option()
+    formats: list[str] = option(factory=lambda: ["onnx"], help="formats of ultralytics by its names")
+    fp16: bool = option(False, "also a half-precision ONNX file, its loss measured")
+    int8: bool = option(False, "also a statically quantised ONNX file, its loss measured")
+    max_difference: float = option(1e-3, "largest difference of a confidence before it is refused", gt=0)
+    max_box_difference: float = option(0.1, "largest difference of a box, pixels, before it is refused", gt=0)
+    max_loss: float = option(0.03, "largest loss of the objective by fp16 and int8 before it is refused", ge=0)
+    images: int = option(16, "images of the validation split on which formats are compared", ge=1)
+    calibration_images: int = option(64, "int8: training images that set the ranges", ge=1)
+    latency_batches: list[int] = option(factory=lambda: [1, 16], help="batch sizes that are timed; []: none", ge=1)
+    latency_rounds: int = option(10, "calls that are timed of each format and batch", ge=1)
+    threads: int | None = option(None, "threads of the timed calls; null: as torch has them", ge=1)
+    place: str = option(
+        "src/infrastructure/yolo/projects/person_detection/weights", "where the backend keeps best.pt, below its folder"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

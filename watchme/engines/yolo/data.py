@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import math
 import shutil
 import tempfile
 from collections import Counter
@@ -22,6 +21,9 @@ import yaml
 from PIL import Image
 
 from watchme.cache import cache_dir
+from watchme.data.check.labels import read_label
+from watchme.data.check.pictures import has_end
+from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.layout import IMAGE_SUFFIXES, Layout
 from watchme.errors import DataError
 
@@ -31,8 +33,6 @@ log = logging.getLogger(__name__)
 _VERSION = 2
 _DONE = "scan.json"
 _SHOWN = 20
-# As in ultralytics: coordinates may exceed 0..1 by rounding.
-_TOLERANCE = 0.01
 
 
 @dataclass
@@ -107,18 +107,26 @@ def _items(places: Iterable[Path]) -> Iterable[_Item]:
             while name in taken:  # a list may name files of several folders
                 name = name.with_name(f"_{name.name}")
             taken.add(name)
-            yield _Item(image, _label(image), name)
+            yield _Item(image, label_of(image), name)
 
 
 def _images(place: Path) -> tuple[Path, list[Path]]:
     if place.is_dir():
-        return place, sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    lines = [Path(line.strip()) for line in place.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return place, sorted(each_image(place))
+    return place.parent.absolute(), list(each_image(place))
+
+
+def each_image(place: Path) -> Iterator[Path]:
+    """Images of a folder and those below it, as the system lists them, or of a file that lists them."""
+    if place.is_dir():
+        yield from (path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        return
     # Relative lines start with ./ by ultralytics' rule, or are meant from the list's own folder.
-    return place.parent.absolute(), [place.parent.absolute() / line for line in lines]
+    folder = place.parent.absolute()
+    yield from (folder / Path(line.strip()) for line in place.read_text(encoding="utf-8").splitlines() if line.strip())
 
 
-def _label(image: Path) -> Path:
+def label_of(image: Path) -> Path:
     """The label file of an image: the last `images` in its path is `labels`, as in ultralytics."""
     parts = list(image.parts)
     for index in range(len(parts) - 2, -1, -1):
@@ -222,7 +230,7 @@ def _is_readable(path: Path) -> bool:
             if min(image.size) < 10:  # ultralytics refuses these
                 return False
             if image.format == "JPEG":
-                if not _has_end(path):
+                if not _ends(path):
                     return False
                 # An eighth of the size takes an eighth of the time, and reads the file as far.
                 image.draft("L", (image.width // 8, image.height // 8))
@@ -232,39 +240,31 @@ def _is_readable(path: Path) -> bool:
     return True
 
 
-def _has_end(path: Path) -> bool:
-    """Whether a JPEG's end marker stands where it should; cameras append a few bytes."""
+def _ends(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 64))
-        return b"\xff\xd9" in file.read()
+        return has_end(file.read())
 
 
 def _read_label(path: Path, count: int, kept: Mapping[int, int], faults: list[str]) -> list[str]:
     """Lines of a label file for the classes kept; what is not valid goes into `faults` as file:line."""
-    if not path.is_file():
-        return []
     lines = []
-    polygons: set[bool] = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}: "
-        try:
-            class_id, *coordinates = [float(text) for text in line.split()]
-        except ValueError:
-            faults.append(where + f"not numbers: {line.strip()[:60]}")
-            continue
-        polygons.add(len(coordinates) != 4)
-        if len(coordinates) != 4 and (len(coordinates) < 6 or len(coordinates) % 2):
-            faults.append(where + f"expected `class cx cy w h`, got {len(coordinates) + 1} numbers")
-        elif len(polygons) > 1:
-            faults.append(where + "boxes and polygons in one file")
-        elif not math.isfinite(class_id) or class_id != int(class_id) or not 0 <= class_id < count:
-            faults.append(where + f"class {class_id:g} is not in 0..{count - 1} (nc is {count})")
-        elif not all(-_TOLERANCE <= value <= 1 + _TOLERANCE for value in coordinates):
-            faults.append(where + "a coordinate lies outside 0..1; they are shares of the image's width and height")
-        elif len(coordinates) == 4 and min(coordinates[2:]) < 0:
-            faults.append(where + "a width or height is negative")
-        elif int(class_id) in kept:
-            lines.append(" ".join([str(kept[int(class_id)]), *line.split()[1:]]))
+    for line in read_label(path, count):
+        if line.fault:
+            faults.append(f"{path}:{line.number}: {line.fault}")
+        elif line.class_id in kept:
+            lines.append(" ".join([str(kept[line.class_id]), *line.text.split()[1:]]))
     return lines
+
+
+def root_of(config: Config) -> Path:
+    """The dataset's folder: `dataset.root`, or the demo world, which is drawn if it is not there yet."""
+    if config.dataset.root is not None:
+        return Path(config.dataset.root)
+    assert config.dataset.demo is not None
+    from watchme.data.demo import ensure_demo_world
+
+    world = ensure_demo_world(config.dataset.demo)
+    if world.created:
+        log.info("Made the demo world in %s", world.root)
+    return world.detection

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from watchme.contract import EpochEvent, Job, Result, Stop
 from watchme.engines.yolo import arguments, data, isolation, resume, weights
+from watchme.engines.yolo.check import check_briefly
 from watchme.engines.yolo.checks import required_splits
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.events import serve
@@ -28,7 +29,7 @@ class Engine:
         config = cast(Config, job.config)
         device = choose_device(config.train.device)
         job.record("device", {"device": device, "precision": arguments.precision_name(config.train.precision, device)})
-        yaml, scan = _prepare(job, config, required_splits(config))
+        yaml, scan = prepare(job, config, required_splits(config))
         model = weights.initial_model(config.model)
         _announce(job, config, model)
         overrides = arguments.training_arguments(
@@ -50,7 +51,7 @@ class Engine:
 
         config = cast(Config, job.config)
         device = choose_device(config.train.device)
-        yaml, scan = _prepare(job, config, required_splits(config), only_one=True)
+        yaml, scan = prepare(job, config, required_splits(config), only_one=True)
         (split,) = scan.splits
         if not scan.splits[split]["boxes"]:
             raise DataError(f"the {split} split has no boxes, so there is nothing to measure")
@@ -76,9 +77,9 @@ def choose_device(wanted: str | int | list[int]) -> str:
     return str(device.index or 0) if device.type == "cuda" else device.type
 
 
-def _prepare(job: Job, config: Config, required: tuple[str, ...], *, only_one: bool = False) -> tuple[Path, data.Scan]:
+def prepare(job: Job, config: Config, required: tuple[str, ...], *, only_one: bool = False) -> tuple[Path, data.Scan]:
     """Check the dataset, tell of what was found, and return the data.yaml to work on."""
-    layout = read_layout(_root(config), required)
+    layout = read_layout(data.root_of(config), required)
     if only_one:
         split = next(name for name in (*required, "test", "val", "train") if name in layout.splits)
         layout = replace(layout, splits={split: layout.splits[split]})
@@ -111,19 +112,9 @@ def _prepare(job: Job, config: Config, required: tuple[str, ...], *, only_one: b
             "unreadable": scan.skipped,
         },
     )
+    if config.mode == "train" and config.check.before_training:
+        check_briefly(job, layout, yaml.parent)
     return yaml, scan
-
-
-def _root(config: Config) -> Path:
-    if config.dataset.root is not None:
-        return Path(config.dataset.root)
-    assert config.dataset.demo is not None
-    from watchme.data.demo import ensure_demo_world
-
-    world = ensure_demo_world(config.dataset.demo)
-    if world.created:
-        log.info("Made the demo world in %s", world.root)
-    return Path(world.detection)
 
 
 def _announce(job: Job, config: Config, model: str) -> None:

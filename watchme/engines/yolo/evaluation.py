@@ -67,36 +67,16 @@ def evaluate(job: Job, config: Config, checkpoint: Path, yaml: Path, split: str,
     with weights.loading(checkpoint):
         model = YOLO(str(checkpoint.resolve()))
     weights.check_task(checkpoint, model.task)
-    _check_classes(job, checkpoint, model.names, yaml)
+    check_classes(job, checkpoint, model.names, yaml)
     folder = job.folder / "evaluation" / split
-    validator: dict[str, _Validator] = {}
-
-    def build(args: dict[str, Any], _callbacks: Any) -> _Validator:
-        validator["made"] = _Validator(args=args, _callbacks=_callbacks)
-        validator["made"].wanted = config.evaluation.examples
-        return validator["made"]
-
-    with isolation.threads_kept():
-        found = model.val(
-            validator=build,
-            data=str(yaml),
-            split=split,
-            imgsz=config.dataset.image_size,
-            batch=config.evaluation.batch_size or 2 * (config.train.batch_size if config.train.batch_size > 0 else 16),
-            device=device.split(",")[0],
-            workers=config.train.workers,
-            single_cls=config.dataset.single_class,
-            save_dir=str(folder),
-            verbose=False,
-            **arguments.evaluation_arguments(config),
-        )
+    found, examples = validate(model, config, yaml, split, device, folder, examples=config.evaluation.examples)
     rows = tuple(_row(found, position) for position in range(len(found.ap_class_index)))
     job.show(Table(f"{split}/per_class", _COLUMNS, rows))
     if config.evaluation.plots:
         for file, (name, caption) in _PICTURES.items():
             if (folder / file).is_file():
                 job.show(Picture(f"{split}/{name}", folder / file, f"{caption}, {split} split"))
-    for number, example in enumerate(validator["made"].examples):
+    for number, example in enumerate(examples):
         job.show(_example(example, number, folder / "examples", split))
     speed = {f"{name}_ms": float(value) for name, value in found.speed.items()}
     per_class = {str(row[0]): dict(zip(_COLUMNS[1:], row[1:], strict=True)) for row in rows}
@@ -105,7 +85,59 @@ def evaluate(job: Job, config: Config, checkpoint: Path, yaml: Path, split: str,
     )
 
 
-def _check_classes(job: Job, checkpoint: Path, known: Mapping[int, str], yaml: Path) -> None:
+def validate(
+    model: Any,
+    config: Config,
+    yaml: Path,
+    split: str,
+    device: str,
+    folder: Path,
+    *,
+    examples: int = 0,
+    **changes: Any,
+) -> "tuple[Any, list[_Example]]":
+    """Run ultralytics' validation on one split.
+
+    Args:
+        model: A `YOLO`, of weights or of an exported file.
+        config: The run's config.
+        yaml: The data.yaml of the checked copy.
+        split: train, val or test.
+        device: In ultralytics' spelling.
+        folder: Where it writes.
+        examples: Images of which the boxes are kept.
+        changes: Arguments of ultralytics that differ from the config's.
+
+    Returns:
+        Its metrics, and the examples.
+    """
+    validator: dict[str, _Validator] = {}
+
+    def build(args: dict[str, Any], _callbacks: Any) -> _Validator:
+        validator["made"] = _Validator(args=args, _callbacks=_callbacks)
+        validator["made"].wanted = examples
+        return validator["made"]
+
+    settings = {
+        "data": str(yaml),
+        "split": split,
+        "imgsz": config.dataset.image_size,
+        "batch": config.evaluation.batch_size or 2 * (config.train.batch_size if config.train.batch_size > 0 else 16),
+        "device": device.split(",")[0],
+        "workers": config.train.workers,
+        "single_cls": config.dataset.single_class,
+        "save_dir": str(folder),
+        "verbose": False,
+        **arguments.evaluation_arguments(config),
+        **changes,
+    }
+    with isolation.threads_kept():
+        found = model.val(validator=build, **settings)
+    return found, validator["made"].examples
+
+
+def check_classes(job: Job, checkpoint: Path, known: Mapping[int, str], yaml: Path) -> None:
+    """Raise a `CheckpointError` if a model has fewer classes than the dataset; announce where names differ."""
     from yaml import safe_load
 
     names: dict[int, str] = safe_load(yaml.read_text(encoding="utf-8"))["names"]

@@ -1,0 +1,119 @@
+"""Lines of YOLO label files: what is valid, and what of a valid box is wrong nevertheless. Pure Python."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+# As in ultralytics: coordinates may exceed 0..1 by rounding.
+TOLERANCE = 0.01
+# Of two boxes on one thing; people who stand in a row overlap less.
+SAME_BOX = 0.95
+
+
+class Line(NamedTuple):
+    """One line of a label file that is not blank.
+
+    Attributes:
+        number: From 1.
+        text: As it stands there.
+        class_id: -1 where `fault` says what is wrong.
+        values: What follows the class: cx, cy, w, h, or the corners x, y, x, y, ... of a polygon.
+        fault: Why it is not valid; empty if it is.
+    """
+
+    number: int
+    text: str
+    class_id: int = -1
+    values: tuple[float, ...] = ()
+    fault: str = ""
+
+
+class Box(NamedTuple):
+    """A box, as shares of the image's width and height."""
+
+    line: int
+    class_id: int
+    x: float
+    y: float
+    w: float
+    h: float
+
+
+def read_label(path: Path, classes: int) -> Iterator[Line]:
+    """Lines of a label file; none where it is not there.
+
+    Args:
+        path: The file.
+        classes: How many classes there are.
+    """
+    if not path.is_file():
+        return
+    polygons: set[bool] = set()
+    try:
+        content = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        yield Line(1, "", fault=f"cannot be read: {error.strerror}")
+        return
+    for number, text in enumerate(content.splitlines(), 1):
+        if text.strip():
+            yield _read_line(number, text, classes, polygons)
+
+
+def box_of(line: Line) -> Box:
+    """The box of a valid line, or the one around its polygon."""
+    if len(line.values) == 4:
+        return Box(line.number, line.class_id, *line.values)
+    across, down = line.values[::2], line.values[1::2]
+    left, right, top, bottom = min(across), max(across), min(down), max(down)
+    return Box(line.number, line.class_id, (left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
+
+
+def overrun(box: Box) -> float:
+    """By how much a box reaches over the frame, as a share of the image; 0 if it does not."""
+    sides = (box.w / 2 - box.x, box.x + box.w / 2 - 1, box.h / 2 - box.y, box.y + box.h / 2 - 1)
+    return max(0.0, *sides)
+
+
+def repeated(boxes: Sequence[Box]) -> Iterator[tuple[Box, Box]]:
+    """Pairs of boxes of one class that cover the same thing, the later one first; each is named once."""
+    for place, box in enumerate(boxes):
+        for earlier in boxes[:place]:
+            if earlier.class_id == box.class_id and _alike(earlier, box):
+                yield box, earlier
+                break
+
+
+def overlap(one: Box, other: Box) -> float:
+    """Intersection over union; 0 for boxes of no area."""
+    width = min(one.x + one.w / 2, other.x + other.w / 2) - max(one.x - one.w / 2, other.x - other.w / 2)
+    height = min(one.y + one.h / 2, other.y + other.h / 2) - max(one.y - one.h / 2, other.y - other.h / 2)
+    if width <= 0 or height <= 0:
+        return 0.0
+    return width * height / (one.w * one.h + other.w * other.h - width * height)
+
+
+def _alike(one: Box, other: Box) -> bool:
+    return one[2:] == other[2:] or overlap(one, other) > SAME_BOX
+
+
+def _read_line(number: int, text: str, classes: int, polygons: set[bool]) -> Line:
+    try:
+        class_id, *values = [float(part) for part in text.split()]
+    except ValueError:
+        return Line(number, text, fault=f"not numbers: {text.strip()[:60]}")
+    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+        fault = f"expected `class cx cy w h`, got {len(values) + 1} numbers"
+        return Line(number, text, fault=fault)
+    polygons.add(len(values) != 4)
+    if len(polygons) > 1:
+        fault = "boxes and polygons in one file"
+    elif not math.isfinite(class_id) or class_id != int(class_id) or not 0 <= class_id < classes:
+        fault = f"class {class_id:g} is not in 0..{classes - 1} (nc is {classes})"
+    elif not all(-TOLERANCE <= value <= 1 + TOLERANCE for value in values):
+        fault = "a coordinate lies outside 0..1; they are shares of the image's width and height"
+    elif len(values) == 4 and min(values[2:]) < 0:
+        fault = "a width or height is negative"
+    else:
+        return Line(number, text, int(class_id), tuple(values))
+    return Line(number, text, fault=fault)

@@ -1,0 +1,135 @@
+"""One image looked at: whether it can be read, its size, a hash of its bytes and one of its looks."""
+
+import functools
+import hashlib
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile, ImageOps
+
+_SIDE = 32  # the grey picture that the hash of looks is made of
+_SMALL = 16  # the one that is kept, to compare two pictures place by place
+# A JPEG is decoded at the least of its scales that is no smaller, which saves most of the time. Below 4 x _SIDE the
+# coarse scales of libjpeg change what a picture looks like.
+_DECODED = 4 * _SIDE
+# Grey levels. A picture with less contrast (a wall, the night) looks like any other such picture.
+_FLAT = 4.0
+_EXIF_ORIENTATION = 274
+
+
+class Look(NamedTuple):
+    """What is known of an image.
+
+    Attributes:
+        digest: 16 bytes, equal for equal files; None for a file that cannot be opened.
+        hash: 64 bits of its looks; None where it has no contrast.
+        thumb: 16 x 16 grey levels, bytes; None where `hash` is.
+        width: Pixels, as it is shown (EXIF).
+        height: Pixels.
+        fault: Why it cannot be read; empty if it can.
+    """
+
+    digest: bytes | None
+    hash: int | None
+    thumb: bytes | None
+    width: int
+    height: int
+    fault: str
+
+
+def look_at(path: Path, least_side: int = 1, *, whole: bool = False) -> Look:
+    """Read an image file once, and look at it.
+
+    Args:
+        path: The file.
+        least_side: Pixels below which it counts as unreadable.
+        whole: A JPEG without its end marker counts as unreadable, even if all of its pixels were there.
+    """
+    # Libraries let Pillow fill up truncated images with grey, for the whole process.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    digest, width, height = None, 0, 0
+    try:
+        data = path.read_bytes()
+        digest = hashlib.blake2b(data, digest_size=16).digest()
+        if not data:
+            raise ValueError("the file is empty")
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+            if turned:
+                width, height = height, width
+            if min(image.size) < least_side:
+                raise ValueError(f"{width} x {height} pixels are too few")
+            if image.format == "JPEG":
+                if whole and not has_end(data[-64:]):
+                    raise ValueError("the file is truncated")
+                image.draft("L", (_DECODED, _DECODED))
+            grey = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+        pixels = np.asarray(grey, dtype=np.float32)
+    except Exception as error:  # Pillow raises whatever its decoders raise
+        return Look(digest, None, None, width, height, _short(error))
+    if pixels.std() < _FLAT:
+        return Look(digest, None, None, width, height, "")
+    small = pixels.reshape(_SMALL, 2, _SMALL, 2).mean((1, 3))
+    return Look(digest, hash_of(pixels), small.round().astype(np.uint8).tobytes(), width, height, "")
+
+
+def has_end(tail: bytes) -> bool:
+    """Whether a JPEG's end marker stands in its last bytes; cameras append a few."""
+    return b"\xff\xd9" in tail
+
+
+def hash_of(pixels: npt.NDArray[np.float32]) -> int:
+    """64 bits, signed as SQLite keeps them: signs of the low frequencies against their median.
+
+    That is pHash (Zauner, 2010) with the 8 x 8 lowest frequencies that vary in both directions.
+
+    Args:
+        pixels: (32, 32) grey levels.
+    """
+    basis = _cosines()
+    low = basis @ pixels @ basis.T
+    bits = np.packbits(low > np.median(low))
+    return int.from_bytes(bits.tobytes(), "big", signed=True)
+
+
+def thumbnail(path: Path, width: int, height: int) -> Image.Image:
+    """An image as people see it, no larger than a box; a grey cross in place of one that cannot be read."""
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (width, height))
+            shown = ImageOps.exif_transpose(image).convert("RGB")
+    except Exception:
+        return _cross(width, height)
+    if shown.width < width and shown.height < height:
+        return ImageOps.contain(shown, (width, height), Image.Resampling.BICUBIC)
+    shown.thumbnail((width, height), Image.Resampling.BICUBIC)
+    return shown
+
+
+def _cross(width: int, height: int) -> Image.Image:
+    from PIL import ImageDraw
+
+    image = Image.new("RGB", (width, height), (225, 225, 225))
+    pen = ImageDraw.Draw(image)
+    pen.line((0, 0, width, height), fill=(170, 170, 170), width=2)
+    pen.line((0, height, width, 0), fill=(170, 170, 170), width=2)
+    return image
+
+
+@functools.cache
+def _cosines() -> npt.NDArray[np.float32]:
+    """(8, 32): the basis of the cosine transform for the frequencies 1 to 8."""
+    places = (2 * np.arange(_SIDE) + 1) * np.pi / (2 * _SIDE)
+    basis: npt.NDArray[np.float32] = np.cos(np.outer(np.arange(1, 9), places)).astype(np.float32)
+    return basis
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split()).replace(" <_io.BytesIO object", "").partition(" at 0x")[0]
+    if "cannot identify image file" in text:
+        text = "no image of a known format"
+    return (text or type(error).__name__)[:120]

@@ -1,0 +1,109 @@
+"""All images of a check looked at, several at a time, with a progress bar; what was found goes into `Facts`."""
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from watchme.data.check.facts import Facts
+from watchme.data.check.labels import Line, read_label
+from watchme.data.check.pictures import Look, look_at
+
+_TOGETHER = 64
+_MOST_THREADS = 16
+Looker = Callable[[Path], Look]
+
+
+class Seen(NamedTuple):
+    """An image, and the lines of its label file; None where there is no such file."""
+
+    image: int
+    look: Look
+    lines: list[Line] | None
+
+
+def scan_images(facts: Facts, least_side: int = 1, *, whole: bool = False) -> None:
+    """Look at every image of `facts.images` that has no digest yet, and keep sizes, hashes and faults.
+
+    Args:
+        facts: Where the images are listed.
+        least_side: See `pictures.look_at`.
+        whole: See `pictures.look_at`.
+    """
+    for _ in seen(facts, 0, least_side, whole=whole):
+        pass
+
+
+def seen(facts: Facts, classes: int, least_side: int = 1, *, whole: bool = False) -> Iterator[Seen]:
+    """Like `scan_images`, and hand over each image with its labels, in the order of the list.
+
+    Args:
+        facts: Where the images are listed, with their label files.
+        classes: How many classes there are; 0: no labels are read.
+        least_side: See `pictures.look_at`.
+        whole: See `pictures.look_at`.
+    """
+    work = partial(_look_at_some, classes=classes, least_side=least_side, whole=whole)
+    total = facts.one("SELECT COUNT(*) FROM images")
+    with tqdm(total=total, desc="Looking at images", unit="image", disable=None, leave=False) as bar:
+        for some in _spread(work, _listed(facts)):
+            facts.db.executemany(
+                "UPDATE images SET digest = ?, hash = ?, thumb = ?, width = ?, height = ?, fault = ? WHERE id = ?",
+                [(*each.look, each.image) for each in some],
+            )
+            yield from some
+            bar.update(len(some))
+
+
+def cores() -> int:
+    """Threads that are worth it: Pillow decodes without holding Python's lock."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(count, _MOST_THREADS)
+
+
+_Listed = tuple[int, str, str | None]
+
+
+def _listed(facts: Facts) -> Iterator[list[_Listed]]:
+    """Images by and by. Each group is asked for anew, since the table changes meanwhile."""
+    last = 0
+    while True:
+        rows = facts.db.execute(
+            "SELECT id, path, label FROM images WHERE id > ? ORDER BY id LIMIT ?", (last, _TOGETHER)
+        ).fetchall()
+        if not rows:
+            return
+        last = rows[-1][0]
+        yield rows
+
+
+def _look_at_some(rows: list[_Listed], classes: int, least_side: int, *, whole: bool) -> list[Seen]:
+    found = []
+    for image, path, label in rows:
+        lines = None
+        if classes and label and Path(label).is_file():
+            lines = list(read_label(Path(label), classes))
+        found.append(Seen(image, look_at(Path(path), least_side, whole=whole), lines))
+    return found
+
+
+def _spread(work: Callable[[list[_Listed]], list[Seen]], groups: Iterator[list[_Listed]]) -> Iterator[list[Seen]]:
+    """Results in order, with a few groups under way: what waits stays small whatever the number of groups."""
+    threads = cores()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="check")
+    waiting: deque[Future[Any]] = deque()
+    try:
+        for group in itertools.islice(groups, 2 * threads):
+            waiting.append(pool.submit(work, group))
+        while waiting:
+            done = waiting.popleft().result()
+            waiting.extend(pool.submit(work, group) for group in itertools.islice(groups, 1))
+            yield done
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

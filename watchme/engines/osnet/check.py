@@ -1,0 +1,105 @@
+"""mode=check of re-ID datasets, and its short form before each training. torchreid's own formats alone import it."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+from watchme.checked import PICTURES, hand_over, tell_briefly
+from watchme.contract import Job, Result
+from watchme.data.check.facts import Facts, Finding
+from watchme.data.check.people import check_names, check_people
+from watchme.data.check.report import people_statistics, summary
+from watchme.data.check.sheets import draw_sheets
+from watchme.engines.osnet import market, sources
+from watchme.engines.osnet.config import Config, ReidDataset
+from watchme.engines.osnet.market import Crop
+from watchme.errors import DataError
+
+_ROLES = ("train", "query", "gallery")
+
+
+def check(job: Job) -> Result:
+    """Look through all sources and targets, and say what would spoil a training.
+
+    Of a source that is no target the training set is looked at alone, of a target that is no source the other two.
+    """
+    from watchme.data.check.plots import plot_people  # matplotlib, which a training's start does without
+
+    dataset = cast(Config, job.config).dataset
+    root = sources.root_of(dataset)
+    with Facts(job.folder) as facts:
+        for name, roles in _used(dataset).items():
+            try:
+                _list(facts, dataset, name, sources.where(dataset, name, root), roles)
+            except DataError as error:
+                facts.add([Finding("unreadable dataset", _split(dataset, name, ""), detail=str(error).splitlines()[0])])
+        check_people(facts)
+        folder = job.folder / PICTURES
+        shown = [*draw_sheets(facts, folder), *plot_people(facts, folder)]
+        return hand_over(job, facts, shown, people_statistics(facts))
+
+
+def check_briefly(job: Job, datasets: sources.Datasets) -> None:
+    """Look at identities, cameras and splits as they were read, and warn of what is wrong with them."""
+    dataset = cast(Config, job.config).dataset
+    with Facts() as facts:
+        for name, roles in _used(dataset).items():
+            splits = datasets.sources.get(name) or datasets.targets[name]
+            for role in roles:
+                _list_crops(facts, dataset, name, role, getattr(splits, role))
+        check_names(facts)
+        tell_briefly(job, summary(facts))
+
+
+def _used(dataset: ReidDataset) -> dict[str, tuple[str, ...]]:
+    """Name -> what is read of each dataset."""
+    from_, to = sources.source_names(dataset), sources.target_names(dataset)
+    roles = {
+        name: (*(_ROLES[:1] if name in from_ else ()), *(_ROLES[1:] if name in to else ())) for name in (*from_, *to)
+    }
+    return dict(sorted(roles.items(), key=lambda item: (*from_, *to).index(item[0])))
+
+
+def _split(dataset: ReidDataset, name: str, role: str) -> str:
+    alone = len(_used(dataset)) == 1
+    return role if alone else "/".join(part for part in (name, role) if part)
+
+
+def _list(facts: Facts, dataset: ReidDataset, name: str, folder: Path, roles: Sequence[str]) -> None:
+    if sources.format_of(dataset, name) != "market1501":
+        splits = sources.read_splits(dataset, name, folder)
+        for role in roles:
+            if crops := getattr(splits, role):  # some datasets are for training, others for testing alone
+                _list_crops(facts, dataset, name, role, crops)
+        return
+    places = {role: [folder / place] for role, place in zip(_ROLES, market.FOLDERS, strict=True)}
+    if sources.has_500k(dataset, name):
+        places["gallery"].append(market.extra_gallery(folder))
+    for role in roles:
+        split = _split(dataset, name, role)
+        rows = itertools.chain.from_iterable(_market_rows(facts, split, role, place) for place in places[role])
+        facts.list_images(split, role, _ROLES.index(role) > 0, rows, name)
+
+
+def _market_rows(facts: Facts, split: str, role: str, folder: Path) -> Iterator[tuple[str, None, int, int]]:
+    """Images of a folder by and by; what is not one of the split's becomes a finding."""
+    count = 0
+    for path in folder.iterdir():
+        crop = market.parse(path)
+        if crop is None and path.suffix.lower() not in market.SUFFIXES:
+            facts.add([Finding("other file", split, str(path))])
+        elif crop is None:
+            facts.add([Finding("name breaks the convention", split, str(path))])
+        elif crop.pid < 0 or (crop.pid == 0 and role != "gallery"):
+            facts.add([Finding("image left out", split, str(path), detail=f"identity {crop.pid}")])
+        else:
+            count += 1
+            yield str(path), None, crop.pid, crop.cam
+    if not count:
+        facts.add([Finding("missing split", split, str(folder), detail="it has no images")])
+
+
+def _list_crops(facts: Facts, dataset: ReidDataset, name: str, role: str, crops: Iterable[Crop]) -> None:
+    rows = ((str(path), None, crop.pid, crop.cam) for crop in crops for path in crop.files)
+    facts.list_images(_split(dataset, name, role), role, int(role != "train"), rows, name)

@@ -1,0 +1,161 @@
+"""What a hand-off of an OSNet says to the backend's team, in words and for machines."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from watchme.contract import Table
+from watchme.engines.osnet.config import Config
+from watchme.engines.osnet.formats import INPUT, OUTPUT, Trained
+from watchme.engines.osnet.transforms import MEAN, STD
+from watchme.handoff import markdown_table
+
+# What the backend builds and feeds.
+BACKEND_ARCHITECTURE = "osnet_ibn_x1_0"
+BACKEND_SIZE = (256, 128)
+_RESTORE = "model.fc.load_state_dict({k[3:]: v for k, v in checkpoint['state_dict'].items() if k.startswith('fc.')})"
+
+
+def onnx_metadata(config: Config, trained: Trained) -> dict[str, str]:
+    """What an ONNX file says of itself."""
+    text = HandoffText(config, trained, Path())
+    return {"arch": trained.name, "preprocessing": json.dumps(text.preprocessing())}
+
+
+class HandoffText:
+    """Texts on one export.
+
+    Args:
+        config: The run's config.
+        trained: What is exported.
+        checkpoint: Where it comes from.
+    """
+
+    def __init__(self, config: Config, trained: Trained, checkpoint: Path) -> None:
+        self.config = config
+        self.trained = trained
+        self.checkpoint = checkpoint
+        self.size = (config.dataset.height, config.dataset.width)
+
+    def env(self) -> dict[str, str]:
+        """The backend's variables that these weights are for."""
+        return {
+            "OSNET_SAVE_DIR": PurePosixPath(self.config.export.place).as_posix(),
+            "OSNET_ARCHITECTURE": self.trained.name,
+            "OSNET_NUM_CLASSES": str(self.trained.classes),
+        }
+
+    def preprocessing(self) -> dict[str, Any]:
+        """How an image becomes the network's input, and its output an embedding."""
+        normalize = self.config.augmentation.normalize
+        return {
+            "task": "reid",
+            "architecture": self.trained.name,
+            "input": {"name": INPUT, "shape": ["batch", 3, *self.size], "dtype": "float32", "colours": "RGB"},
+            "steps": [
+                {
+                    "resize": {
+                        "height": self.size[0],
+                        "width": self.size[1],
+                        "keep_aspect_ratio": False,
+                        "interpolation": "bilinear",
+                        "antialias": True,
+                    }
+                },
+                {"divide_by": 255},
+                *([{"subtract": _plain(MEAN)}, {"divide_by": _plain(STD)}] if normalize else []),
+                {"order": "height, width, colour to colour, height, width"},
+            ],
+            "output": {"name": OUTPUT, "dimensions": self.trained.net.feature_dim, "then": "divide by the L2 norm"},
+            "compare": "cosine similarity, or Euclidean distance of normalised embeddings",
+        }
+
+    def notes(self) -> list[str]:
+        """What the backend's team must mind."""
+        notes = [
+            "The embedding is the output of the layer `fc`. **A loader that drops keys beginning with `fc` leaves that "
+            "layer random** and loses accuracy, differently at each start: see *Loading*.",
+            "Embeddings of other weights are not comparable with these: compute stored galleries anew, and choose the "
+            "threshold anew.",
+        ]
+        if self.trained.neck:
+            notes.append(
+                "Trained with a BNNeck. The backend embeds before it, and so do the evaluation, all numbers here and "
+                "all files; the neck is no part of them."
+            )
+        if not self.trained.classified:
+            notes.append("The file had no classifier; the one in model.pth.tar is random. Embedding does not use it.")
+        return notes + [f"**{text}**" for text in self.differences()]
+
+    def differences(self) -> list[str]:
+        """Where the backend, as it is, computes something else than the run did."""
+        config, found = self.config, []
+        if self.trained.name != BACKEND_ARCHITECTURE:
+            found.append(
+                f"The backend builds {BACKEND_ARCHITECTURE} and skips what does not fit: it would run these weights of "
+                f"{self.trained.name} as a random model. Let it build OSNET_ARCHITECTURE={self.trained.name}."
+            )
+        if self.size != BACKEND_SIZE:
+            found.append(
+                f"The backend feeds {BACKEND_SIZE[0]}x{BACKEND_SIZE[1]}, this model was trained on "
+                f"{self.size[0]}x{self.size[1]} (dataset.height, dataset.width); change its preprocessing."
+            )
+        if not config.augmentation.normalize:
+            found.append(
+                "The backend normalises by ImageNet's mean and deviation, this model was trained without "
+                "(augmentation.normalize=false); change its preprocessing."
+            )
+        if config.evaluation.flip_test:
+            found.append(
+                "The run was evaluated with the mean of an image's and its mirror image's embedding "
+                "(evaluation.flip_test); the backend embeds the image alone, as do the numbers here."
+            )
+        if config.dataset.tracklets:
+            found.append(
+                "The run compared means over tracklets (dataset.tracklets); the backend embeds single crops, whose "
+                "accuracy is lower than the metrics here."
+            )
+        if config.dataset.load_train_targets:
+            found.append(
+                "The run's test/... are of weights adapted to the target (dataset.load_train_targets), in "
+                f"best_<target>.pt; {self.checkpoint.name} is what is exported."
+            )
+        return found
+
+    def sections(self) -> dict[str, str]:
+        """Sections of the README."""
+        height, width = self.size
+        place = PurePosixPath(self.config.export.place)
+        normalise = "subtract ImageNet's mean and divide by its deviation" if self.config.augmentation.normalize else ""
+        return {
+            "Loading": f"""
+`model.pth.tar` is `{{"state_dict": ..., "arch", "num_classes"}}`: torchreid's own names without `module.`, readable
+with `torch.load(path, weights_only=True)`. It fits `torchreid.models.build_model("{self.trained.name}",
+{self.trained.classes}, loss="triplet", pretrained=False)` key for key. A loader that drops `classifier.*` alone gives
+the trained model's embeddings.
+
+A loader that also drops `fc.*` does not: `fc` is OSNet's embedding layer. No state dict can survive that, as the stock
+forward sends every image through the random layer. Each of these reads the export without loss:
+
+1. One line after the loader: `{_RESTORE}`
+2. The same by the file beside the weights: `from load_reid import restore_embedding; restore_embedding(model, path)`
+3. Instead of the loader: `from load_reid import load_reid; model = load_reid("{place / "model.pth.tar"}")`
+4. `model.torchscript` (`torch.jit.load`) or `model.onnx` (onnxruntime), which carry their own weights.
+""",
+            "Preprocessing": f"""
+For machines: `preprocessing.json`. In words: take the crop as RGB (OpenCV reads BGR), resize it to {height} high and
+{width} wide, bilinear with antialiasing as Pillow and torchvision's `Resize` on PIL images do, without keeping the
+aspect ratio; divide by 255{"; " + normalise if normalise else ""}; colours first. Divide the output by its L2 norm.
+""",
+        }
+
+    def card_section(self, tables: Sequence[Table]) -> str:
+        """What the model card says of the export."""
+        parts = ["\n## Export\n\n", f"From `{self.checkpoint.name}`, checked on real images of the dataset.\n"]
+        parts += [f"\n{markdown_table(table)}\n" for table in tables]
+        return "".join(parts)
+
+
+def _plain(values: Any) -> list[float]:
+    return [round(float(value), 6) for value in values]

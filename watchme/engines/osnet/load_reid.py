@@ -1,0 +1,56 @@
+"""Reads model.pth.tar whole, its embedding layer `fc` included. Shipped beside it; needs torch and torchreid alone.
+
+from load_reid import load_reid, restore_embedding
+model = load_reid("model.pth.tar")              # the whole model, in evaluation mode
+restore_embedding(model, "model.pth.tar")       # or one line after a loader that drops fc.* : puts them back
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+try:
+    from torchreid.reid.models import build_model  # torchreid 0.2.5 of the package index
+except ImportError:
+    from torchreid.models import build_model  # deep-person-reid from its repository
+
+
+def load_reid(path: str | Path, device: str = "cpu") -> nn.Module:
+    """Build the model that a file holds.
+
+    Args:
+        path: A model.pth.tar of watchme.
+        device: Where it shall be.
+
+    Returns:
+        torchreid's model in evaluation mode: (B, 3, 256, 128) normalised images to (B, D) embeddings.
+
+    Raises:
+        RuntimeError: If a tensor is missing, unknown or of another shape.
+    """
+    checkpoint = _read(path)
+    model: nn.Module = build_model(checkpoint["arch"], checkpoint["num_classes"], loss="triplet", pretrained=False)
+    model.load_state_dict(checkpoint["state_dict"])
+    return model.to(device).eval()
+
+
+def restore_embedding(model: nn.Module, path: str | Path) -> None:
+    """Put the trained embedding layer back into a model whose loader dropped it.
+
+    Args:
+        model: torchreid's OSNet of the same architecture.
+        path: The model.pth.tar that it was loaded from.
+
+    Raises:
+        RuntimeError: If the layer is not in the file, or of another shape.
+    """
+    state = _read(path)["state_dict"]
+    layer: Any = model.fc
+    layer.load_state_dict({name.removeprefix("fc."): value for name, value in state.items() if name.startswith("fc.")})
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return checkpoint

@@ -1,0 +1,72 @@
+"""mode=check of a detection dataset, and its short form before each training. Neither imports ultralytics."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+from watchme.checked import PICTURES, hand_over, tell_briefly
+from watchme.contract import Job, Result
+from watchme.data.check.detection import Classes, check_detection, check_labels
+from watchme.data.check.facts import Facts
+from watchme.data.check.report import detection_statistics, summary
+from watchme.data.check.sheets import draw_sheets
+from watchme.engines.yolo import data
+from watchme.engines.yolo.config import Config
+from watchme.engines.yolo.layout import Layout, read_layout
+
+
+def check(job: Job) -> Result:
+    """Look through a dataset, and say what would spoil a training.
+
+    Raises:
+        DataError: If the dataset is not there, or its yaml contradicts itself.
+    """
+    from watchme.data.check.plots import plot_detection  # matplotlib, which a training's start does without
+
+    config = cast(Config, job.config)
+    layout = read_layout(data.root_of(config), ())
+    classes = Classes(layout.names, layout.kept_classes(config.dataset.classes))
+    with Facts(job.folder) as facts:
+        _list(facts, layout)
+        check_detection(facts, classes, _label_folders(layout))
+        folder = job.folder / PICTURES
+        shown = [*draw_sheets(facts, folder), *plot_detection(facts, layout.names, folder)]
+        return hand_over(job, facts, shown, detection_statistics(facts))
+
+
+def check_briefly(job: Job, layout: Layout, copy: Path) -> None:
+    """Look at names, labels and splits, and warn of what is wrong with them.
+
+    Args:
+        job: The run.
+        layout: Where the dataset lies.
+        copy: The folder of its checked copy, which is another for every change of a file. What was found is kept
+            there: labels are read once, and not at every start.
+    """
+    config = cast(Config, job.config)
+    kept = copy / "check.json"
+    if not kept.is_file():
+        with Facts(job.folder) as facts:
+            _list(facts, layout)
+            check_labels(facts, Classes(layout.names, layout.kept_classes(config.dataset.classes)))
+            temporary = job.folder / ".check.json"
+            temporary.write_text(json.dumps(summary(facts)), encoding="utf-8")
+        shutil.move(temporary, kept)
+    tell_briefly(job, json.loads(kept.read_text(encoding="utf-8")))
+
+
+def _list(facts: Facts, layout: Layout) -> None:
+    for side, (split, places) in enumerate(layout.splits.items()):
+        images = (image for place in places for image in data.each_image(place))
+        facts.list_images(split, split, side, ((str(image), str(data.label_of(image)), None, None) for image in images))
+
+
+def _label_folders(layout: Layout) -> Iterator[Path]:
+    """Folders that hold labels and nothing else."""
+    for places in layout.splits.values():
+        for place in places:
+            folder = data.label_of(place / "any.jpg").parent
+            if place.is_dir() and folder != place and folder.is_dir():
+                yield folder

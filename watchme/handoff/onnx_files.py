@@ -1,0 +1,127 @@
+"""ONNX files on the CPU by onnxruntime: run, halved to fp16, quantised to int8. Imports them when they are needed.
+
+int8 is static quantisation of the convolutions and matrix products alone, with unsigned 8-bit activations and one scale
+for each output channel of the weights: the best of what was tried with osnet_x0_25 on real people (docs/handoff.md).
+Dynamic quantisation took seven times as long. A detector's head must stay float, as ultralytics found: boxes in pixels
+and probabilities would share one scale, which rounds each probability to 0.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_QUANTISED = frozenset({"Conv", "Gemm", "MatMul"})
+
+
+@dataclass(frozen=True)
+class Session:
+    """An ONNX file of one input, ready to run on so many threads."""
+
+    session: Any
+    input: str
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Its first output for a batch, float32."""
+        return np.asarray(self.session.run(None, {self.input: batch})[0], np.float32)
+
+
+def session(path: Path, threads: int) -> Session:
+    """Load a file to run it on the CPU by `threads` threads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # its warnings tell of the graph's inner life
+    made = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return Session(made, made.get_inputs()[0].name)
+
+
+def describe(path: Path, values: Mapping[str, str]) -> None:
+    """Put names and values into a file's metadata."""
+    import onnx
+
+    model = onnx.load(str(path))
+    _add(model, values)
+    onnx.save(model, str(path))
+
+
+def to_fp16(source: Path, target: Path) -> None:
+    """Halve the weights; input and output stay float32, so that a caller need not know."""
+    import onnx
+    from onnxruntime.transformers import float16
+
+    with _quiet():
+        # Some weights are smaller than the smallest number of 16 bits and are cut off; it warns of each.
+        model = float16.convert_float_to_float16(onnx.load(str(source)), keep_io_types=True)
+    onnx.save(model, str(target))
+
+
+def to_int8(source: Path, target: Path, batches: Iterable[NDArray[np.float32]]) -> None:
+    """Quantise the convolutions and matrix products, statically.
+
+    Args:
+        source: A float32 file.
+        target: What is written.
+        batches: Inputs, from which the ranges of activations are taken.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    model = onnx.load(str(source))
+    values = {each.key: each.value for each in model.metadata_props}
+    name = model.graph.input[0].name
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches = iter(batches)
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else {name: batch}
+
+    prepared = target.with_name(f".{target.name}.prepared")
+    try:
+        with _quiet():
+            # Folds batch normalisation into convolutions, so that these are quantised as they are run.
+            quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+            graph = onnx.load(str(prepared)).graph
+            quantize_static(
+                str(prepared),
+                str(target),
+                Reader(),
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=[node.name for node in graph.node if node.op_type not in _QUANTISED],
+            )
+    finally:
+        prepared.unlink(missing_ok=True)
+    describe(target, values)
+
+
+def _add(model: Any, values: Mapping[str, str]) -> None:
+    known = {each.key for each in model.metadata_props}
+    for key, value in values.items():
+        if key not in known:
+            model.metadata_props.add(key=key, value=value)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Mute what these tools say through the root logger and by warnings."""
+    import warnings
+
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
