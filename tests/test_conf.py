@@ -116,6 +116,24 @@ def test_mismatch_is_one_problem_with_the_fitting_options(
     assert choices in caught.value.problems[0].expected
 
 
+@pytest.mark.parametrize(
+    ("overrides", "key", "expected"),
+    [
+        (("checkpoint=best.pt",), "checkpoint", "model.weights"),
+        (("detector=best.pt",), "detector", "mode=search"),
+        (("mode=check", "reid=best.pt"), "reid", "mode=search"),
+        (("model=osnet_ibn", "mode=search"), "mode", "train, evaluate, check, export"),
+    ],
+)
+def test_what_a_mode_does_not_use_is_refused(
+    overrides: tuple[str, ...], key: str, expected: str, typed_config: Typed
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        typed_config(*overrides)
+    assert [problem.key for problem in refused.value.problems] == [key]
+    assert expected in refused.value.problems[0].expected
+
+
 def test_config_errors_survive_pickling(typed_config: Typed) -> None:
     import pickle
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from watchme.contract import Result
+from watchme.route import modes
 from watchme.rundir import read_manifest
 from watchme.schema import RunConfig
 
@@ -59,19 +60,22 @@ def report(config: RunConfig, folder: Path, status: str, result: Result, first: 
 def next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]:
     """Commands that make sense after this run."""
     commands = []
+    same = f"model={_option(folder, 'model')} dataset={_option(folder, 'dataset')}"
+    if config.dataset.root is not None:
+        same += f" dataset.root={shlex.quote(config.dataset.root)}"
     if best := result.weights.get("best"):
-        commands.append(f"python train.py mode=evaluate checkpoint={shlex.quote(relative(best))}")
-        commands.append(
-            f"python train.py model.weights={shlex.quote(relative(best))} "
-            f"model={_option(folder, 'model')} dataset={_option(folder, 'dataset')}  # fine-tune"
-        )
+        weights = shlex.quote(relative(best))
+        commands.append(f"python train.py mode=evaluate checkpoint={weights}")
+        if "export" in modes(config.model.engine):
+            commands.append(f"python train.py mode=export checkpoint={weights}  # for the backend")
+        commands.append(f"python train.py model.weights={weights} {same}  # fine-tune")
     if config.mode == "check":
         commands.append(_command_without_mode(folder, result))
     elif config.mode == "export" and not result.refused:
         place = shlex.quote(relative(Path(result.details["handoff"])))
         commands.append(f"(cd {place} && sha256sum -c SHA256SUMS)  # then as its README.md says")
     elif config.mode == "train":
-        commands.append(f"python train.py -m model={_option(folder, 'model')} optimizer.lr=0.0003,0.001,0.003")
+        commands.append(f"python train.py -m {same} optimizer.lr=0.0003,0.001,0.003")
     else:
         commands.append("python train.py --help")
     return commands

@@ -12,6 +12,7 @@ _ORDER = (
     "augmentation",
     "loss",
     "evaluation",
+    "export",
     "train",
     "tracker",
     "sweeper",

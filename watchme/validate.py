@@ -51,11 +51,24 @@ def validate(config: DictConfig) -> RunConfig:
         problems.append(Problem("mode", f"the {engine} engine offers {', '.join(modes(engine))}", repr(typed.mode)))
     elif typed is not None:
         # With stand-ins where a value was wrong, so that a missing folder is told together with a typo.
+        problems += _idle_weights(typed)
         told = {problem.key for problem in problems}
         problems += [walk.with_source(found) for found in module.check(typed) if found.key not in told]
     if problems or typed is None:
         raise ConfigError(problems)
     return typed
+
+
+def _idle_weights(config: RunConfig) -> list[Problem]:
+    """Weights that the mode does not use; without a word they would seem to be."""
+    problems = []
+    if config.mode == "train" and config.checkpoint is not None:
+        expected = "mode=train uses none: model.weights=<file> starts from weights, train.resume=<run> goes on"
+        problems.append(Problem("checkpoint", expected, repr(config.checkpoint)))
+    for key in ("detector", "reid"):
+        if config.mode != "search" and getattr(config, key) is not None:
+            problems.append(Problem(key, "belongs to mode=search", repr(getattr(config, key))))
+    return problems
 
 
 def _resolve(config: DictConfig, problems: list[Problem]) -> tuple[dict[str, Any], set[str]]:

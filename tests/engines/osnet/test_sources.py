@@ -87,7 +87,7 @@ def make_cuhk03(root: Path) -> None:
             (base / f"splits_{kind}_{crops}.json").write_text(json.dumps(made))
 
 
-def make_raw_cuhk03(root: Path) -> dict[str, Any]:
+def cuhk03_as_released(root: Path) -> dict[str, Any]:
     """CUHK03 as it is downloaded: crops in a .mat of version 7.3, the new protocol in two of version 5.
 
     Returns:
@@ -250,7 +250,7 @@ def test_identities_cameras_and_paths_are_torchreids(name: str, options: dict[st
 
 
 def test_cuhk03_is_extracted_from_what_its_authors_give_out(tmp_path: Path) -> None:
-    made = make_raw_cuhk03(tmp_path)
+    made = cuhk03_as_released(tmp_path)
     splits = read_datasets(dataset_of("cuhk03", tmp_path), tmp_path).sources["cuhk03"]
     crops = [*splits.train, *splits.query, *splits.gallery]
     assert sorted(crop.path.name for crop in crops) == sorted(made)
