@@ -31,7 +31,12 @@ def engine_names() -> list[str]:
 
 @functools.cache
 def modes(name: str) -> tuple[str, ...]:
-    """The modes that an engine offers: those whose file its folder has. Nothing heavy is imported."""
+    """The modes that an engine offers: those whose file its folder has; none of an engine that is not installed.
+
+    Nothing heavy is imported.
+    """
+    if name not in engine_names():
+        return ()
     folder = f"{engines.__name__}.{name}"
     return tuple(mode for mode, file in _FILES.items() if importlib.util.find_spec(f"{folder}.{file}") is not None)
 
