@@ -10,11 +10,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from watchme import cli
-from watchme.errors import WatchmeError
-from watchme.run import run
-from watchme.sweep.values import returned
-from watchme.validate import validate
+from watchme.cli import main as cli
+from watchme.config.validation import validate
+from watchme.core.errors import WatchmeError
+from watchme.run.runner import run
+from watchme.sweep.trial_values import returned
 
 
 @hydra.main(config_path="conf", config_name="config")

@@ -13,12 +13,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from watchme import cli
-from watchme.contract import EpochEvent, Job, Picture, Result, Stop, Table
+from watchme.cli import main as cli
+from watchme.config.schema import RunConfig
+from watchme.config.validation import validate
+from watchme.core.interfaces import EpochEvent, Job, Picture, Result, Stop, Table
+from watchme.core.registry import load_mode, load_model
 from watchme.data.demo import DemoWorld, DemoWorldConfig, ensure_demo_world
-from watchme.route import load_model, load_work
-from watchme.schema import RunConfig
-from watchme.validate import validate
 
 cli.share_cores()
 
@@ -140,7 +140,7 @@ def run_engine(typed_config: Callable[..., RunConfig]) -> Callable[..., Recorded
             told.shown.append,
             lambda engine, weights: load_model(engine, weights, config.train.device),
         )
-        told.result = load_work(config.model.engine, config.mode)(job)
+        told.result = load_mode(config.model.engine, config.mode)(job)
         return told
 
     return run

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision import transforms
 
-from watchme.engines.osnet.backend import models
+from watchme.engines.osnet.model import models
 
 pytestmark = pytest.mark.real
 PEOPLE = 8

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from watchme.errors import ConfigError
-from watchme.route import engine_names, load_config_module
-from watchme.schema import RunConfig
-from watchme.validate import known_keys
+from watchme.config.schema import RunConfig
+from watchme.config.validation import known_keys
+from watchme.core.errors import ConfigError
+from watchme.core.registry import engine_names, load_config_module
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = (

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from watchme import handoff
-from watchme.contract import Job, Table
-from watchme.handoff import latency
+from watchme.core.interfaces import Job, Table
+from watchme.export import handoff, latency
 
 CARD = "# card\n"
 

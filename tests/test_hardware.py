@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from watchme import hardware
-from watchme.hardware import GpuMonitor
+from watchme.run import gpu_monitor as hardware
+from watchme.run.gpu_monitor import GpuMonitor
 
 
 def fake_torch(available: bool = True, fails: bool = False) -> SimpleNamespace:

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from watchme.contract import EpochEvent
-from watchme.metrics.names import higher_is_better, is_better
-from watchme.observers import EarlyStopping
+from watchme.core.interfaces import EpochEvent
+from watchme.core.metric_names import higher_is_better, is_better
+from watchme.run.early_stopping import EarlyStopping
 
 
 def stopped_at(values: list[float], patience: int, objective: str = "val/map") -> int | None:

@@ -16,14 +16,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from watchme import runtime
-from watchme.engines.osnet.backend import ReidNet
+from watchme.core import device as runtime
+from watchme.data.formats.market1501 import Crop, read_market
 from watchme.engines.osnet.config import Config, ReidAugmentation
-from watchme.engines.osnet.data import Images, TrainSet, stop_workers
-from watchme.engines.osnet.loop import Loop
-from watchme.engines.osnet.market import Crop, read_market
-from watchme.engines.osnet.sampler import Draw
-from watchme.engines.osnet.team import Team
+from watchme.engines.osnet.data.loader import Images, TrainSet, stop_workers
+from watchme.engines.osnet.data.sampler import Draw
+from watchme.engines.osnet.distributed import Team
+from watchme.engines.osnet.model import ReidNet
+from watchme.engines.osnet.trainer import Loop
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its Cython ranking is not built

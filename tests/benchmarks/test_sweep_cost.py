@@ -19,8 +19,8 @@ _TRIALS = 200
 # Writes the resident memory after each trial, and how long `run()`, which is the trial's own work, took.
 _SCRIPT = f"""{NO_TORCH}
 import json, pathlib, time
-import watchme.run
-inner, out = watchme.run.run, pathlib.Path(sys.argv.pop(1)).open('w')
+import watchme.run.runner
+inner, out = watchme.run.runner.run, pathlib.Path(sys.argv.pop(1)).open('w')
 def timed(*args, **kwargs):
     began = time.perf_counter()
     try:
@@ -29,7 +29,7 @@ def timed(*args, **kwargs):
         pages = int(pathlib.Path('/proc/self/statm').read_text().split()[1])
         now = time.perf_counter()
         print(json.dumps([began, now, pages * 4096 / 2**20]), file=out, flush=True)
-watchme.run.run = timed
+watchme.run.runner.run = timed
 runpy.run_path('train.py', run_name='__main__')
 """
 

@@ -19,7 +19,7 @@ import watchme.data.demo.world as world_module
 from watchme.data.demo import DemoWorld, DemoWorldConfig, ensure_demo_world
 from watchme.data.demo.cameras import build_camera
 from watchme.data.demo.canvas import Colour
-from watchme.data.demo.people import Person, draw_identities
+from watchme.data.demo.identities import Person, draw_identities
 from watchme.data.demo.scenes import paint_scene, plan_walks
 from watchme.data.demo.world import shots, test_start
 

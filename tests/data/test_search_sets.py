@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from watchme.core.errors import DataError
 from watchme.data.demo import DemoWorld
-from watchme.data.search import find_format, read_search_set
-from watchme.data.search.frames import Frame, choose_queries
-from watchme.errors import DataError
+from watchme.data.person_search import find_format, read_search_set
+from watchme.data.person_search.search_set import Frame, choose_queries
 
 
 def draw(path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from watchme.metrics import pictures
-from watchme.metrics.pictures import FRAME, GAP, MARGIN, RIGHT, TILE, WRONG, draw_cmc, draw_ranked_results
+from watchme.metrics import ranking_plots as pictures
+from watchme.metrics.ranking_plots import FRAME, GAP, MARGIN, RIGHT, TILE, WRONG, draw_cmc, draw_ranked_results
 
 STEP = TILE[0] + 2 * FRAME + GAP
 COLOURS = [(200, 0, 200), (0, 200, 200), (200, 200, 0), (0, 0, 200)]

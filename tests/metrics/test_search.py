@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from watchme.metrics.boxes import Detections, People, iou_matrix, score_detections
-from watchme.metrics.search import (
+from watchme.metrics.detection import Detections, People, iou_matrix, score_detections
+from watchme.metrics.person_search import (
     LOOSE,
     Matches,
     Overlap,

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from tracking.made_up import Tracked, make_config, make_trial
-from watchme.contract import EpochEvent, Table
-from watchme.report.index import write_index
+from watchme.core.interfaces import EpochEvent, Table
+from watchme.report.index_page import write_index
 
 OVERRIDES = ["optimizer=adamw", "optimizer.lr=0.001"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from report.conftest import add_run
-from watchme.report.index import find_sweeps, write_index
-from watchme.report.runs import find_runs
+from watchme.report.index_page import find_sweeps, write_index
+from watchme.report.run_reader import find_runs
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 

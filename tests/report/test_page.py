@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from report.conftest import add_run
-from watchme import model_card
-from watchme.report.charts import epoch_ticks, group, nice_ticks, thin
-from watchme.report.page import render, write_report
-from watchme.report.runs import read_run
+from watchme.report.line_chart import epoch_ticks, group, nice_ticks, thin
+from watchme.report.run_page import render, write_report
+from watchme.report.run_reader import read_run
+from watchme.run import model_card
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_result_pictures_table_fallback_and_next_steps(page: str) -> None:
 
 
 def test_cmc_is_drawn_from_the_ranks_of_the_queries(tmp_path: Path) -> None:
-    from watchme.contract import Table
+    from watchme.core.interfaces import Table
 
     run = add_run(tmp_path, "run", 0.1)
     rows = (("a", 1.0), ("b", 3.0), ("c", float("nan")), ("d", 1.0))
@@ -93,7 +93,7 @@ def test_many_and_large_pictures_stay_within_three_megabytes(tmp_path: Path) -> 
     import numpy as np
     from PIL import Image
 
-    from watchme.contract import Picture
+    from watchme.core.interfaces import Picture
 
     run = add_run(tmp_path, "run", 0.1)
     noise = np.random.default_rng(0).integers(0, 255, (1400, 1600, 3), dtype=np.uint8)

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from sweep.conftest import PROJECT, Swept
 from sweep.servers import slurm
-from watchme import cli
+from watchme.cli import main as cli
 
 Sweep = Callable[..., Swept]
 SEARCH = (

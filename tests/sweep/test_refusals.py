@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from sweep.conftest import PROJECT, Swept
-from watchme import cli
-from watchme.errors import ConfigError
+from watchme.cli import main as cli
+from watchme.config.validation import fields_of
+from watchme.core.errors import ConfigError
 from watchme.sweep.plan import typed_settings
-from watchme.sweep.schema import SweepConfig
-from watchme.sweep.search import make_pruner, make_sampler
-from watchme.validate import fields_of
+from watchme.sweep.plugin import SweepConfig
+from watchme.sweep.samplers import make_pruner, make_sampler
 
 Sweep = Callable[..., Swept]
 

@@ -15,7 +15,7 @@ from optuna.trial import TrialState, create_trial
 from PIL import Image
 
 from sweep.conftest import Swept
-from watchme.sweep import table
+from watchme.sweep import progress as table
 
 Sweep = Callable[..., Swept]
 Train = Callable[..., "subprocess.CompletedProcess[str]"]

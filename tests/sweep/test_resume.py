@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from sweep.conftest import Swept, states, trials_of
 from sweep.test_failures import wait_for, wait_until
-from watchme.sweep import owner
+from watchme.sweep import process_owner as owner
 from watchme.sweep.search_space import SearchSpace
 from watchme.sweep.study import Budget, Outcome, SweepStudy
 

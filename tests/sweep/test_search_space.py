@@ -3,9 +3,9 @@
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from watchme.errors import ConfigError
-from watchme.sweep.fingerprint import differences
+from watchme.core.errors import ConfigError
 from watchme.sweep.search_space import parse
+from watchme.sweep.study_differences import differences
 
 
 def test_sweeps_of_the_command_line() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sweep.conftest import states, trials_of
-from watchme.errors import ConfigError
+from watchme.core.errors import ConfigError
 from watchme.sweep import storage
-from watchme.sweep.secret import PASSWORD_VARIABLE, take_password
+from watchme.sweep.database_password import PASSWORD_VARIABLE, take_password
 
 Begin = Callable[..., "subprocess.Popen[str]"]
 

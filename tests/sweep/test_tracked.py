@@ -9,7 +9,7 @@ import pytest
 from sweep.conftest import Swept
 from tracking.equal import assert_equal_everywhere
 from tracking.wandb_file import WandbFile
-from watchme.report.index import write_index
+from watchme.report.index_page import write_index
 
 
 @pytest.mark.slow

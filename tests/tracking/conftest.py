@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tracking.made_up import Tracked, make_config, make_trial
-from watchme.contract import Table
+from watchme.core.interfaces import Table
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,7 @@ import optuna
 from omegaconf import OmegaConf
 from PIL import Image
 
-from watchme.contract import EpochEvent, Picture, Result
-from watchme.run import _Session
-from watchme.rundir import RunFolder
-from watchme.schema import (
+from watchme.config.schema import (
     DatasetConfig,
     ModelConfig,
     OptimizerConfig,
@@ -23,6 +20,9 @@ from watchme.schema import (
     TrainConfig,
     TrialConfig,
 )
+from watchme.core.interfaces import EpochEvent, Picture, Result
+from watchme.run.run_dir import RunFolder
+from watchme.run.runner import _Session
 
 CURVE = [0.11, 0.42, 0.57, 0.53, math.nan]
 BOXES = ((4.0, 6.0, 30.0, 50.0, 0.9, "person"), (20.0, 10.0, 60.0, 60.0, 0.4, "person"))

@@ -18,9 +18,9 @@ import pytest
 
 from tracking.made_up import Tracked, event, make_config
 from tracking.wandb_file import WandbFile
-from watchme.contract import Stop
-from watchme.tracking import guard
-from watchme.tracking.guard import GuardedTrackers
+from watchme.core.interfaces import Stop
+from watchme.tracking import process as guard
+from watchme.tracking.process import GuardedTrackers
 from watchme.tracking.setup import has_key, trial_parameters
 
 KEY = "0" * 40
@@ -159,7 +159,7 @@ def test_a_tracking_process_that_dies_is_warned_about_once(tmp_path: Path, caplo
 
 
 def test_a_missing_picture_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from watchme.contract import Picture
+    from watchme.core.interfaces import Picture
 
     run = Tracked.begin(tmp_path / "run", make_config(tensorboard=True))
     for _ in range(2):
@@ -277,7 +277,7 @@ def test_trial_parameters_are_what_the_sweep_varies() -> None:
 
 def test_nothing_heavy_is_imported_before_a_run_starts() -> None:
     script = (
-        "import sys, watchme.cli, watchme.run, watchme.validate\n"
+        "import sys, watchme.cli.main, watchme.run.runner, watchme.config.validation\n"
         "heavy = {'wandb', 'tensorboard', 'matplotlib', 'PIL', 'torch', 'numpy', 'pynvml'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

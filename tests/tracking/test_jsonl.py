@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from watchme.contract import EpochEvent
+from watchme.core.interfaces import EpochEvent
 from watchme.tracking.jsonl import JsonlTracker, read_metrics
 
 

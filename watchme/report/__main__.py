@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from watchme.report.index import write_index
-from watchme.report.page import write_report
+from watchme.report.index_page import write_index
+from watchme.report.run_page import write_report
 
 
 def main() -> int:

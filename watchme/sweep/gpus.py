@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 
-from watchme.errors import ConfigError, Problem
+from watchme.core.errors import ConfigError, Problem
 
 
 def visible(choice: str | list[int]) -> list[str]:

@@ -15,17 +15,18 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
-from watchme.convert import one_of
-from watchme.errors import ConfigError, Problem
-from watchme.metrics.names import higher_is_better
-from watchme.schema import RunConfig
-from watchme.sweep import folders, storage
-from watchme.sweep.schema import SweepConfig
-from watchme.sweep.search import make_pruner, make_sampler
+from watchme.config.schema import RunConfig
+from watchme.config.type_conversion import one_of
+from watchme.config.validation import _Walk, validate
+from watchme.core.errors import ConfigError, Problem
+from watchme.core.metric_names import higher_is_better
+from watchme.sweep import storage
+from watchme.sweep import sweep_dir as folders
+from watchme.sweep.plugin import SweepConfig
+from watchme.sweep.pruning_callback import PRUNER
+from watchme.sweep.samplers import make_pruner, make_sampler
 from watchme.sweep.search_space import SearchSpace, load_hook, parse, plain_key
 from watchme.sweep.study import Budget, SweepStudy
-from watchme.sweep.trial import PRUNER
-from watchme.validate import _Walk, validate
 
 _DEFAULT_TRIALS = 20
 _MOST_CHECKS = 16

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial
 
-from watchme.console import relative
-from watchme.sweep import best as experiment
+from watchme.run.summary import relative
+from watchme.sweep import best_experiment as experiment
 from watchme.sweep import leaderboard
 from watchme.sweep.plan import Plan
-from watchme.sweep.table import best_of
+from watchme.sweep.progress import best_of
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,8 @@ def write(plan: Plan, trials: Sequence[FrozenTrial]) -> None:
         experiment.write(plan, best)
     if plan.settings.report and trials:
         try:
-            from watchme.sweep import page, pictures
+            from watchme.sweep import study_plots as pictures
+            from watchme.sweep import sweep_page as page
 
             page.write(plan, trials, pictures.draw(plan, trials))
         except Exception:  # days of trials must not end in a traceback because a picture cannot be drawn

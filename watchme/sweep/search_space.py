@@ -18,7 +18,7 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial
 
-from watchme.errors import ConfigError, Problem
+from watchme.core.errors import ConfigError, Problem
 
 Hook = Callable[[DictConfig, Trial], None]
 # Overrides that do not change what a trial comes to: two studies that differ in them alone are the same study.

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.plugins.launcher import Launcher
 
-from watchme.errors import ConfigError, Problem
-from watchme.sweep import gpus, owner
-from watchme.sweep.launching import InProcess, Slot, WorkerProcess
+from watchme.core.errors import ConfigError, Problem
+from watchme.sweep import gpus
+from watchme.sweep import process_owner as owner
 from watchme.sweep.plan import Plan
+from watchme.sweep.workers import InProcess, Slot, WorkerProcess
 
 # Launchers whose jobs are new processes of this machine. Others get their GPUs from a scheduler, or reuse processes,
 # in which CUDA has already seen another slot's GPU.

@@ -20,8 +20,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from watchme.errors import ConfigError, Problem, WatchmeError
-from watchme.sweep.secret import PASSWORD_VARIABLE, take_password
+from watchme.core.errors import ConfigError, Problem, WatchmeError
+from watchme.sweep.database_password import PASSWORD_VARIABLE, take_password
 
 _KEY = "hydra.sweeper.storage"
 _BUSY_S = 120.0

@@ -17,11 +17,11 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from watchme.errors import ConfigError, Problem
-from watchme.sweep import owner
-from watchme.sweep.fingerprint import differences
+from watchme.core.errors import ConfigError, Problem
+from watchme.sweep import process_owner as owner
+from watchme.sweep.pruning_callback import PRUNED_AT
 from watchme.sweep.search_space import Hook, SearchSpace
-from watchme.sweep.trial import PRUNED_AT
+from watchme.sweep.study_differences import differences
 
 FINGERPRINT = "watchme:search_space"
 LOST = "its process ended without a word"

@@ -1,14 +1,14 @@
 """Where the metrics of a run go. `jsonl.py` is always on; the others by the `tracker` group.
 
-A tracker is a contract.Observer. TensorBoard and W&B live in a process of their own (`worker.py`), to which
-`guard.py` passes on what happens: what they import, wait for or break on never reaches the training.
+A tracker is a core.interfaces.Observer. TensorBoard and W&B live in a process of their own (`process_main.py`), to which
+`process.py` passes on what happens: what they import, wait for or break on never reaches the training.
 """
 
 import logging
 
-from watchme.contract import Observer
-from watchme.rundir import RunFolder
-from watchme.schema import RunConfig
+from watchme.config.schema import RunConfig
+from watchme.core.interfaces import Observer
+from watchme.run.run_dir import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ def start_trackers(config: RunConfig, folder: RunFolder) -> list[Observer]:
     wandb = tracker.wandb and tracker.mode != "disabled"
     if not (tracker.tensorboard or wandb):
         return []
-    from watchme.tracking.guard import GuardedTrackers
+    from watchme.tracking.process import GuardedTrackers
     from watchme.tracking.setup import make_setup
 
     try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from watchme.contract import EpochEvent, Picture, Result, Stop, Table
+from watchme.core.interfaces import EpochEvent, Picture, Result, Stop, Table
 
 
 class JsonlTracker:

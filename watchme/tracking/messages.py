@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from watchme.contract import EpochEvent, Picture, Result, Table
+from watchme.core.interfaces import EpochEvent, Picture, Result, Table
 from watchme.tracking.setup import Setup, WandbSetup
 
 

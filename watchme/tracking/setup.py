@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from watchme.rundir import RunFolder
-from watchme.schema import RunConfig
+from watchme.config.schema import RunConfig
+from watchme.run.run_dir import RunFolder
 
 DEFAULT_SERVER = "https://api.wandb.ai"
 

@@ -17,9 +17,9 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from watchme.contract import EpochEvent, Picture, Result, Stop, Table
-from watchme.rundir import CONFIG
-from watchme.tracking.drawing import with_boxes
+from watchme.core.interfaces import EpochEvent, Picture, Result, Stop, Table
+from watchme.run.run_dir import CONFIG
+from watchme.tracking.draw_boxes import with_boxes
 from watchme.tracking.setup import Setup
 
 FOLDER = "tensorboard"

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from watchme.contract import Job, Picture, Result, Table
-from watchme.data.check.facts import ISSUES
+from watchme.config.schema import RunConfig
+from watchme.core.interfaces import Job, Picture, Result, Table
+from watchme.core.registry import load_mode
+from watchme.data.check.database import ISSUES
 from watchme.data.demo import DemoWorld
-from watchme.route import load_work
-from watchme.schema import RunConfig
 from yolo.world import draw_dataset
 
 
@@ -64,8 +64,8 @@ def check(configs: dict[str, RunConfig], tmp_path: Path, monkeypatch: pytest.Mon
 
     def run(task: str, root: Path | None, *, plots: bool = False, **keys: Any) -> Checked:
         if not plots:  # half a second each
-            monkeypatch.setattr("watchme.data.check.plots.plot_detection", lambda *_: [])
-            monkeypatch.setattr("watchme.data.check.plots.plot_people", lambda *_: [])
+            monkeypatch.setattr("watchme.data.check.dataset_plots.plot_detection", lambda *_: [])
+            monkeypatch.setattr("watchme.data.check.dataset_plots.plot_people", lambda *_: [])
         config = configs[task]
         dataset = dataclasses.replace(config.dataset, root=None if root is None else str(root), **keys)
         config = dataclasses.replace(config, dataset=dataset)
@@ -74,7 +74,7 @@ def check(configs: dict[str, RunConfig], tmp_path: Path, monkeypatch: pytest.Mon
         manifest: dict[str, Any] = {}
         shown: list[Picture | Table] = []
         job = Job(config, folder, record=manifest.__setitem__, show=shown.append)
-        result = load_work(config.model.engine, "check")(job)
+        result = load_mode(config.model.engine, "check")(job)
         with (folder / ISSUES).open(newline="", encoding="utf-8") as file:
             return Checked(result, list(csv.DictReader(file)), manifest, shown, folder)
 

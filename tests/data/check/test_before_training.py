@@ -12,17 +12,17 @@ from typing import Any, cast
 
 import pytest
 
-from watchme.contract import Job
+from watchme.config.schema import RunConfig
+from watchme.core.interfaces import Job
 from watchme.data.demo import DemoWorld
+from watchme.data.formats.market1501 import Crop, Splits
 from watchme.engines.osnet import check as osnet_check
-from watchme.engines.osnet import sources
 from watchme.engines.osnet.config import Config as OsnetConfig
-from watchme.engines.osnet.market import Crop, Splits
+from watchme.engines.osnet.data import sources
 from watchme.engines.yolo import check as yolo_check
-from watchme.engines.yolo import data
+from watchme.engines.yolo import dataset as data
 from watchme.engines.yolo.config import Config as YoloConfig
 from watchme.engines.yolo.layout import read_layout
-from watchme.schema import RunConfig
 
 
 def job_of(config: RunConfig, folder: Path) -> tuple[Job, dict[str, Any]]:

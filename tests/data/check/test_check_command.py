@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from watchme.cli import CONF
+from watchme.cli.default_model import implied_model
+from watchme.cli.main import CONF
+from watchme.config.schema import RunConfig
+from watchme.core.errors import ConfigError
 from watchme.data.demo import DemoWorld
-from watchme.errors import ConfigError
-from watchme.implied import implied_model
-from watchme.schema import RunConfig
 from yolo.world import draw_dataset
 
 Train = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from scipy.fft import dctn
 
+from watchme.data.check.database import Facts, Finding
 from watchme.data.check.duplicates import near_duplicates
-from watchme.data.check.facts import Facts, Finding
-from watchme.data.check.kinds import KINDS, SEVERITIES
-from watchme.data.check.labels import Box, box_of, overlap, overrun, read_label, repeated
-from watchme.data.check.pictures import hash_of, look_at, thumbnail
-from watchme.data.check.report import table_lines
+from watchme.data.check.image_probe import hash_of, look_at, thumbnail
+from watchme.data.check.issue_kinds import KINDS, SEVERITIES
 from watchme.data.check.scan import scan_images
+from watchme.data.check.summary_table import table_lines
+from watchme.data.check.yolo_labels import Box, box_of, overlap, overrun, read_label, repeated
 from watchme.data.demo import DemoWorldConfig, ensure_demo_world
 
 

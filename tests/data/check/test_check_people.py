@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from check.conftest import Check
-from watchme.contract import Table
+from watchme.core.interfaces import Table
 from watchme.data.demo import DemoWorld
-from watchme.engines.osnet.market import parse
+from watchme.data.formats.market1501 import parse
 
 Spoil = Callable[[Path], object]
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"

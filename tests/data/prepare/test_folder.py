@@ -24,8 +24,8 @@ from prepare.made import (
     splits_of,
     state,
 )
-from watchme.data.prepare.folder import filling
-from watchme.errors import DataError
+from watchme.core.errors import DataError
+from watchme.data.prepare.output_dir import filling
 
 CROWD = {"bbox": [40, 0, 40, 60], "iscrowd": 1}
 CROWDED: dict[int, list[dict[str, object]]] = {number: [{"bbox": [5, 5, 20, 50]}, CROWD] for number in range(10)}

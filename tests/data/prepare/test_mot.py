@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from prepare.made import Track, content, labels, made, manifest, mot, prepare, same, splits_of, state
-from watchme.engines.osnet.market import Crop, read_market
-from watchme.engines.yolo.data import prepare as engine_prepare
+from watchme.data.formats.market1501 import Crop, read_market
+from watchme.engines.yolo.dataset import prepare as engine_prepare
 from watchme.engines.yolo.layout import read_layout
 
 TRACKS = (

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from prepare.made import Corners, draw, labels, made, manifest, prepare, same, splits_of, state
-from watchme.engines.yolo.data import prepare as engine_prepare
+from watchme.engines.yolo.dataset import prepare as engine_prepare
 from watchme.engines.yolo.layout import read_layout
 
 

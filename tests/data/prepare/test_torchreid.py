@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from prepare.made import content, draw, made, manifest, prepare, run_and_kill, state
+from watchme.data.formats import market1501 as market
+from watchme.data.formats.torchreid_layouts import CATALOG, find_known
 from watchme.data.prepare.places import PLACES, find_move
-from watchme.engines.osnet import market
-from watchme.engines.osnet.catalog import CATALOG, find_known
 
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 

@@ -18,16 +18,16 @@ from torchreid.reid.engine import ImageTripletEngine
 from torchreid.reid.utils import read_image
 from torchvision import transforms as vision
 
-from watchme import runtime
+from watchme.core import device as runtime
 from watchme.data.demo import DemoWorld
-from watchme.engines.osnet.backend import ReidNet
+from watchme.data.formats.market1501 import read_market
 from watchme.engines.osnet.config import Config, ReidAugmentation
-from watchme.engines.osnet.data import Images, TrainSet
-from watchme.engines.osnet.loop import Loop
+from watchme.engines.osnet.data.augmentation import augment, to_network
+from watchme.engines.osnet.data.loader import Images, TrainSet
+from watchme.engines.osnet.distributed import Team
 from watchme.engines.osnet.losses import LossParts
-from watchme.engines.osnet.market import read_market
-from watchme.engines.osnet.team import Team
-from watchme.engines.osnet.transforms import augment, to_network
+from watchme.engines.osnet.model import ReidNet
+from watchme.engines.osnet.trainer import Loop
 
 SIZE = (64, 32)
 CPU = torch.device("cpu")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from watchme.checkpoint import load_checkpoint, save_checkpoint
-from watchme.errors import CheckpointError
+from watchme.core.errors import CheckpointError
+from watchme.io.checkpoint import load_checkpoint, save_checkpoint
 
 
 def interrupted(content: Any, file: Any) -> None:

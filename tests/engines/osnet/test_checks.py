@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from watchme.config.schema import RunConfig
+from watchme.core.errors import ConfigError
 from watchme.data.demo import DemoWorld
-from watchme.errors import ConfigError
-from watchme.schema import RunConfig
 
 Typed = Callable[..., RunConfig]
 BASE = ("model=osnet_x0_25", "train.sampler=identity")

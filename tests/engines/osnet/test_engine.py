@@ -11,11 +11,11 @@ import pytest
 import torch
 from torchreid.reid import models
 
-from watchme.contract import EpochEvent, Stop, Table
+from watchme.core.errors import CheckpointError, ConfigError, DataError, TrainingError
+from watchme.core.interfaces import EpochEvent, Stop, Table
 from watchme.data.demo import DemoWorld
-from watchme.engines.osnet.backend import ReidNet
-from watchme.engines.osnet.weights import load_weights
-from watchme.errors import CheckpointError, ConfigError, DataError, TrainingError
+from watchme.engines.osnet.initial_weights import load_weights
+from watchme.engines.osnet.model import ReidNet
 
 Run = Callable[..., Any]
 TINY = (
@@ -157,7 +157,7 @@ def test_frozen_and_fixed_layers_do_not_move(run_engine: Run, tiny: tuple[str, .
     torch.manual_seed(0)
     run_engine(tmp_path / "a", *tiny, "train.epochs=1", "train.fixbase_epochs=1")
     moved = torch.load(tmp_path / "a" / "weights" / "last.pt", weights_only=True)["state_dict"]
-    from watchme import runtime
+    from watchme.core import device as runtime
 
     runtime.seed_everything(0, deterministic=True)
     fresh = ReidNet("osnet_x0_25", moved["classifier.weight"].shape[0]).backbone.state_dict()

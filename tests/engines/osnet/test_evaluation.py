@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from watchme.contract import Picture
+from watchme.core.interfaces import Picture
 from watchme.data.demo import DemoWorld
-from watchme.engines.osnet.backend import ReidNet
+from watchme.data.formats.market1501 import read_market
 from watchme.engines.osnet.config import ReidEvaluation
-from watchme.engines.osnet.data import EvalSet, Images
-from watchme.engines.osnet.evaluation import embed
-from watchme.engines.osnet.market import read_market
+from watchme.engines.osnet.data.loader import EvalSet, Images
+from watchme.engines.osnet.model import ReidNet
+from watchme.engines.osnet.ranking import embed
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its Cython ranking is not built

@@ -15,12 +15,13 @@ import onnxruntime
 import pytest
 import torch
 
-from watchme.contract import Table
+from watchme.core.errors import CheckpointError, ConfigError, ExportError
+from watchme.core.interfaces import Table
 from watchme.data.demo import DemoWorld
-from watchme.engines.osnet import export, formats
-from watchme.engines.osnet.backend import ReidNet, models
-from watchme.errors import CheckpointError, ConfigError, ExportError
-from watchme.handoff import onnx_files
+from watchme.engines.osnet import export
+from watchme.engines.osnet import export_formats as formats
+from watchme.engines.osnet.model import ReidNet, models
+from watchme.export import onnx_files
 
 Run = Callable[..., Any]
 TINY = (

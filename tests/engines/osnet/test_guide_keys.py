@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from watchme.config.validation import known_keys
 from watchme.engines.osnet.config import Config
-from watchme.validate import known_keys
 
 PROJECT = Path(__file__).resolve().parents[3]
 TABLE = (PROJECT / "docs" / "osnet_guide_keys.md").read_text(encoding="utf-8")

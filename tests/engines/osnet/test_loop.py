@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from watchme import runtime
-from watchme.contract import EpochEvent
+from watchme.core import device as runtime
+from watchme.core.errors import CheckpointError, ConfigError
+from watchme.core.interfaces import EpochEvent
 from watchme.data.demo import DemoWorld
-from watchme.engines.osnet.backend import ReidNet
+from watchme.data.formats.market1501 import read_market
 from watchme.engines.osnet.config import Config
-from watchme.engines.osnet.data import Batch, Images, TrainSet
-from watchme.engines.osnet.loop import Loop
-from watchme.engines.osnet.market import read_market
-from watchme.engines.osnet.team import Team
-from watchme.engines.osnet.weights import freeze, load_weights, set_trainable
-from watchme.errors import CheckpointError, ConfigError
+from watchme.engines.osnet.data.loader import Batch, Images, TrainSet
+from watchme.engines.osnet.distributed import Team
+from watchme.engines.osnet.initial_weights import freeze, load_weights, set_trainable
+from watchme.engines.osnet.model import ReidNet
+from watchme.engines.osnet.trainer import Loop
 
 CPU = torch.device("cpu")
 BASE = (

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pytorch_metric_learning import losses as theirs
 
-from watchme.contract import EpochEvent, Stop
+from watchme.core.interfaces import EpochEvent, Stop
 from watchme.data.demo import DemoWorld
 from watchme.engines.osnet.config import Config, ReidLoss
 from watchme.engines.osnet.losses import CenterLoss, LossParts, ReidCriterion, batch_hard_triplet

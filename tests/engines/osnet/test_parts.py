@@ -12,14 +12,14 @@ import torch
 from torchreid.reid import losses as theirs
 from torchreid.reid.data.sampler import RandomIdentitySampler
 
+from watchme.config.schema import OptimizerConfig, SchedulerConfig
+from watchme.core.errors import ConfigError, DataError
 from watchme.data.demo import DemoWorld
+from watchme.data.formats.market1501 import Crop, find_root, read_market
+from watchme.engines.osnet.data.holdout import hold_out
+from watchme.engines.osnet.data.sampler import EpochBatches, identity_batches
 from watchme.engines.osnet.losses import batch_hard_triplet
-from watchme.engines.osnet.market import Crop, find_root, read_market
 from watchme.engines.osnet.optim import build_optimizer, learning_rate_factor, set_learning_rate
-from watchme.engines.osnet.sampler import EpochBatches, identity_batches
-from watchme.engines.osnet.split import hold_out
-from watchme.errors import ConfigError, DataError
-from watchme.schema import OptimizerConfig, SchedulerConfig
 
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 

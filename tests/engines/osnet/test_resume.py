@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from watchme.contract import EpochEvent, Stop
+from watchme.core.errors import CheckpointError
+from watchme.core.interfaces import EpochEvent, Stop
 from watchme.data.demo import DemoWorld
-from watchme.engines.osnet import engine, state
-from watchme.errors import CheckpointError
+from watchme.engines.osnet import train as engine
+from watchme.engines.osnet import trainer_state as state
 from watchme.tracking.jsonl import read_metrics
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -109,7 +110,7 @@ def test_killed_before_a_checkpoint_is_written(
 def test_killed_inside_an_epoch_goes_on_at_its_start(
     whole: Any, run_engine: Run, options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from watchme.engines.osnet.loop import Loop
+    from watchme.engines.osnet.trainer import Loop
 
     steps = 0
 

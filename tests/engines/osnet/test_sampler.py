@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from torchreid.reid.data.sampler import RandomDatasetSampler, RandomDomainSampler
 
+from watchme.config.schema import RunConfig
+from watchme.core.errors import ConfigError
 from watchme.data.demo import DemoWorld
+from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import Config
-from watchme.engines.osnet.market import Crop
-from watchme.engines.osnet.sampler import batches_for, grouped_batches
-from watchme.errors import ConfigError
-from watchme.schema import RunConfig
+from watchme.engines.osnet.data.sampler import batches_for, grouped_batches
 
 Typed = Callable[..., RunConfig]
 # Cameras 0, 2 and 3 of source 0 and camera 5 of source 1.

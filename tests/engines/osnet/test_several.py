@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from watchme.contract import Table
+from watchme.config.schema import RunConfig
+from watchme.core.interfaces import Table
 from watchme.data.demo import DemoWorld, DemoWorldConfig, ensure_demo_world
-from watchme.engines.osnet.adaptation import adapt_batch_norm
-from watchme.engines.osnet.backend import ReidNet
+from watchme.data.formats.market1501 import read_market
+from watchme.engines.osnet.batch_norm_adaptation import adapt_batch_norm
 from watchme.engines.osnet.config import Config, ReidDataset
-from watchme.engines.osnet.data import Images, TrainSet
-from watchme.engines.osnet.evaluation import Ranking, metrics_of
-from watchme.engines.osnet.market import read_market
-from watchme.engines.osnet.sampler import Draw
-from watchme.engines.osnet.transforms import to_network
-from watchme.schema import RunConfig
+from watchme.engines.osnet.data.augmentation import to_network
+from watchme.engines.osnet.data.loader import Images, TrainSet
+from watchme.engines.osnet.data.sampler import Draw
+from watchme.engines.osnet.model import ReidNet
+from watchme.engines.osnet.ranking import Ranking, metrics_of
 
 Run = Callable[..., Any]
 Typed = Callable[..., RunConfig]

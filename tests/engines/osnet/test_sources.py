@@ -16,13 +16,13 @@ from PIL import Image
 from scipy.io import savemat
 from torchreid.reid.data import datasets as theirs
 
-from watchme.engines.osnet.catalog import CATALOG, find_known
+from watchme.config.schema import RunConfig
+from watchme.core.errors import ConfigError, DataError
+from watchme.data.formats.market1501 import Crop, Splits
+from watchme.data.formats.torchreid_layouts import CATALOG, find_known
 from watchme.engines.osnet.config import Config, Format, ReidDataset
-from watchme.engines.osnet.market import Crop, Splits
-from watchme.engines.osnet.sources import merged, read_datasets
-from watchme.engines.osnet.split import hold_out
-from watchme.errors import ConfigError, DataError
-from watchme.schema import RunConfig
+from watchme.engines.osnet.data.holdout import hold_out
+from watchme.engines.osnet.data.sources import merged, read_datasets
 
 Typed = Callable[..., RunConfig]
 

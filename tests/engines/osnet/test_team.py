@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from watchme import runtime
+from watchme.core import device as runtime
+from watchme.core.errors import ConfigError, DataError, TrainingError
 from watchme.data.demo import DemoWorld
-from watchme.engines.osnet.team import Team, led
-from watchme.errors import ConfigError, DataError, TrainingError
+from watchme.engines.osnet.distributed import Team, led
 
 CPU = torch.device("cpu")
 

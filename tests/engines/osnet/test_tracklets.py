@@ -14,19 +14,19 @@ from torchreid.reid.data.datasets import dataset as their_dataset
 from torchreid.reid.data.transforms import build_transforms
 from torchreid.reid.engine.video import VideoSoftmaxEngine
 
-from watchme.contract import EpochEvent, Table
+from watchme.config.schema import RunConfig
+from watchme.core.errors import DataError
+from watchme.core.interfaces import EpochEvent, Table
 from watchme.data.demo import DemoWorld
-from watchme.engines.osnet.backend import ReidNet
+from watchme.data.formats.market1501 import Crop, read_market
 from watchme.engines.osnet.config import Config, ReidDataset
-from watchme.engines.osnet.data import Images, TrainSet
-from watchme.engines.osnet.evaluation import embed
-from watchme.engines.osnet.market import Crop, read_market
-from watchme.engines.osnet.sampler import Draw
-from watchme.engines.osnet.sources import read_datasets
-from watchme.engines.osnet.tracklets import sample_frames, thinned
-from watchme.errors import DataError
+from watchme.engines.osnet.data.loader import Images, TrainSet
+from watchme.engines.osnet.data.sampler import Draw
+from watchme.engines.osnet.data.sources import read_datasets
+from watchme.engines.osnet.data.tracklets import sample_frames, thinned
+from watchme.engines.osnet.model import ReidNet
+from watchme.engines.osnet.ranking import embed
 from watchme.metrics.retrieval import evaluate_features
-from watchme.schema import RunConfig
 
 Run = Callable[..., Any]
 Typed = Callable[..., RunConfig]

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from watchme.engines.osnet.config import ReidAugmentation
-from watchme.engines.osnet.transforms import MEAN, augment
+from watchme.engines.osnet.data.augmentation import MEAN, augment
 
 HEIGHT, WIDTH = 128, 64
 BLACK, WHITE = (np.full((HEIGHT, WIDTH, 3), level, np.uint8) for level in (0, 255))

@@ -10,8 +10,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from watchme.config.validation import validate
 from watchme.engines.yolo.config import Config
-from watchme.validate import validate
 from yolo.world import Recorder, Trained, draw_dataset, train
 
 Tiny = Callable[..., Config]

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import pytest
 
+from watchme.config.schema import RunConfig
+from watchme.config.validation import known_keys
+from watchme.core.errors import ConfigError
 from watchme.engines.yolo import arguments
 from watchme.engines.yolo.config import Config
-from watchme.errors import ConfigError
-from watchme.schema import RunConfig
-from watchme.validate import known_keys
 from yolo.conftest import Tiny
 
 # For each mapped argument: an override of ours, and what ultralytics must get. The rest is tested by name below.
@@ -246,9 +246,9 @@ def test_guide_values_reach_ultralytics_trainer(
 ) -> None:
     """What the trainer of ultralytics really got, but for the GPU and the loader that this machine cannot give."""
     from watchme.engines.yolo import trainer
-    from watchme.engines.yolo.data import prepare
+    from watchme.engines.yolo.dataset import prepare
+    from watchme.engines.yolo.initial_weights import initial_model
     from watchme.engines.yolo.layout import read_layout
-    from watchme.engines.yolo.weights import initial_model
 
     config = cast(Config, typed_config(f"experiment={experiment}", f"dataset.root={drawn}"))
     model = initial_model(config.model)

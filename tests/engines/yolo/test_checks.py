@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from watchme.errors import ConfigError, Problem
-from watchme.schema import RunConfig
+from watchme.config.schema import RunConfig
+from watchme.core.errors import ConfigError, Problem
 from yolo.conftest import Tiny
 
 

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from watchme.engines.yolo import data
+from watchme.core.errors import DataError
+from watchme.engines.yolo import dataset as data
 from watchme.engines.yolo.layout import read_layout
-from watchme.errors import DataError
 from yolo.world import draw_dataset
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from watchme.contract import Stop
-from watchme.errors import TrainingError
+from watchme.core.errors import TrainingError
+from watchme.core.interfaces import Stop
 from yolo.conftest import Tiny
 from yolo.world import Recorder, train
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from watchme.contract import Result
-from watchme.engines.yolo.engine import Engine
-from watchme.errors import CheckpointError, DataError
+from watchme.core.errors import CheckpointError, DataError
+from watchme.core.interfaces import Result
+from watchme.engines.yolo.evaluate import evaluate as evaluate_checkpoint
 from yolo.conftest import Tiny
 from yolo.world import Recorder, Trained, draw_dataset
 
@@ -25,7 +25,7 @@ def evaluate(learned: Trained, tiny: Tiny, tmp_path: Path) -> Evaluate:
         recorder = Recorder(tmp_path / "run")
         recorder.folder.mkdir()
         best = f"checkpoint={learned.result.weights['best']}"
-        return Engine().evaluate(recorder.job(tiny("mode=evaluate", best, *overrides))), recorder
+        return evaluate_checkpoint(recorder.job(tiny("mode=evaluate", best, *overrides))), recorder
 
     return run
 
@@ -135,7 +135,7 @@ def test_pictures_of_a_training(learned: Trained) -> None:
 
 def test_example_boxes_lie_on_the_drawn_people(evaluate: Evaluate, drawn: Path) -> None:
     """Pictures of the images themselves, with boxes in their pixels. 0.25 is more than this short training dares."""
-    import watchme.engines.yolo.evaluation as module
+    import watchme.engines.yolo.validator as module
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_SHOWN_FROM", 0.02)
@@ -198,7 +198,7 @@ def test_damaged_checkpoint_is_an_error_and_stays(content: bytes, tiny: Tiny, tm
     path = tmp_path / "yolo11n.pt"  # a name that ultralytics would download anew
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"yolo11n\.pt cannot be loaded as a YOLO model"):
-        Engine().evaluate(Recorder(tmp_path).job(tiny("mode=evaluate", f"checkpoint={path}")))
+        evaluate_checkpoint(Recorder(tmp_path).job(tiny("mode=evaluate", f"checkpoint={path}")))
     assert path.read_bytes() == content
 
 
@@ -208,7 +208,7 @@ def test_checkpoint_of_another_library_is_an_error(tiny: Tiny, tmp_path: Path) -
     path = tmp_path / "other.pt"
     torch.save({"state_dict": {"w": torch.zeros(1)}}, path)
     with pytest.raises(CheckpointError, match="cannot be loaded as a YOLO model"):
-        Engine().evaluate(Recorder(tmp_path).job(tiny("mode=evaluate", f"checkpoint={path}")))
+        evaluate_checkpoint(Recorder(tmp_path).job(tiny("mode=evaluate", f"checkpoint={path}")))
 
 
 def test_model_of_another_task_is_an_error(tiny: Tiny, tmp_path: Path) -> None:
@@ -217,4 +217,4 @@ def test_model_of_another_task_is_an_error(tiny: Tiny, tmp_path: Path) -> None:
     path = tmp_path / "segment.pt"
     YOLO("yolo11n-seg.yaml").save(path)
     with pytest.raises(CheckpointError, match="holds a model for the task segment"):
-        Engine().evaluate(Recorder(tmp_path).job(tiny("mode=evaluate", f"checkpoint={path}")))
+        evaluate_checkpoint(Recorder(tmp_path).job(tiny("mode=evaluate", f"checkpoint={path}")))

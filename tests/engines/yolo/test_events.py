@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from watchme.contract import EpochEvent, Stop
+from watchme.core.errors import TrainingError
+from watchme.core.interfaces import EpochEvent, Stop
 from watchme.engines.yolo.events import canonical_metrics, line_to_parent, serve
-from watchme.errors import TrainingError
 
 CHILD = """
-from watchme.contract import EpochEvent
+from watchme.core.interfaces import EpochEvent
 from watchme.engines.yolo.events import line_to_parent
 line = line_to_parent()
 answers = [line(EpochEvent(epoch, 3, {"train/loss": 1.0 / epoch})) for epoch in (1, 2)]
@@ -19,7 +19,7 @@ assert answers[0] is None and answers[1].reason == "enough", answers
 """
 FAILING = """
 from watchme.engines.yolo.events import line_to_parent
-from watchme.errors import TrainingError
+from watchme.core.errors import TrainingError
 line_to_parent().fail(TrainingError("the loss is nan after epoch 1"))
 raise SystemExit(1)
 """

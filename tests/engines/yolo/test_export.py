@@ -14,11 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from watchme.contract import Result
+from watchme.core.errors import CheckpointError, ConfigError, ExportError
+from watchme.core.interfaces import Result
 from watchme.engines.yolo import export_formats
 from watchme.engines.yolo.config import Config
-from watchme.errors import CheckpointError, ConfigError, ExportError
-from watchme.handoff import onnx_files
+from watchme.export import onnx_files
 from yolo.world import Recorder, Trained
 
 Tiny = Callable[..., Config]

@@ -132,7 +132,7 @@ def test_runs_in_one_process_leave_no_state_to_each_other(
     """YOLO, OSNet, YOLO: the second YOLO run is the first once more."""
     import torch
 
-    from watchme.engines.osnet.engine import Engine as OsnetEngine
+    from watchme.engines.osnet.train import train as train_osnet
 
     assert callable(typed_config)
     state = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), Path.cwd())
@@ -141,7 +141,7 @@ def test_runs_in_one_process_leave_no_state_to_each_other(
     sizes = "dataset.height=64 dataset.width=32 train.batch_size=4 train.num_instances=2 train.epochs=1 train.workers=0"
     config = typed_config("model=osnet_x0_25", *world.split(), *sizes.split(), "train.device=cpu")
     (tmp_path / "osnet").mkdir()
-    OsnetEngine().train(Recorder(tmp_path / "osnet").job(config))
+    train_osnet(Recorder(tmp_path / "osnet").job(config))
     torch.use_deterministic_algorithms(state[1])
     again = train(tiny("train.epochs=3"), Recorder(tmp_path / "yolo"))
     assert repr(again.recorder.metrics()) == repr(short.recorder.metrics())

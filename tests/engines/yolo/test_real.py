@@ -42,7 +42,7 @@ def test_trains_validates_and_evaluates(photographs: Path, tiny: Tiny, tmp_path:
 @pytest.mark.slow
 def test_overfits_the_training_photographs(photographs: Path, tiny: Tiny, tmp_path: Path) -> None:
     """Thirty epochs from scratch, without augmentation, find the training people that five do not."""
-    from watchme.engines.yolo.engine import Engine
+    from watchme.engines.yolo.evaluate import evaluate
 
     plain = [f"augmentation.{name}=0" for name in ("scale", "translate", "hsv_h", "hsv_s", "hsv_v", "fliplr")]
     recipe = ("optimizer.lr=0.002", "train.batch_size=4", "train.nominal_batch_size=4", "train.save_period=5")
@@ -53,5 +53,5 @@ def test_overfits_the_training_photographs(photographs: Path, tiny: Tiny, tmp_pa
         config = tiny(*base, "mode=evaluate", "evaluation.split=train", f"checkpoint={found.folder / 'weights' / name}")
         folder = tmp_path / name
         folder.mkdir()
-        scores[name] = Engine().evaluate(Recorder(folder).job(config)).metrics["train/map50"]
+        scores[name] = evaluate(Recorder(folder).job(config)).metrics["train/map50"]
     assert scores["last.pt"] > scores["epoch5.pt"] + 0.2

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from watchme.engines.yolo import weights
-from watchme.errors import CheckpointError, ConfigError
+from watchme.core.errors import CheckpointError, ConfigError
+from watchme.engines.yolo import initial_weights as weights
 from yolo.conftest import RECIPE, Tiny
 from yolo.world import Recorder, Trained, train
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from watchme.contract import Stop
+from watchme.core.errors import ConfigError, DataError, TrainingError
+from watchme.core.interfaces import Stop
 from watchme.engines.yolo import arguments
-from watchme.engines.yolo.data import prepare
+from watchme.engines.yolo.dataset import prepare
 from watchme.engines.yolo.layout import read_layout
-from watchme.errors import ConfigError, DataError, TrainingError
 from yolo.conftest import Tiny
 from yolo.world import Recorder, Trained, draw_dataset, train
 
@@ -155,7 +155,7 @@ def test_an_observer_ends_training_cleanly(kind: Any, tiny: Tiny, tmp_path: Path
 
 
 def test_interruption_leaves_the_last_whole_epoch(tiny: Tiny, tmp_path: Path) -> None:
-    from watchme.engines.yolo import weights
+    from watchme.engines.yolo import initial_weights as weights
 
     with pytest.raises(KeyboardInterrupt):
         train(tiny("train.epochs=5"), Recorder(tmp_path, break_before=3))
@@ -222,7 +222,7 @@ def test_transfer_from_a_checkpoint_with_other_classes(
     learned: Trained, two_classes: Path, tiny: Tiny, tmp_path: Path
 ) -> None:
     """The backbone is taken over and, frozen by count or by name, stays as it was; the head is made anew."""
-    from watchme.engines.yolo import weights
+    from watchme.engines.yolo import initial_weights as weights
 
     start = weights.load(learned.result.weights["best"])[0].state_dict()
     base = (f"dataset.root={two_classes}", f"model.weights={learned.result.weights['best']}", "train.epochs=1")
@@ -259,7 +259,7 @@ def test_classes_are_kept_by_name(two_classes: Path, tiny: Tiny, tmp_path: Path)
     found = train(config, recorder)
     assert recorder.manifest["dataset"]["names"] == ["person"]
     assert recorder.manifest["dataset"]["splits"]["train"]["boxes"] == 6
-    from watchme.engines.yolo import weights
+    from watchme.engines.yolo import initial_weights as weights
 
     assert weights.load(found.result.weights["best"])[0].names == {0: "person"}
 

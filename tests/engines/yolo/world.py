@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from watchme.contract import EpochEvent, Job, Picture, Result, Stop, Table
+from watchme.config.schema import RunConfig
+from watchme.core.interfaces import EpochEvent, Job, Picture, Result, Stop, Table
 from watchme.engines.yolo.config import Config
-from watchme.schema import RunConfig
 
 SIDE = 64
 COLOURS = {0: (220, 40, 40), 1: (40, 60, 220)}
@@ -113,7 +113,7 @@ class Trained:
 
 def train(config: Config, recorder: Recorder) -> Trained:
     """Train in the recorder's folder."""
-    from watchme.engines.yolo.engine import Engine
+    from watchme.engines.yolo.train import train
 
     recorder.folder.mkdir(parents=True, exist_ok=True)
-    return Trained(config, recorder, Engine().train(recorder.job(config)))
+    return Trained(config, recorder, train(recorder.job(config)))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from watchme.data.check.facts import Facts, Finding
-from watchme.data.check.labels import Box, overlap
+from watchme.data.check.database import Facts, Finding
+from watchme.data.check.yolo_labels import Box, overlap
 
 # 64 bits in 6 bands: two hashes that differ in 5 bits have a band in common.
 _BANDS = (11, 11, 11, 11, 10, 10)

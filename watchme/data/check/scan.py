@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from watchme.data.check.facts import Facts
-from watchme.data.check.labels import Line, read_label
-from watchme.data.check.pictures import Look, look_at
+from watchme.data.check.database import Facts
+from watchme.data.check.image_probe import Look, look_at
+from watchme.data.check.yolo_labels import Line, read_label
 
 _TOGETHER = 64
 _MOST_THREADS = 16

@@ -10,8 +10,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from watchme.cache import cache_dir
-from watchme.data.demo.params import DemoWorldConfig
+from watchme.data.demo.config import DemoWorldConfig
+from watchme.io.cache import cache_dir
 
 GENERATOR_VERSION = 5
 """Raise it with every change of what is drawn or written: worlds in the cache are then drawn anew."""

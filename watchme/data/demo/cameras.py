@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from watchme.data.demo.canvas import Sprite
-from watchme.data.demo.params import DemoWorldConfig
+from watchme.data.demo.config import DemoWorldConfig
 from watchme.data.demo.streets import FURNITURE, paint_street
 
 ADULT_METRES = 1.72

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from watchme.data.demo.cameras import Camera
 from watchme.data.demo.canvas import Sprite
-from watchme.data.demo.figure import Pose, draw_figure
-from watchme.data.demo.people import Person
+from watchme.data.demo.identities import Person
+from watchme.data.demo.pedestrian import Pose, draw_figure
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels; the pixels at right and bottom lie outside."""

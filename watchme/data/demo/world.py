@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from watchme.data.demo.cameras import Camera, build_camera
-from watchme.data.demo.params import DemoWorldConfig
-from watchme.data.demo.people import Person, draw_identities
+from watchme.data.demo.config import DemoWorldConfig
+from watchme.data.demo.identities import Person, draw_identities
 from watchme.data.demo.scenes import Box, Sighting, Walker, paint_scene, plan_walks
 
 SEEN = 0.35

@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from watchme.errors import WatchmeError
+from watchme.core.errors import WatchmeError
 
 _COMMANDS = ("coco", "crowdhuman", "mot", "voc", "pennfudan", "torchreid", "video")
 _DESCRIPTION = """\

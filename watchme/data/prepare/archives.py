@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from watchme.errors import DataError
+from watchme.core.errors import DataError
 
 _GIB = 2**30
 _FREE_SIZE = _GIB

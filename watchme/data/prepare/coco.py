@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from watchme.data.prepare import detection, sources, splits
-from watchme.data.prepare.boxes import Box, Size, box_of
-from watchme.data.prepare.detection import Photo, Rules, flat_name
-from watchme.data.prepare.sources import Part, Source
-from watchme.errors import DataError
+from watchme.core.errors import DataError
+from watchme.data.prepare import options as sources
+from watchme.data.prepare import splits
+from watchme.data.prepare import yolo_writer as detection
+from watchme.data.prepare.label_lines import Box, Size, box_of
+from watchme.data.prepare.options import Part, Source
+from watchme.data.prepare.yolo_writer import Photo, Rules, flat_name
 
 HELP = "COCO json to YOLO, people only"
 USAGE = "JSON [--val JSON] --out FOLDER [options]"

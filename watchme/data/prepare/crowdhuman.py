@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from watchme.data.prepare import detection, sources, splits
-from watchme.data.prepare.boxes import Box, box_of
-from watchme.data.prepare.detection import Photo, Rules, flat_name
-from watchme.data.prepare.sources import Part, Source
-from watchme.errors import DataError
+from watchme.core.errors import DataError
+from watchme.data.prepare import options as sources
+from watchme.data.prepare import splits
+from watchme.data.prepare import yolo_writer as detection
+from watchme.data.prepare.label_lines import Box, box_of
+from watchme.data.prepare.options import Part, Source
+from watchme.data.prepare.yolo_writer import Photo, Rules, flat_name
 
 HELP = "CrowdHuman's odgt to YOLO"
 USAGE = "ODGT [--val ODGT] --out FOLDER [options]"

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from watchme.data.prepare import detection, mot_crops, sources, splits
-from watchme.data.prepare.boxes import Box
-from watchme.data.prepare.detection import Photo, Rules
-from watchme.data.prepare.sequences import CROWD, PEOPLE, Clip, find_clips, read_rows
-from watchme.data.prepare.sources import Source
-from watchme.errors import DataError
+from watchme.core.errors import DataError
+from watchme.data.formats.mot_sequences import CROWD, PEOPLE, Clip, find_clips, read_rows
+from watchme.data.prepare import mot_crops, splits
+from watchme.data.prepare import options as sources
+from watchme.data.prepare import yolo_writer as detection
+from watchme.data.prepare.label_lines import Box
+from watchme.data.prepare.options import Source
+from watchme.data.prepare.yolo_writer import Photo, Rules
 
 HELP = "MOT16, MOT17, MOT20 to YOLO, or to Market-1501 crops for re-ID"
 USAGE = "FOLDER ... --to yolo|reid --out FOLDER [options]"

@@ -8,12 +8,14 @@ from functools import partial
 from PIL import Image
 from tqdm import tqdm
 
-from watchme.data.prepare import sources, splits, summary
-from watchme.data.prepare.boxes import pixels
-from watchme.data.prepare.folder import Folder, filling
-from watchme.data.prepare.sequences import Clip, Row, read_rows
-from watchme.data.prepare.sources import Faults, Source
-from watchme.errors import DataError
+from watchme.core.errors import DataError
+from watchme.data.formats.mot_sequences import Clip, Row, read_rows
+from watchme.data.prepare import closing_lines as summary
+from watchme.data.prepare import options as sources
+from watchme.data.prepare import splits
+from watchme.data.prepare.label_lines import pixels
+from watchme.data.prepare.options import Faults, Source
+from watchme.data.prepare.output_dir import Folder, filling
 
 _TRAIN, _QUERY, _GALLERY = "bounding_box_train", "query", "bounding_box_test"
 _QUALITY = 95

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from watchme.errors import DataError
+from watchme.core.errors import DataError
 
 SPLITS = ("train", "val", "test")
 # Names that end in a counter behind letters, as those of a video's frames: frame_000123, cam2-0007.

@@ -11,12 +11,14 @@ from typing import IO
 
 from tqdm import tqdm
 
-from watchme.data.prepare import archives, sources, summary
+from watchme.core.errors import DataError
+from watchme.data.prepare import archives
+from watchme.data.prepare import closing_lines as summary
+from watchme.data.prepare import options as sources
 from watchme.data.prepare.archives import Container
-from watchme.data.prepare.folder import MANIFEST, UNFINISHED, Folder, filling
+from watchme.data.prepare.options import Source
+from watchme.data.prepare.output_dir import MANIFEST, UNFINISHED, Folder, filling
 from watchme.data.prepare.places import PLACES, Move, Place, find_move, missing, own, told_by_name
-from watchme.data.prepare.sources import Source
-from watchme.errors import DataError
 
 HELP = "archives of Market-1501, DukeMTMC-reID, MSMT17, CUHK03, ... to their places"
 USAGE = "ARCHIVE ... [--name NAME] --out FOLDER [options]"

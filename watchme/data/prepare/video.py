@@ -7,10 +7,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from watchme.data.prepare import sources, summary
-from watchme.data.prepare.folder import Folder, filling
-from watchme.data.prepare.sources import Source
-from watchme.errors import DataError
+from watchme.core.errors import DataError
+from watchme.data.prepare import closing_lines as summary
+from watchme.data.prepare import options as sources
+from watchme.data.prepare.options import Source
+from watchme.data.prepare.output_dir import Folder, filling
 
 HELP = "videos to frames, to be labelled"
 USAGE = "VIDEO ... [--fps F | --every N] --out FOLDER [options]"

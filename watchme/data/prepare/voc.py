@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from watchme.data.prepare import detection, sources, splits
-from watchme.data.prepare.boxes import Box, Size, box_of
-from watchme.data.prepare.detection import Photo, Rules, flat_name
-from watchme.data.prepare.sources import Source
-from watchme.errors import DataError
+from watchme.core.errors import DataError
+from watchme.data.prepare import options as sources
+from watchme.data.prepare import splits
+from watchme.data.prepare import yolo_writer as detection
+from watchme.data.prepare.label_lines import Box, Size, box_of
+from watchme.data.prepare.options import Source
+from watchme.data.prepare.yolo_writer import Photo, Rules, flat_name
 
 HELP = "PASCAL VOC xml to YOLO, people only"
 USAGE = "FOLDER ... --out FOLDER [options]"

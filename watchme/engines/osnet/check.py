@@ -5,16 +5,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
-from watchme.checked import PICTURES, hand_over, tell_briefly
-from watchme.contract import Job, Result
-from watchme.data.check.facts import Facts, Finding
-from watchme.data.check.people import check_names, check_people
-from watchme.data.check.report import people_statistics, summary
-from watchme.data.check.sheets import draw_sheets
-from watchme.engines.osnet import market, sources
+from watchme.core.errors import DataError
+from watchme.core.interfaces import Job, Result
+from watchme.data.check.contact_sheets import draw_sheets
+from watchme.data.check.database import Facts, Finding
+from watchme.data.check.reid_checks import check_names, check_people
+from watchme.data.check.result import PICTURES, hand_over, tell_briefly
+from watchme.data.check.summary_table import people_statistics, summary
+from watchme.data.formats import market1501 as market
+from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import Config, ReidDataset
-from watchme.engines.osnet.market import Crop
-from watchme.errors import DataError
+from watchme.engines.osnet.data import sources
 
 _ROLES = ("train", "query", "gallery")
 
@@ -24,7 +25,7 @@ def check(job: Job) -> Result:
 
     Of a source that is no target the training set is looked at alone, of a target that is no source the other two.
     """
-    from watchme.data.check.plots import plot_people  # matplotlib, which a training's start does without
+    from watchme.data.check.dataset_plots import plot_people  # matplotlib, which a training's start does without
 
     dataset = cast(Config, job.config).dataset
     root = sources.root_of(dataset)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from watchme.errors import Problem
-from watchme.schema import DatasetConfig, DemoWorldConfig, ModelConfig, RunConfig, TrainConfig, option
+from watchme.config.schema import DatasetConfig, DemoWorldConfig, ModelConfig, RunConfig, TrainConfig, option
+from watchme.core.errors import Problem
 
 # Metric losses that classify identities by proxies of their own, beside or instead of the model's classifier.
 OWN_HEAD = ("arcface", "cosface")
@@ -190,6 +190,6 @@ class Config(RunConfig):
 
 def check(config: Config) -> list[Problem]:
     """Return what is wrong with folders, weights and combinations, without importing torch."""
-    from watchme.engines.osnet.checks import problems_of  # it needs the classes above
+    from watchme.engines.osnet.config_rules import problems_of  # it needs the classes above
 
     return problems_of(config)

@@ -16,21 +16,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from watchme import handoff, runtime
-from watchme.contract import Job, Result, Table
-from watchme.engines.osnet import formats, handoff_text, load_reid
+from watchme.core import device as runtime
+from watchme.core.errors import DataError
+from watchme.core.interfaces import Job, Result, Table
+from watchme.data.formats.market1501 import Crop
+from watchme.engines.osnet import export_formats as formats
+from watchme.engines.osnet import handoff_text, load_reid
 from watchme.engines.osnet.config import Config
-from watchme.engines.osnet.data import EvalSet, Images, eval_loader, raise_for, read_image
-from watchme.engines.osnet.engine import read
-from watchme.engines.osnet.evaluation import Gallery, compare, metrics_of
-from watchme.engines.osnet.formats import Embed, Trained
-from watchme.engines.osnet.market import Crop
-from watchme.engines.osnet.sources import Datasets, merged
-from watchme.engines.osnet.split import hold_out
-from watchme.engines.osnet.tracklets import thinned
-from watchme.engines.osnet.transforms import to_network
-from watchme.errors import DataError
-from watchme.handoff import latency, onnx_files
+from watchme.engines.osnet.data.augmentation import to_network
+from watchme.engines.osnet.data.holdout import hold_out
+from watchme.engines.osnet.data.loader import EvalSet, Images, eval_loader, raise_for, read_image
+from watchme.engines.osnet.data.sources import Datasets, merged
+from watchme.engines.osnet.data.tracklets import thinned
+from watchme.engines.osnet.export_formats import Embed, Trained
+from watchme.engines.osnet.ranking import Gallery, compare, metrics_of
+from watchme.engines.osnet.train import read
+from watchme.export import handoff, latency, onnx_files
 
 log = logging.getLogger(__name__)
 

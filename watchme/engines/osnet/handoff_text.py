@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from watchme.contract import Table
+from watchme.core.interfaces import Table
 from watchme.engines.osnet.config import Config
-from watchme.engines.osnet.formats import INPUT, OUTPUT, Trained
-from watchme.engines.osnet.transforms import MEAN, STD
-from watchme.handoff import markdown_table
+from watchme.engines.osnet.data.augmentation import MEAN, STD
+from watchme.engines.osnet.export_formats import INPUT, OUTPUT, Trained
+from watchme.export.handoff import markdown_table
 
 # What the backend builds and feeds.
 BACKEND_ARCHITECTURE = "osnet_ibn_x1_0"

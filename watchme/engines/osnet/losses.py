@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from watchme.engines.osnet.config import OWN_HEAD, ReidLoss
-from watchme.engines.osnet.team import Team
+from watchme.engines.osnet.distributed import Team
 
 
 class LossParts(NamedTuple):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from watchme.errors import ConfigError, Problem
-from watchme.schema import OptimizerConfig, SchedulerConfig
+from watchme.config.schema import OptimizerConfig, SchedulerConfig
+from watchme.core.errors import ConfigError, Problem
 
 
 def build_optimizer(

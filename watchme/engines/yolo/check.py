@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-from watchme.checked import PICTURES, hand_over, tell_briefly
-from watchme.contract import Job, Result
-from watchme.data.check.detection import Classes, check_detection, check_labels
-from watchme.data.check.facts import Facts
-from watchme.data.check.report import detection_statistics, summary
-from watchme.data.check.sheets import draw_sheets
-from watchme.engines.yolo import data
+from watchme.core.interfaces import Job, Result
+from watchme.data.check.contact_sheets import draw_sheets
+from watchme.data.check.database import Facts
+from watchme.data.check.detection_checks import Classes, check_detection, check_labels
+from watchme.data.check.result import PICTURES, hand_over, tell_briefly
+from watchme.data.check.summary_table import detection_statistics, summary
+from watchme.engines.yolo import dataset as data
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.layout import Layout, read_layout
 
@@ -23,7 +23,7 @@ def check(job: Job) -> Result:
     Raises:
         DataError: If the dataset is not there, or its yaml contradicts itself.
     """
-    from watchme.data.check.plots import plot_detection  # matplotlib, which a training's start does without
+    from watchme.data.check.dataset_plots import plot_detection  # matplotlib, which a training's start does without
 
     config = cast(Config, job.config)
     layout = read_layout(data.root_of(config), ())

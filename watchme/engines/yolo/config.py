@@ -3,16 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from watchme.engines.yolo import checks
-from watchme.errors import Problem
-from watchme.schema import (
-    DatasetConfig,
-    DemoWorldConfig,
-    ModelConfig,
-    RunConfig,
-    TrainConfig,
-    option,
-)
+from watchme.config.schema import DatasetConfig, DemoWorldConfig, ModelConfig, RunConfig, TrainConfig, option
+from watchme.core.errors import Problem
+from watchme.engines.yolo import config_rules as checks
 
 
 @dataclass(frozen=True, kw_only=True)

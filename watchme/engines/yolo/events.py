@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
-from watchme.contract import EpochEvent, Stop
-from watchme.errors import WatchmeError
+from watchme.core.errors import WatchmeError
+from watchme.core.interfaces import EpochEvent, Stop
 
 Emit = Callable[[EpochEvent], Stop | None]
 _ADDRESS, _KEY = "WATCHME_EVENTS_ADDRESS", "WATCHME_EVENTS_KEY"

@@ -15,15 +15,15 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from watchme import handoff
-from watchme.contract import Job, Result, Table
-from watchme.engines.yolo import export_formats, isolation, weights
-from watchme.engines.yolo.checks import required_splits
+from watchme.core.errors import CheckpointError, DataError, ExportError
+from watchme.core.interfaces import Job, Result, Table
+from watchme.engines.yolo import export_formats, isolation
+from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.config import Config
-from watchme.engines.yolo.engine import choose_device, prepare
+from watchme.engines.yolo.config_rules import required_splits
 from watchme.engines.yolo.handoff_text import HandoffText
-from watchme.errors import CheckpointError, DataError, ExportError
-from watchme.handoff import latency, onnx_files
+from watchme.engines.yolo.train import choose_device, prepare
+from watchme.export import handoff, latency, onnx_files
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class _Export:
     made: handoff.Handoff
 
     def __init__(self, job: Job, config: Config, checkpoint: Path, threads: int) -> None:
-        from watchme.engines.yolo.evaluation import check_classes
+        from watchme.engines.yolo.validator import check_classes
 
         self.job = job
         self.config = config
@@ -270,8 +270,8 @@ class _Export:
     def _validated(self, path: Path) -> dict[str, float]:
         from ultralytics import YOLO
 
-        from watchme.engines.yolo.evaluation import validate
         from watchme.engines.yolo.events import canonical_metrics
+        from watchme.engines.yolo.validator import validate
 
         log.info("Measuring %s on the val split", path.name)
         folder = self.made.root.with_name(f"{self.made.root.name}.val")
@@ -365,7 +365,7 @@ def _bytes(path: Path) -> int:
 
 def _refuse_osnet(path: Path) -> None:
     """Tell the commonest mistake by its name: a re-ID model's weights."""
-    from watchme.checkpoint import load_checkpoint
+    from watchme.io.checkpoint import load_checkpoint
 
     try:
         content = load_checkpoint(path)

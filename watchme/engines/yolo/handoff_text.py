@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from watchme.contract import Table
+from watchme.core.interfaces import Table
 from watchme.engines.yolo.config import Config
-from watchme.handoff import markdown_table
+from watchme.export.handoff import markdown_table
 
 # What the backend takes for people.
 BACKEND_CLASS = "person"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from watchme.cache import cache_dir
+from watchme.io.cache import cache_dir
 
 _INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "vscode_msg", "openvino_msg")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from watchme.errors import DataError
+from watchme.core.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".dng", ".heic", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
 EXPECTED = """\

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from watchme.engines.yolo import weights
+from watchme.core.errors import CheckpointError, ConfigError, Problem
+from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.arguments import MAPPED
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.events import canonical_metrics
-from watchme.errors import CheckpointError, ConfigError, Problem
 
 # What ultralytics lets change when a run is resumed, and `amp`, which our trainer sets again.
 _CHANGEABLE = frozenset(

@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from watchme.contract import EpochEvent
+from watchme.core.errors import TrainingError, WatchmeError
+from watchme.core.interfaces import EpochEvent
+from watchme.core.metric_names import higher_is_better
 from watchme.engines.yolo import isolation
-from watchme.engines.yolo.data import locked
+from watchme.engines.yolo.dataset import locked
 from watchme.engines.yolo.events import Emit, Line, canonical_metrics, line_to_parent
-from watchme.errors import TrainingError, WatchmeError
-from watchme.metrics.names import higher_is_better
 
 isolation.isolate()  # the processes of a multi-GPU run come here first
 

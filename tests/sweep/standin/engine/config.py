@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from watchme.errors import Problem
-from watchme.schema import DatasetConfig, ModelConfig, RunConfig, option
+from watchme.config.schema import DatasetConfig, ModelConfig, RunConfig, option
+from watchme.core.errors import Problem
 
 
 @dataclass(frozen=True, kw_only=True)

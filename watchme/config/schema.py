@@ -1,0 +1,169 @@
+"""The typed config: what both engines share. Each engine adds its own in `engines/<name>/config.py`.
+
+A field's metadata (see `option`) holds its bounds and one line of help; `validation.py` walks the fields.
+Nothing here may import torch, or anything that takes long to import.
+"""
+
+from dataclasses import MISSING, dataclass, field
+from typing import Any, Literal
+
+from watchme.data.demo.config import DemoWorldConfig
+
+__all__ = ["DemoWorldConfig", "RunConfig", "option"]
+
+
+def option(
+    default: Any = MISSING,
+    help: str = "",
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    factory: Any = MISSING,
+) -> Any:
+    """Declare a config field with its bounds (ge: >=, gt: >, le: <=, lt: <) and a line of help.
+
+    Bounds also hold for each number of a list.
+    """
+    bounds = {"ge": ge, "gt": gt, "le": le, "lt": lt}
+    metadata = {"help": help, **{name: value for name, value in bounds.items() if value is not None}}
+    if factory is not MISSING:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What is trained. `engine` routes the run; `family` is what sibling groups take from it."""
+
+    engine: str = option(help="folder below watchme/engines that runs this model")
+    name: str = option(help="architecture, in the library's own spelling")
+    weights: str | None = option(None, "initial weights: a file; null trains from scratch")
+    family: dict[str, Any] = option(
+        factory=dict, help="learning rates, momenta, objective, output folder of this family"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetConfig:
+    """What is trained on. `task` says which engines can read it."""
+
+    task: Literal["detection", "reid", "search"] = option(help="detection, reid or search")
+    name: str = option(help="shown in run names and reports")
+    root: str | None = option(None, "folder of the dataset")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """One vocabulary for both engines; an engine refuses what its library cannot do.
+
+    `momentum` is the momentum of sgd and rmsprop and beta1 of the Adam family, as in ultralytics.
+    """
+
+    name: Literal["auto", "sgd", "adam", "adamw", "amsgrad", "rmsprop", "radam"] = option()
+    lr: float = option(help="initial learning rate", gt=0)
+    weight_decay: float = option(5e-4, "L2 penalty (decoupled for adamw)", ge=0)
+    momentum: float = option(0.9, "momentum (sgd, rmsprop) or beta1 (Adam family)", ge=0, lt=1)
+    beta2: float | None = option(None, "second-moment decay of the Adam family; null is 0.999", gt=0, lt=1)
+    eps: float | None = option(None, "denominator term; null is the library's 1e-8", gt=0)
+    nesterov: bool | None = option(None, "sgd only")
+    dampening: float | None = option(None, "sgd only", ge=0)
+    amsgrad: bool | None = option(None, "adam and adamw only")
+    alpha: float | None = option(None, "rmsprop only: smoothing constant; null is 0.99", gt=0, lt=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerConfig:
+    """How the learning rate changes over the epochs."""
+
+    name: Literal["constant", "linear", "cosine", "cosine_restarts", "single_step", "multi_step"] = option()
+    final_lr_ratio: float | None = option(None, "linear and cosine: last learning rate over the first", ge=0, le=1)
+    eta_min: float | None = option(None, "cosine_restarts: lowest learning rate", ge=0)
+    restart_epochs: int | None = option(None, "cosine_restarts: epochs of a cycle", ge=1)
+    step_size: int | None = option(None, "single_step: epochs between decays", ge=1)
+    milestones: list[int] | None = option(None, "multi_step: epochs at which it decays", ge=1)
+    gamma: float | None = option(None, "single_step and multi_step: factor of a decay", gt=0, le=1)
+    warmup_epochs: float = option(0.0, "epochs over which the learning rate rises linearly", ge=0)
+    warmup_momentum: float | None = option(None, "YOLO: momentum at the start of warm-up", ge=0, lt=1)
+    warmup_bias_lr: float | None = option(None, "YOLO: learning rate of biases at the start", ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long, where and with what precision."""
+
+    engine: str = option(help="the engine this group belongs to")
+    epochs: int = option(100, "passes over the training set", ge=1)
+    batch_size: int = option(16, "images in an optimizer's batch, over all devices")
+    workers: int = option(2, "processes that load data", ge=0)
+    device: str | int | list[int] = option("auto", "auto, cpu, cuda, mps, a GPU's number, or a list of them")
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = option("auto", "auto looks at the hardware")
+    patience: int = option(0, "stop after so many epochs without a better objective; 0 never", ge=0)
+    seed: int = option(0, ge=0, le=2**32 - 1)
+    deterministic: bool = option(True, "deterministic operations, where the library has them")
+    resume: str | None = option(None, "run folder or checkpoint to go on from, into the same folder")
+    save_period: int = option(0, "also keep a checkpoint every so many epochs; 0 keeps best and last", ge=0)
+    eval_every: int = option(1, "epochs between validations", ge=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackerConfig:
+    """Where metrics go besides metrics.jsonl, which is always written."""
+
+    tensorboard: bool = option(False, "write TensorBoard event files into the run folder")
+    wandb: bool = option(False, "log to Weights & Biases")
+    mode: Literal["auto", "online", "offline", "disabled"] = option(
+        "auto", "W&B: auto is online where a key is set, else offline"
+    )
+    project: str = option("watchme-training", "W&B project")
+    entity: str | None = option(None, "W&B team or user")
+    tags: list[str] = option(factory=list, help="W&B tags")
+    notes: str | None = option(None, "W&B notes")
+    group: str | None = option(None, "W&B group; null is the study for a sweep's trial, else none")
+    job_type: str | None = option(None, "W&B job type; null is the mode: train or evaluate")
+    images: int = option(16, "pictures logged of each kind", ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """Set by the sweeper: the Optuna trial that this run is."""
+
+    storage: str = option(help="URL of the study's storage")
+    study: str = option(help="name of the study")
+    number: int = option(help="number of the trial in the study", ge=0)
+    trial_id: int = option(help="the storage's id of the trial", ge=0)
+    prune: bool = option(True, "report epochs to the pruner")
+    keep_pruned_weights: bool = option(True, "keep the weights of a pruned trial")
+    objectives: list[str] = option(factory=list, help="metrics that the sweep optimises; empty: `objective`")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckConfig:
+    """How a dataset is checked: by mode=check, and in short before each training."""
+
+    before_training: bool = option(True, "look at names, labels and splits before each training")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run, whole. An engine's config narrows the types of its sections."""
+
+    mode: Literal["train", "evaluate", "check", "export", "search"] = option("train")
+    checkpoint: str | None = option(None, "mode=evaluate and export: the weights")
+    detector: str | None = option(None, "mode=search: weights of the detector")
+    reid: str | None = option(None, "mode=search: weights of the re-ID model")
+    objective: str = option(help="metric that best checkpoints, early stopping and sweeps use")
+    output_root: str = option("outputs", "folder of run folders")
+    model: ModelConfig = option()
+    dataset: DatasetConfig = option()
+    optimizer: OptimizerConfig = option()
+    scheduler: SchedulerConfig = option()
+    augmentation: Any = option()
+    loss: Any = option()
+    evaluation: Any = option()
+    check: CheckConfig = option(factory=CheckConfig)
+    export: Any = option(None)
+    train: TrainConfig = option()
+    tracker: TrackerConfig = option()
+    trial: TrialConfig | None = option(None)

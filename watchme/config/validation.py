@@ -1,0 +1,297 @@
+"""DictConfig -> typed config, or every problem in one message.
+
+Walks the dataclasses of the engine's config (`engines/<name>/config.py`) beside the composed config. Hydra's
+own struct check lets `+model.typo=1` pass and stops at the first unknown key, so nothing is left to it.
+"""
+
+import dataclasses
+import functools
+import os
+import re
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from watchme.config.conf_dir import CONF
+from watchme.config.schema import RunConfig
+from watchme.config.type_conversion import (
+    BOUNDS,
+    convert,
+    describe,
+    literals_of,
+    one_of,
+    options_of,
+    stand_in,
+    unknown_key,
+)
+from watchme.core.errors import CheckpointError, ConfigError, Problem
+from watchme.core.registry import engine_names, load_config_module, modes
+from watchme.io.run_lookup import config_of
+
+_ENV = re.compile(r"\$\{oc\.env:\s*([A-Za-z_][A-Za-z0-9_]*)")
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
+# A section's field of this name says which engines can use the section; see `_Walk.family_problem`.
+_FAMILY_FIELDS = ("task", "engine")
+
+
+def validate(config: DictConfig) -> RunConfig:
+    """Turn a composed config into its engine's typed config.
+
+    Returns:
+        An instance of the `Config` class of `watchme/engines/<model.engine>/config.py`.
+
+    Raises:
+        ConfigError: With every problem found: unknown keys at any depth, wrong types, values out of range,
+            groups of another engine, and what the engine's own `check` finds (folders, checkpoints).
+    """
+    problems: list[Problem] = []
+    plain, unresolved = _resolve(config, problems)
+    engine = plain.get("model", {}).get("engine") if isinstance(plain.get("model"), Mapping) else None
+    if engine not in engine_names():
+        problems.append(Problem("model.engine", one_of(engine, engine_names()), repr(engine)))
+        raise ConfigError(problems)
+    module = load_config_module(engine)
+    walk = _Walk(config, engine, problems, unresolved)
+    typed: RunConfig | None = walk.dataclass(module.Config, plain, "")
+    if typed is not None and typed.mode not in modes(engine):
+        problems.append(Problem("mode", f"the {engine} engine offers {', '.join(modes(engine))}", repr(typed.mode)))
+    elif typed is not None:
+        # With stand-ins where a value was wrong, so that a missing folder is told together with a typo.
+        problems += _idle_weights(typed)
+        told = {problem.key for problem in problems}
+        problems += [walk.with_source(found) for found in module.check(typed) if found.key not in told]
+    if problems or typed is None:
+        raise ConfigError(problems)
+    return typed
+
+
+def _idle_weights(config: RunConfig) -> list[Problem]:
+    """Weights that the mode does not use; without a word they would seem to be."""
+    problems = []
+    if config.mode == "train" and config.checkpoint is not None:
+        expected = "mode=train uses none: model.weights=<file> starts from weights, train.resume=<run> goes on"
+        problems.append(Problem("checkpoint", expected, repr(config.checkpoint)))
+    for key in ("detector", "reid"):
+        if config.mode != "search" and getattr(config, key) is not None:
+            problems.append(Problem(key, "belongs to mode=search", repr(getattr(config, key))))
+    return problems
+
+
+def _resolve(config: DictConfig, problems: list[Problem]) -> tuple[dict[str, Any], set[str]]:
+    """Resolve leaf by leaf, so that one broken interpolation does not hide the other problems."""
+    unresolved: set[str] = set()
+
+    def visit(node: Any, path: str) -> Any:
+        if not isinstance(node, DictConfig):
+            return OmegaConf.to_container(node, resolve=True)
+        out: dict[str, Any] = {}
+        for key in node:
+            name = str(key)
+            where = f"{path}.{name}" if path else name
+            try:
+                value = node[key]
+                out[name] = visit(value, where) if OmegaConf.is_config(value) else value
+            except OmegaConfBaseException as error:
+                unresolved.add(where)
+                if OmegaConf.is_missing(node, key):
+                    expected = "a value is required here"
+                else:
+                    expected = str(error).splitlines()[0]
+                problems.append(Problem(where, expected))
+        return out
+
+    plain = visit(config, "")
+    assert isinstance(plain, dict)
+    return plain, unresolved
+
+
+@functools.cache
+def fields_of(cls: type) -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
+    """Name -> (resolved type hint, field) of a config dataclass."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: (hints[field.name], field) for field in dataclasses.fields(cls)}
+
+
+def known_keys(cls: type, prefix: str = "") -> set[str]:
+    """Every dotted key of a config dataclass, its sections included."""
+    keys: set[str] = set()
+    for name, (hint, _) in fields_of(cls).items():
+        keys.add(prefix + name)
+        for option in options_of(hint):
+            if dataclasses.is_dataclass(option) and isinstance(option, type):
+                keys |= known_keys(option, f"{prefix}{name}.")
+    return keys
+
+
+class _Walk:
+    """One walk over the dataclasses; collects problems."""
+
+    def __init__(self, config: DictConfig, engine: str, problems: list[Problem], unresolved: set[str]) -> None:
+        self.config = config
+        self.engine = engine
+        self.problems = problems
+        self.unresolved = unresolved
+        self.mismatched = False
+
+    def report(self, key: str, expected: str, found: Any = "") -> None:
+        text = found if isinstance(found, str) and not found else _show(found)
+        self.problems.append(self.with_source(Problem(key, expected, text)))
+
+    def with_source(self, problem: Problem) -> Problem:
+        if problem.source:
+            return problem
+        return dataclasses.replace(problem, source=_env_source(self.config, problem.key) or "")
+
+    def dataclass(self, cls: Any, node: Any, path: str) -> Any:
+        """Build `cls` from a mapping, with stand-ins for wrong values, which are reported.
+
+        None where it cannot be built: a required value is missing, or a section belongs to another engine.
+        """
+        if not isinstance(node, Mapping):
+            self.report(path, f"expected a section with the keys {', '.join(fields_of(cls))}", node)
+            return None
+        fields = fields_of(cls)
+        if path and self.family_problem(fields, node, path):
+            return None
+        complete = True
+        arguments: dict[str, Any] = {}
+        # Dataset first: a dataset of the wrong kind explains every other mismatch.
+        for name in sorted(fields, key=lambda name: name != "dataset"):
+            hint, field = fields[name]
+            where = f"{path}.{name}" if path else name
+            if name in node:
+                arguments[name] = self.value(hint, node[name], where, field.metadata)
+                complete = complete and (arguments[name] is not None or type(None) in options_of(hint) or hint is Any)
+            elif field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING:
+                continue
+            elif where in self.unresolved:
+                complete = False  # reported already
+            else:
+                complete = False
+                self.report(where, f"is missing; {field.metadata.get('help') or 'a value is required'}")
+        for name in node:
+            if name not in fields:
+                where = f"{path}.{name}" if path else str(name)
+                self.report(where, unknown_key(str(name), path, list(fields)), node[name])
+        return cls(**arguments) if complete and not self.mismatched else None
+
+    def family_problem(self, fields: Mapping[str, Any], node: Mapping[str, Any], path: str) -> bool:
+        """Report a section that belongs to another engine as one problem, instead of all its keys."""
+        for name in _FAMILY_FIELDS:
+            if name not in fields or name not in node or path == "model":
+                continue
+            hint = fields[name][0]
+            allowed = typing.get_args(hint) if typing.get_origin(hint) is Literal else (self.engine,)
+            if node[name] in allowed:
+                continue
+            # One message for one cause: a dataset of the wrong kind brings its recipe groups along.
+            if not self.mismatched and (run := self.foreign_run()):
+                self.report("checkpoint", run, self.config.get("checkpoint"))
+            elif not self.mismatched:
+                options = _fitting_options(self.config, path, name, allowed)
+                self.report(
+                    f"{path}.{name}",
+                    f"the {self.engine} engine (model.name={_show(self.config.model.get('name'))}) needs "
+                    f"{name} {' or '.join(map(str, allowed))}"
+                    + (f"; choose {path}={'|'.join(options)}" if options else ""),
+                    node[name],
+                )
+            self.mismatched = True
+            return True
+        return False
+
+    def foreign_run(self) -> str:
+        """What is wrong with a checkpoint of another engine's run, whose config came along; empty if it is not one."""
+        checkpoint = self.config.get("checkpoint")
+        try:
+            saved = config_of(Path(str(checkpoint))) if checkpoint else None
+        except CheckpointError:
+            return ""
+        model = (saved or {}).get("model", {})
+        if not model or model.get("engine") == self.engine:
+            return ""
+        return (
+            f"comes from a run of {model.get('name')}, of the {model.get('engine')} engine; "
+            f"model.name={_show(self.config.model.get('name'))} is of the {self.engine} engine. Leave model=... out"
+        )
+
+    def value(self, hint: Any, value: Any, path: str, metadata: Mapping[str, Any]) -> Any:
+        """Return `value` as the type that `hint` names; reports what does not fit."""
+        options = options_of(hint)
+        for option in options:
+            if dataclasses.is_dataclass(option) and isinstance(option, type):
+                if value is None and type(None) in options:
+                    return None
+                return self.dataclass(option, value, path)
+        for option in options:
+            fits, converted = convert(option, value)
+            if fits:
+                self.bounds(converted, value, path, metadata)
+                return converted
+        found = value
+        literals = [choice for option in options for choice in literals_of(option)]
+        expected = one_of(value, literals) if literals else "expected " + describe(options, metadata)
+        self.report(path, expected + (f" ({metadata['help']})" if metadata.get("help") else ""), found)
+        return stand_in(options, metadata)
+
+    def bounds(self, value: Any, found: Any, path: str, metadata: Mapping[str, Any]) -> None:
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        for number in numbers:
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                continue
+            broken = [
+                f"{sign} {metadata[name]}"
+                for name, (sign, holds) in BOUNDS.items()
+                if name in metadata and not holds(number, metadata[name])
+            ]
+            if broken or number != number:
+                wanted = [f"{sign} {metadata[name]}" for name, (sign, _) in BOUNDS.items() if name in metadata]
+                note = f" ({metadata['help']})" if metadata.get("help") else ""
+                self.report(path, f"expected a number {' and '.join(wanted)}{note}", found)
+                return
+
+
+def _show(value: Any) -> str:
+    text = repr(OmegaConf.to_container(value)) if OmegaConf.is_config(value) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _env_source(config: DictConfig, key: str, depth: int = 4) -> str | None:
+    """The environment variable that a value came from, followed through `${other.key}` references."""
+    node: Any = config
+    *parents, last = key.split(".")
+    for part in parents:
+        if not isinstance(node, DictConfig) or part not in node:
+            return None
+        node = node._get_node(part)
+    if not isinstance(node, DictConfig) or last not in node:
+        return None
+    leaf: Any = node._get_node(last)
+    raw = str(leaf._value()) if leaf is not None else ""
+    for variable in _ENV.findall(raw):
+        if variable in os.environ:
+            return str(variable)
+    if depth:
+        for reference in _REFERENCE.findall(raw):
+            if source := _env_source(config, reference, depth - 1):
+                return source
+    return None
+
+
+def _fitting_options(config: DictConfig, group: str, mark: str, allowed: Iterable[Any]) -> list[str]:
+    """Options of a config group whose yaml, or one it is based on, has a fitting `task:` or `engine:`."""
+    wanted = re.compile(rf"^{mark}:\s*({'|'.join(map(re.escape, map(str, allowed)))})\b", re.M)
+    base = re.compile(r"^\s+-\s+(\w+)\s*$", re.M)
+    folder = CONF / group
+
+    def fits(path: Path, depth: int = 3) -> bool:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if re.search(rf"^{mark}:", text, re.M):
+            return bool(wanted.search(text))
+        return depth > 0 and any(fits(folder / f"{name}.yaml", depth - 1) for name in base.findall(text))
+
+    return sorted(path.stem for path in folder.glob("[!_]*.yaml") if fits(path))

@@ -1,0 +1,1 @@
+"""What every part shares: errors, the interfaces and registry of engines, metric names, devices."""

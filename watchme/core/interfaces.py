@@ -1,0 +1,199 @@
+"""Interfaces between a run, its engine and its callbacks: `Job` in, epoch events on the way, `Result` out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from watchme.config.schema import RunConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class EpochEvent:
+    """An epoch has ended.
+
+    Attributes:
+        epoch: 1 for the first epoch; 0 for the evaluation before it.
+        epochs: How many there are to be.
+        metrics: Canonical name -> value, e.g. `train/loss`, `val/map50` (see metrics/names.py). Undefined is NaN.
+            Only what the same seed gives again: no timings.
+        timings: Canonical name -> value of what differs between two equal runs, e.g. `time/epoch_s`,
+            `perf/images_per_s`, `perf/data_wait_share`.
+        is_best: Whether the objective is the best so far, so that weights/best.pt holds this epoch.
+    """
+
+    epoch: int
+    epochs: int
+    metrics: Mapping[str, float]
+    timings: Mapping[str, float] = field(default_factory=dict)
+    is_best: bool = False
+
+
+@dataclass(frozen=True)
+class Stop:
+    """An observer's wish that training ends after this epoch, cleanly and with its best weights."""
+
+    reason: str
+    kind: Literal["early_stop", "pruned"] = "early_stop"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file in the run folder that trackers and the report show.
+
+    Attributes:
+        name: Canonical name, e.g. `val/predictions`, `test/ranked`, `test/cmc`.
+        path: PNG or JPEG file.
+        caption: One line.
+        boxes: Detection predictions as (x1, y1, x2, y2 in pixels, score, label); empty for other pictures.
+        epoch: Epoch it shows; None for the end of the run.
+    """
+
+    name: str
+    path: Path
+    caption: str = ""
+    boxes: tuple[tuple[float, float, float, float, float, str], ...] = ()
+    epoch: int | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Per-query or per-image results.
+
+    Attributes:
+        name: Canonical name, e.g. `test/per_query`.
+        columns: Names of the columns.
+        rows: One tuple a row, of numbers and text.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run has come to.
+
+    Attributes:
+        metrics: Final metrics by canonical name: `val/...` of the best epoch, `test/...`, `train/...` of it.
+        objective: Best value of the config's `objective`; NaN where it is undefined.
+        best_epoch: Epoch of the best weights; None for an evaluation.
+        epochs: Epochs that were trained, those before a resume included.
+        weights: `best` and `last` -> file.
+        details: Anything else for summary.json, e.g. metrics by class or by target.
+        refused: Why the command must end with exit status 1 although all that it made stands: a dataset that would
+            spoil a training, an export that differs from its model. One text that names the fix; empty: all is well.
+    """
+
+    metrics: Mapping[str, float]
+    objective: float
+    best_epoch: int | None = None
+    epochs: int = 0
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    refused: str = ""
+
+
+def _ignore(*_: object) -> None:
+    """Default of the hooks of a `Job`: nobody listens."""
+
+
+def _no_models(engine: str, weights: Path) -> "Detector | Embedder":
+    raise NotImplementedError("this job was made without models of other engines")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run as an engine sees it.
+
+    Attributes:
+        config: The engine's typed config.
+        folder: The run folder. Weights go to `folder / "weights"`; an engine writes nowhere else.
+        emit: Call at the end of each epoch, before the epoch's `last` checkpoint is written (so that a kill between
+            the two leaves a line too many, which resuming drops, and never one too few). A `Stop` that it returns
+            must be followed: training ends cleanly, keeping its best weights.
+        resumed: Call once before the first `emit` of a resumed run with the last epoch that the checkpoint holds:
+            observers drop what they know of later ones.
+        record: Put a value into the run's manifest (run.json): `record("dataset", {...})`.
+        fallback: Announce that something other than what was asked for is done, and why; it is logged as a warning
+            and recorded in the manifest.
+        show: Hand a picture or a table to the trackers and the report.
+        load_model: Load a trained model of any engine by its name and the path of its weights.
+    """
+
+    config: RunConfig
+    folder: Path
+    emit: Callable[[EpochEvent], Stop | None] = lambda event: None
+    resumed: Callable[[int], None] = _ignore
+    record: Callable[[str, Any], None] = _ignore
+    fallback: Callable[[str], None] = _ignore
+    show: Callable[[Picture | Table], None] = _ignore
+    load_model: Callable[[str, Path], "Detector | Embedder"] = _no_models
+
+
+class Detector(Protocol):
+    """A trained person detector, as `watchme/engines/<name>/predict.py` loads it.
+
+    Attributes:
+        assumed: What was taken for granted because the weights lie in no run folder, a sentence each.
+    """
+
+    assumed: tuple[str, ...]
+
+    def detect(self, images: Sequence["NDArray[np.uint8]"]) -> "list[NDArray[np.float32]]":
+        """Find people.
+
+        Args:
+            images: RGB, each of shape (height, width, 3), of any size.
+
+        Returns:
+            For each image an array of shape (n, 5): x1, y1, x2, y2 in pixels of that image, and the confidence,
+            the most confident first.
+        """
+        ...
+
+
+class Embedder(Protocol):
+    """A trained re-ID model, as `watchme/engines/<name>/predict.py` loads it.
+
+    Attributes:
+        assumed: What was taken for granted because the weights lie in no run folder, a sentence each.
+    """
+
+    assumed: tuple[str, ...]
+
+    def embed(self, crops: Sequence["NDArray[np.uint8]"]) -> "NDArray[np.float32]":
+        """Return an embedding of each crop of one person.
+
+        Args:
+            crops: RGB, each of shape (height, width, 3), of any size.
+
+        Returns:
+            Array of shape (n, dimensions), divided by its L2 norm, as the backend does.
+        """
+        ...
+
+
+class Observer(Protocol):
+    """Listens to a run: trackers, early stopping, pruning. Only the main process of a run has observers."""
+
+    def on_resume(self, epoch: int) -> None:
+        """The run goes on after `epoch`."""
+        ...
+
+    def on_epoch(self, event: EpochEvent) -> Stop | None:
+        """An epoch has ended; return a `Stop` to end training."""
+        ...
+
+    def on_show(self, item: Picture | Table) -> None:
+        """A picture or a table was made."""
+        ...
+
+    def on_end(self, status: str, result: Result | None) -> None:
+        """The run has ended: `status` is finished, pruned, interrupted or failed; no result where it broke off."""
+        ...

@@ -1,0 +1,62 @@
+"""model.engine -> the folder `watchme/engines/<name>` that runs it. A new engine is found without being listed.
+
+An engine's folder holds `config.py` (dataclass `Config`, function `check`; no torch) and one file for each mode that
+it offers, which is imported only when the config is known to be good:
+
+    train.py    train(job): train, select on validation, evaluate the test split once
+    evaluate.py evaluate(job): metrics of a checkpoint
+    check.py    check(job): find faults of the dataset; no torch
+    export.py   export(job): weights in other formats
+    search.py   search(job): person search, by a detector and a re-ID model together
+    predict.py  load(weights, device): a trained `Detector` or `Embedder`, for the modes of other engines
+
+A mode is a function `<mode>(job: Job) -> Result` in the file `<mode>.py`. See interfaces.py for `Job`, `Result`,
+`Detector` and `Embedder`.
+"""
+
+import functools
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from watchme import engines
+from watchme.core.interfaces import Detector, Embedder, Job, Result
+
+MODES = ("train", "evaluate", "check", "export", "search")
+
+
+def engine_names() -> list[str]:
+    """Names of the engines that are installed: the packages below `watchme/engines`."""
+    return sorted(found.name for found in pkgutil.iter_modules(engines.__path__) if found.ispkg)
+
+
+@functools.cache
+def modes(name: str) -> tuple[str, ...]:
+    """The modes that an engine offers: those whose file its folder has; none of an engine that is not installed.
+
+    Nothing heavy is imported.
+    """
+    if name not in engine_names():
+        return ()
+    folder = f"{engines.__name__}.{name}"
+    return tuple(mode for mode in MODES if importlib.util.find_spec(f"{folder}.{mode}") is not None)
+
+
+def load_config_module(name: str) -> ModuleType:
+    """Import the light part of an engine: its `Config` dataclass and its `check(config) -> list[Problem]`."""
+    return importlib.import_module(f"{engines.__name__}.{name}.config")
+
+
+def load_mode(name: str, mode: str) -> Callable[[Job], Result]:
+    """Import what an engine needs for a mode (torch, its library), and return the function that runs it."""
+    function: Callable[[Job], Result] = getattr(importlib.import_module(f"{engines.__name__}.{name}.{mode}"), mode)
+    return function
+
+
+def load_model(name: str, weights: Path, device: str | int | list[int]) -> Detector | Embedder:
+    """Load trained weights for inference, by the engine's predict.py; `device` as in `train.device`."""
+    model: Detector | Embedder = importlib.import_module(f"{engines.__name__}.{name}.predict").load(weights, device)
+    return model

@@ -1,0 +1,63 @@
+"""How a check of a dataset becomes a run's result: the same for every engine that has one."""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from watchme.core.interfaces import Job, Picture, Result, Table
+from watchme.data.check.database import ISSUES, Facts, Shown
+from watchme.data.check.summary_table import summary, table_lines, verdict
+
+log = logging.getLogger(__name__)
+
+PICTURES = "pictures"
+
+
+def hand_over(
+    job: Job,
+    facts: Facts,
+    shown: Iterable[Shown],
+    statistics: tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]],
+) -> Result:
+    """Write issues.csv, show tables and pictures, tell the user, and return the result.
+
+    Args:
+        job: The run.
+        facts: What its check has found.
+        shown: Pictures that were drawn below `job.folder / PICTURES`.
+        statistics: Columns and rows of the numbers of each split.
+
+    Returns:
+        A result whose `refused` says what would spoil a training; its metrics are `check/errors|warnings|notes`.
+    """
+    facts.write_issues(job.folder / ISSUES)
+    job.show(Table("check/splits", *statistics))
+    found = summary(facts)
+    columns = ("severity", "problem", "count", "example", "why")
+    rows = tuple(tuple(one[column] for column in columns) for one in found["findings"])
+    job.show(Table("check/findings", columns, rows))
+    for one in shown:
+        job.show(Picture(one.name, one.path, one.caption))
+    images = facts.one("SELECT COUNT(*) FROM images")
+    job.record("check", {"images": images, **found})
+    log.info("")
+    for line in table_lines(facts.counts()):
+        log.info("%s", line)
+    metrics = {f"check/{name}": float(found[name]) for name in ("errors", "warnings", "notes")}
+    return Result(metrics, math.nan, details={"check": {"images": images}}, refused=verdict(facts))
+
+
+def tell_briefly(job: Job, found: Mapping[str, Any]) -> None:
+    """Record what the short form before a training has found; errors and warnings go to the log.
+
+    Nothing is refused: the engine itself ends a training that cannot be done.
+
+    Args:
+        job: The run.
+        found: A `summary`.
+    """
+    job.record("check", {"short": True, **found})
+    for one in found["findings"]:
+        if one["severity"] != "note":
+            log.warning("Check: %s (%d): %s E.g. %s", one["problem"], one["count"], one["why"], one["example"])

@@ -1,0 +1,1 @@
+"""Dataset formats on disk: readers that need the standard library only."""

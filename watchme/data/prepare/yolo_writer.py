@@ -1,0 +1,281 @@
+"""Photos with boxes of people -> the YOLO layout: images/<split>, labels/<split>, data.yaml."""
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from watchme.core.errors import DataError
+from watchme.data.prepare import closing_lines as summary
+from watchme.data.prepare import splits
+from watchme.data.prepare.label_lines import Box, Size, clipped, label_line, overlaps
+from watchme.data.prepare.options import IMAGE_SUFFIXES, Faults, Source, named, refuse_inside
+from watchme.data.prepare.output_dir import filling
+
+_GREY = (114, 114, 114)  # of ultralytics' letterbox: what the detector sees as nothing
+_SMALLEST = 10  # pixels: ultralytics refuses images with a shorter side
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One image of the source, and who is in it.
+
+    Attributes:
+        image: The file.
+        name: Its name in the dataset.
+        group: What a split must not tear apart.
+        where: The record, for messages.
+        people: A box each.
+        ignored: Regions whose people have no boxes of their own.
+        split: Where it belongs; None: chosen by the group's hash.
+        size: What the annotations say it measures.
+    """
+
+    image: Path
+    name: str
+    group: str
+    where: str
+    people: tuple[Box, ...]
+    ignored: tuple[Box, ...] = ()
+    split: str | None = None
+    size: Size | None = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a dataset is made of the photos.
+
+    Attributes:
+        shares: `val` and `test` -> part of the photos without a split of their own.
+        ignored: What happens to images with ignored regions: drop, paint, keep.
+        negatives: Part of the images without people that is kept.
+        counted: Whether to warn of names that look like a video's frames, where photos are split by their names.
+    """
+
+    shares: Mapping[str, float]
+    ignored: str = "keep"
+    negatives: float = 1.0
+    counted: bool = False
+
+
+@dataclass(frozen=True)
+class _Planned:
+    photo: Photo
+    split: str
+    lines: tuple[str, ...]
+    paint: tuple[Box, ...]
+
+
+def flat_name(path: str) -> str:
+    """The name in the dataset of an image that lies in folders: they become a part of it, a/b.jpg -> a__b.jpg."""
+    return "__".join(part for part in path.split("/") if part not in ("", "."))
+
+
+def write(
+    command: str,
+    arguments: argparse.Namespace,
+    photos: Sequence[Photo],
+    source: Source,
+    rules: Rules,
+    options: Mapping[str, Any],
+    folders: Sequence[Path],
+) -> int:
+    """Make the dataset, and tell what it holds.
+
+    Args:
+        command: Sub-command.
+        arguments: `out`, `copy`.
+        photos: All photos of the source.
+        source: Where bad records are noted.
+        rules: How the dataset is made.
+        options: What the output depends on besides the rules' own values.
+        folders: Of the source: the output must not lie in one.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        DataError: If records are bad and are not to be skipped, a split stays empty, or the folder cannot be used.
+    """
+    refuse_inside(arguments.out, folders)
+    planned = _plan(photos, source, rules)
+    if rules.counted and (pair := splits.look_like_video(Path(one.photo.name).stem for one in planned)):
+        source.notes.append(
+            f"warning: names such as {pair[0]}, {pair[1]} look like frames of a video. Neighbouring frames in two "
+            "splits make the validation look better than it is: keep them together by --group-by, or give --val FILE"
+        )
+    everything = {
+        **options,
+        "val_share": rules.shares["val"],
+        "test_share": rules.shares["test"],
+        "ignored": rules.ignored,
+        "negatives": rules.negatives,
+    }
+    with filling(
+        arguments.out, command, everything, source.fingerprint, copy=arguments.copy, sources=named(arguments)
+    ) as folder:
+        expected = {_image(one) for one in planned} | {_label(one) for one in planned if one.lines} | {"data.yaml"}
+        folder.refuse_strangers(expected, "images", "labels")
+        counts = {split: Counter(images=0, people=0, negatives=0) for split in splits.SPLITS}
+        late = Faults(source.faults.skip)
+        for one in tqdm(planned, desc="images", unit="image", disable=None):
+            try:
+                if not one.paint:
+                    folder.link(one.photo.image, _image(one))
+                elif not folder.has(_image(one)):
+                    folder.make(_image(one), partial(_paint, one))
+            except _UnreadableError as error:
+                late.add(one.photo.where, str(error))
+                if not late.skip:
+                    raise DataError(f"{one.photo.where}: {error}\n--skip-bad leaves it out and counts it") from None
+                continue
+            if one.lines:
+                folder.write(_label(one), "".join(f"{line}\n" for line in one.lines))
+            counts[one.split].update(images=1, people=len(one.lines), negatives=not one.lines)
+        source.faults.found += late.found
+        used = [split for split in splits.SPLITS if counts[split]["images"]]
+        folder.write(
+            "data.yaml", "".join(f"{split}: images/{split}\n" for split in used) + "\nnc: 1\nnames: ['person']\n"
+        )
+        manifest = folder.finish(
+            splits={split: dict(counts[split]) for split in used}, **summary.left_out(source), notes=source.notes
+        )
+    columns = {"images": "images", "people": "people", "negatives": "without people"}
+    summary.tell(folder, manifest, source, columns)
+    summary.tell_next("person_detection", folder.root)
+    return 0
+
+
+def _image(one: _Planned) -> str:
+    return f"images/{one.split}/{one.photo.name}"
+
+
+def _label(one: _Planned) -> str:
+    return f"labels/{one.split}/{Path(one.photo.name).stem}.txt"
+
+
+def _plan(photos: Sequence[Photo], source: Source, rules: Rules) -> list[_Planned]:
+    """Everything that will be written, with every fault found before anything is."""
+    good = _measured(_distinct(photos, source), source)
+    source.faults.settle()
+    planned: list[_Planned] = []
+    for photo, size in good:
+        lines = []
+        for box in photo.people:
+            line = label_line(box, size)
+            if line is None:
+                source.dropped["boxes without area in the image"] += 1
+            elif line in lines:
+                source.dropped["boxes that stand there twice"] += 1
+            else:
+                lines.append(line)
+        regions = [region for region in (clipped(region, size) for region in photo.ignored) if region is not None]
+        if regions and rules.ignored == "drop":
+            source.dropped["images with ignored regions (--ignored drop)"] += 1
+            continue
+        if not lines and splits.hashed(f"negative {photo.name}") >= rules.negatives:
+            source.dropped["images without people (--negatives)"] += 1
+            continue
+        split = photo.split or splits.by_hash(photo.group, rules.shares["val"], rules.shares["test"])
+        planned.append(_Planned(photo, split, tuple(lines), tuple(regions) if rules.ignored == "paint" else ()))
+    if not planned:
+        raise DataError("the source has no image to keep")
+    splits.require(Counter(one.split for one in planned), rules.shares)
+    return planned
+
+
+def _distinct(photos: Sequence[Photo], source: Source) -> list[Photo]:
+    """Photos whose label files do not clash, and none of which is in two splits."""
+    labels: dict[tuple[str | None, str], Photo] = {}
+    files: dict[Path, Photo] = {}
+    kept = []
+    for photo in photos:
+        key = (photo.split, Path(photo.name).stem)
+        if photo.image.suffix.lower() not in IMAGE_SUFFIXES:
+            source.faults.add(
+                photo.where, f"{photo.image.name} is no image that is read ({', '.join(sorted(IMAGE_SUFFIXES))})"
+            )
+        elif (other := labels.get(key)) is not None:
+            source.faults.add(photo.where, f"{photo.image} would share its label file with {other.image}")
+        elif (other := files.get(photo.image)) is not None:
+            source.faults.add(photo.where, f"{photo.image} is in {photo.split} and in {other.split}")
+        else:
+            labels[key] = files[photo.image] = photo
+            kept.append(photo)
+    return kept
+
+
+def _measured(photos: Sequence[Photo], source: Source) -> list[tuple[Photo, Size]]:
+    """Photos with the sizes of their images, which are taken from the files and compared with the annotations."""
+    found = []
+    with ThreadPoolExecutor(8) as pool:
+        measured = pool.map(_measure, [photo.image for photo in photos])
+        for photo, (size, length, fault) in zip(
+            photos, tqdm(measured, total=len(photos), desc="looking at images", unit="image", disable=None), strict=True
+        ):
+            source.mark(photo.name, length)
+            if fault:
+                source.faults.add(photo.where, fault)
+            elif photo.size is not None and photo.size != size:
+                source.faults.add(
+                    photo.where,
+                    f"{photo.image.name} measures {size[0]} x {size[1]} as shown, the annotations say "
+                    f"{photo.size[0]} x {photo.size[1]}" + (" (turned by EXIF?)" if photo.size == size[::-1] else ""),
+                )
+            elif min(size) < _SMALLEST:
+                source.faults.add(
+                    photo.where, f"{photo.image.name} measures {size[0]} x {size[1]}: too small to train on"
+                )
+            else:
+                found.append((photo, size))
+    return found
+
+
+def _measure(path: Path) -> tuple[Size, int, str]:
+    """Width and height as shown, bytes, and what is wrong with an image file. Reads its header alone."""
+    try:
+        length = path.stat().st_size
+        with Image.open(path) as image:
+            width, height = image.size
+            # As in ultralytics: the EXIF rotation of JPEGs is followed.
+            turned = image.format in ("JPEG", "MPO") and image.getexif().get(0x0112, 1) >= 5
+    except FileNotFoundError:
+        return (0, 0), 0, f"there is no image {path}"
+    except Exception as error:  # Pillow raises whatever its decoders raise
+        return (0, 0), 0, f"{path} cannot be read as an image: {error}"
+    return ((height, width) if turned else (width, height)), length, ""
+
+
+class _UnreadableError(Exception):
+    """An image whose pixels cannot be read."""
+
+
+def _paint(one: _Planned, target: Path) -> None:
+    """Write the image with its ignored regions grey, except where they meet labelled boxes."""
+    path = one.photo.image
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+            people = [box for box in one.photo.people if overlaps(box, one.paint)]
+            kept = [(box, image.crop(box)) for box in map(_round, people)]
+    except Exception as error:
+        raise _UnreadableError(f"{path} cannot be read to its end: {error}") from None
+    for region in one.paint:
+        image.paste(_GREY, _round(region))
+    for box, part in kept:
+        image.paste(part, box[:2])
+    Image.init()
+    kind = Image.EXTENSION[path.suffix.lower()]
+    image.save(target, kind, **({"quality": 95, "subsampling": 0} if kind == "JPEG" else {}))
+
+
+def _round(box: Box) -> tuple[int, int, int, int]:
+    left, top, right, bottom = (round(value) for value in box)
+    return left, top, right, bottom

@@ -1,0 +1,1 @@
+"""Datasets, augmentation, samplers and loaders of the OSNet engine."""

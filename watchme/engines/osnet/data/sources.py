@@ -1,0 +1,194 @@
+"""Which datasets a run trains on and is tested on, where they lie, and their training sets put together.
+
+Imports torchreid only when a dataset of its is read, so that validation can ask for names and folders.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from watchme.config.type_conversion import nearest
+from watchme.core.errors import DataError
+from watchme.data.formats import market1501 as market
+from watchme.data.formats.market1501 import Crop, Splits
+from watchme.data.formats.torchreid_layouts import CATALOG, find_known, splits_of
+from watchme.engines.osnet.config import ReidDataset
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """Name -> splits of what is trained on and of what is tested on; a dataset in both is the same object."""
+
+    sources: dict[str, Splits]
+    targets: dict[str, Splits]
+
+
+def source_names(dataset: ReidDataset) -> list[str]:
+    """The datasets to train on: `dataset.sources`, or the dataset itself."""
+    return [dataset.name] if dataset.sources is None else dataset.sources
+
+
+def target_names(dataset: ReidDataset) -> list[str]:
+    """The datasets to test on: `dataset.targets`, or the sources."""
+    return source_names(dataset) if dataset.targets is None else dataset.targets
+
+
+def roots_of(dataset: ReidDataset) -> dict[str, str]:
+    """Folders of datasets that are not below `dataset.root`."""
+    return dataset.roots or {}
+
+
+def format_of(dataset: ReidDataset, name: str) -> str:
+    """How a dataset is read: by a name of torchreid's; others are in Market-1501 naming."""
+    if name == dataset.name:
+        return dataset.format
+    return name if name in CATALOG else "market1501"
+
+
+def has_500k(dataset: ReidDataset, name: str) -> bool:
+    """Whether the 500,000 distractors are asked for, and a dataset is Market-1501 or read as it alone."""
+    own = name == dataset.name and dataset.format == "market1501"
+    return dataset.market1501_500k and (own or name == "market1501")
+
+
+def where(dataset: ReidDataset, name: str, root: Path | None) -> Path:
+    """The folder in which a dataset is, checked for what it must hold.
+
+    `dataset.roots` comes first. Else it lies below `dataset.root`: the dataset itself and those that torchreid knows
+    as torchreid nests them, any other in a folder of its name.
+
+    Args:
+        dataset: The config.
+        name: One of `source_names` or `target_names`.
+        root: `dataset.root`, or the demo world.
+
+    Raises:
+        DataError: If it is not there; says what is expected.
+    """
+    reader = format_of(dataset, name)
+    if name in roots_of(dataset):
+        root = Path(roots_of(dataset)[name])
+    elif root is None:
+        raise DataError(f"say where {name} lies: dataset.root=<folder>, or 'dataset.roots={{{name}:<folder>}}'")
+    elif name != dataset.name and name not in CATALOG and name != "market1501":
+        root = root.expanduser() / name
+        if not root.is_dir():
+            close = nearest(name, ["market1501", *CATALOG])
+            raise DataError(
+                f"torchreid knows no {name}, and there is no folder {root} in Market-1501 naming"
+                + (f"; did you mean {close}?" if close else "")
+                + f"\nknown: market1501, {', '.join(CATALOG)}; any other lies where "
+                f"'dataset.roots={{{name}:<folder>}}' says"
+            )
+    return market.find_root(root) if reader == "market1501" else find_known(reader, root)
+
+
+def used_names(dataset: ReidDataset, mode: str) -> list[str]:
+    """All datasets that a run reads: an evaluation does without those that are only trained on."""
+    sources = source_names(dataset) if mode in ("train", "export", "check") else []
+    return list(dict.fromkeys([*sources, *target_names(dataset)]))
+
+
+def root_of(dataset: ReidDataset) -> Path | None:
+    """`dataset.root`, or the demo world, which is drawn if it is not there yet; None where neither is given."""
+    if dataset.root is not None:
+        return Path(dataset.root)
+    if dataset.demo is None:
+        return None
+    from watchme.data.demo import ensure_demo_world
+
+    world = ensure_demo_world(dataset.demo)
+    if world.created:
+        log.info("Made the demo world in %s", world.root)
+    return world.reid
+
+
+def read_datasets(dataset: ReidDataset, root: Path | None, mode: str = "train") -> Datasets:
+    """Read all sources and targets, each once.
+
+    Args:
+        dataset: The config.
+        root: `dataset.root`, or the demo world.
+        mode: See `used_names`.
+
+    Raises:
+        DataError: If one is not there or cannot be read.
+    """
+    read = {name: read_splits(dataset, name, where(dataset, name, root)) for name in used_names(dataset, mode)}
+    sources, targets = [name for name in source_names(dataset) if name in read], target_names(dataset)
+    for name in sources:
+        if read[name].train:  # some are for testing alone
+            market.check_train(read[name])
+    for name in targets:
+        market.check_queries(read[name])
+        if dataset.load_train_targets:
+            market.check_train(read[name])
+    return Datasets({name: read[name] for name in sources}, {name: read[name] for name in targets})
+
+
+def merged(parts: Iterable[Sequence[Crop]]) -> list[Crop]:
+    """Training sets as one: the identities and cameras of each follow those of the ones before it."""
+    together: list[Crop] = []
+    pids = cams = 0
+    for number, crops in enumerate(parts):
+        together += [
+            replace(crop, pid=crop.pid + pids, cam=crop.cam + cams, dataset=number) if number else crop
+            for crop in crops
+        ]
+        pids = max((crop.pid for crop in together), default=0)
+        cams = max((crop.cam for crop in together), default=-1) + 1
+    return together
+
+
+def read_splits(dataset: ReidDataset, name: str, folder: Path) -> Splits:
+    """Read one dataset, which lies where `where` says.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    reader = format_of(dataset, name)
+    if reader != "market1501":
+        return _read_known(dataset, reader, folder)
+    splits = market.read_market(folder, more_distractors=has_500k(dataset, name), tracklets=dataset.tracklets)
+    if dataset.combineall:
+        people = [crop for crop in (*splits.query, *splits.gallery) if crop.pid > 0]
+        splits = replace(splits, train=[*splits.train, *people])
+    return splits
+
+
+def _read_known(dataset: ReidDataset, name: str, folder: Path) -> Splits:
+    """Read by torchreid's class, and number people by the order of files.
+
+    torchreid's numbers follow the order of sets, which may differ from process to process.
+    """
+    from watchme.engines.osnet.model import Entry, read_torchreid
+
+    found = read_torchreid(
+        name,
+        folder,
+        split_id=dataset.split_id if splits_of(name, classic=dataset.cuhk03_classic_split) > 1 else 0,
+        combineall=dataset.combineall,
+        cuhk03_labeled=dataset.cuhk03_labeled,
+        cuhk03_classic_split=dataset.cuhk03_classic_split,
+    )
+
+    def crops(entries: list[Entry], people: dict[int, int], offset: int) -> list[Crop]:
+        made = []
+        for entry in sorted(entries, key=lambda entry: entry.files):
+            pid = 0 if entry.junk else people.setdefault(entry.pid, offset + len(people) + 1)
+            made.append(Crop(entry.files[0], pid, entry.cam, frames=entry.files if CATALOG[name].video else ()))
+        return made
+
+    use = CATALOG[name].use
+    train_people: dict[int, int] = {}
+    test_people: dict[int, int] = {}
+    train = [] if use == "test" else crops(found.train, train_people, 0)
+    # torchreid numbers the people of the test split anew: they are others than those of the training set.
+    query, gallery = (
+        [] if use == "train" else crops(entries, test_people, len(train_people))
+        for entries in (found.query, found.gallery)
+    )
+    return Splits(folder, train, query, gallery)

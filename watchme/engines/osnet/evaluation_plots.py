@@ -1,0 +1,90 @@
+"""What a re-ID evaluation leaves: ranked results, the CMC curve, a table of queries, features."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from watchme.core.interfaces import Job, Picture, Table
+from watchme.engines.osnet.config import ReidEvaluation
+from watchme.engines.osnet.ranking import Gallery, Ranking
+from watchme.metrics.distance import pairwise_distance
+from watchme.metrics.ranking_plots import draw_cmc, draw_ranked_results
+
+
+def show_ranking(job: Job, ranking: Ranking, data: Gallery, split: str, config: ReidEvaluation) -> None:
+    """Draw the results of one split into `<run>/evaluation/<split>` and hand them to the trackers.
+
+    Args:
+        job: The run.
+        ranking: What was evaluated.
+        data: The images it was evaluated on.
+        split: e.g. test.
+        config: How many queries are drawn (`visrank`), and with how many gallery images (`visrank_topk`); whether
+            features are kept (`save_features`).
+    """
+    folder = job.folder / "evaluation" / split
+    query = data.query.crops
+    result = ranking.result
+    rows = tuple(
+        (crop.path.name, crop.pid, crop.cam + 1, float(ap), float(first))
+        for crop, ap, first in zip(query, result.average_precision, result.first_match_rank, strict=True)
+    )
+    columns = ("query", "identity", "camera", "average_precision", "first_match_rank")
+    job.show(Table(f"{split}/per_query", columns, rows))
+    draw_cmc(result.cmc, folder / "cmc.png", title=f"{job.config.model.name} on {job.config.dataset.name}, {split}")
+    job.show(Picture(f"{split}/cmc", folder / "cmc.png", "Cumulative matching characteristic"))
+    show_ranked(job, ranking, data, split, config)
+    if config.save_features:
+        save_features(ranking, data, folder / "features.npz")
+
+
+def show_ranked(
+    job: Job, ranking: Ranking, data: Gallery, split: str, config: ReidEvaluation, epoch: int | None = None
+) -> None:
+    """Draw ranked results alone, in a folder of the epoch's own where one is given."""
+    folder = job.folder / "evaluation" / split / ("" if epoch is None else f"epoch{epoch:04d}")
+    for number, path in zip(*_draw_ranked(ranking, data, folder, config), strict=True):
+        crop = data.query.crops[number]
+        caption = f"identity {crop.pid}, camera {crop.cam + 1}: AP {ranking.result.average_precision[number]:.2f}"
+        job.show(Picture(f"{split}/ranked", path, caption, epoch=epoch))
+
+
+def save_features(ranking: Ranking, data: Gallery, path: Path) -> None:
+    """Keep what was compared, for analyses of one's own: `numpy.load(path)` reads it without running code.
+
+    For each of query and gallery, in the same order: `<part>_features` (N, D) float32, `<part>_pids` and `<part>_cams`
+    (N,) int64 (cameras counted from 1), `<part>_files` (N,) text.
+    """
+    arrays: dict[str, Any] = {}
+    for part, features, images in (("query", ranking.query, data.query), ("gallery", ranking.gallery, data.gallery)):
+        arrays[f"{part}_features"] = features.numpy()
+        arrays[f"{part}_pids"] = np.array([crop.pid for crop in images.crops], np.int64)
+        arrays[f"{part}_cams"] = np.array([crop.cam + 1 for crop in images.crops], np.int64)
+        arrays[f"{part}_files"] = np.array([str(crop.path) for crop in images.crops])
+    np.savez(path, **arrays)
+
+
+def _draw_ranked(ranking: Ranking, data: Gallery, folder: Path, config: ReidEvaluation) -> tuple[list[int], list[Path]]:
+    """Numbers of the queries drawn, evenly over the list, and their files."""
+    count = min(config.visrank, len(data.query))
+    if not count:
+        return [], []
+    numbers = [round(step * (len(data.query) - 1) / max(1, count - 1)) for step in range(count)]
+    numbers = sorted(set(numbers))
+    features = ranking.query[torch.tensor(numbers)]
+    drawn = [data.query.crops[number] for number in numbers]
+    crops = data.gallery.crops
+    paths = draw_ranked_results(
+        pairwise_distance(features, ranking.gallery, config.distance),
+        [crop.path for crop in drawn],
+        [crop.path for crop in crops],
+        [crop.pid for crop in drawn],
+        [crop.pid for crop in crops],
+        [crop.cam + 1 for crop in drawn],
+        [crop.cam + 1 for crop in crops],
+        folder / "ranked",
+        top_k=config.visrank_topk,
+    )
+    return numbers, paths

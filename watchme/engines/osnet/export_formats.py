@@ -1,0 +1,194 @@
+"""A trained OSNet as files for others: model.pth.tar, TorchScript, ONNX. Each takes and gives what torchreid's does."""
+
+import contextlib
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from watchme.core.errors import CheckpointError, ExportError
+from watchme.engines.osnet.initial_weights import state_of
+from watchme.engines.osnet.model import CLASSIFIER, ReidNet
+from watchme.engines.osnet.predict import architecture_of
+from watchme.io.checkpoint import load_checkpoint, save_checkpoint
+
+# (B, 3, H, W) float32 images, normalised, to (B, D) float32 embeddings.
+Embed = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+INPUT, OUTPUT = "images", "embeddings"
+# Has all operations that OSNet needs, and quantises; later ones bring nothing here.
+_OPSET = 17
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is exported.
+
+    Attributes:
+        net: In evaluation mode, on the CPU.
+        name: Architecture in torchreid's spelling.
+        classes: Outputs of its classifier.
+        epoch: Epoch of the weights; None where the file does not say.
+        neck: Whether it was trained with a BNNeck, which is no part of what is exported.
+        classified: Whether the file holds the classifier; a new one stands in where it does not.
+    """
+
+    net: ReidNet
+    name: str
+    classes: int
+    epoch: int | None
+    neck: bool
+    classified: bool
+
+
+def load_trained(path: Path, name: str) -> Trained:
+    """Load a checkpoint of ours or of torchreid, every tensor of it.
+
+    Args:
+        path: The checkpoint.
+        name: The architecture that it is to be of.
+
+    Raises:
+        CheckpointError: If it cannot be read, is no OSNet or one of another architecture, or holds NaN.
+    """
+    _refuse_yolo(path)
+    content = load_checkpoint(path)
+    state = state_of(content, path)
+    body = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
+    found = architecture_of(body, path)
+    if found != name:
+        raise CheckpointError(f"{path} holds an {found}, but model.name is {name}; choose the model that it is of")
+    if broken := [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise CheckpointError(f"{path} holds numbers that are not finite, e.g. in {broken[0]}; its training broke down")
+    classifier = state.get(f"{CLASSIFIER}weight")
+    classes = 1 if classifier is None else len(classifier)
+    net = ReidNet(name, classes)
+    counters = {key: value for key, value in net.backbone.state_dict().items() if key.endswith("num_batches_tracked")}
+    own = {} if classifier is not None else _classifier(net)
+    try:
+        net.backbone.load_state_dict({**counters, **own, **state})
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit {name}: {str(error).splitlines()[-1].strip()}") from None
+    epoch = content.get("epoch")
+    return Trained(
+        net.float().eval(),
+        name,
+        classes,
+        epoch if isinstance(epoch, int) else None,
+        content.get("neck") is not None,
+        classifier is not None,
+    )
+
+
+def write_checkpoint(trained: Trained, path: Path) -> None:
+    """Write the backend's model.pth.tar: `state_dict` in torchreid's names, beside what it takes to build the model."""
+    state = {
+        name: value.detach().clone(memory_format=torch.contiguous_format)
+        for name, value in trained.net.backbone.state_dict().items()
+    }
+    content: dict[str, Any] = {"state_dict": state, "arch": trained.name, "num_classes": trained.classes}
+    if trained.epoch is not None:
+        content["epoch"] = trained.epoch
+    save_checkpoint(path, content)
+
+
+def write_torchscript(trained: Trained, path: Path, size: tuple[int, int]) -> None:
+    """Write a trace, for batches of any size of images of one size (height, width).
+
+    Raises:
+        ExportError: If torch cannot trace it.
+    """
+    with _explained("torchscript"):
+        traced: Any = torch.jit.trace(trained.net.backbone, torch.zeros(2, 3, *size))  # type: ignore[no-untyped-call]
+        traced.save(str(path))
+
+
+def write_onnx(trained: Trained, path: Path, size: tuple[int, int]) -> None:
+    """Write an ONNX file of `images` to `embeddings`, for batches of any size of images of one size (height, width).
+
+    By torch's older exporter, which needs no further package and which ultralytics uses, too.
+
+    Raises:
+        ExportError: If torch cannot export it.
+    """
+    with _explained("onnx"):
+        torch.onnx.export(
+            trained.net.backbone,
+            (torch.zeros(2, 3, *size),),
+            str(path),
+            dynamo=False,
+            opset_version=_OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+        )
+
+
+def as_embed(module: Callable[[Tensor], Tensor]) -> Embed:
+    """A module of torch as a function of arrays."""
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            return np.asarray(module(torch.from_numpy(batch)).float().numpy())
+
+    return run
+
+
+def read_checkpoint(path: Path, trained: Trained) -> Embed:
+    """Load a model.pth.tar as strictly as torch can, into torchreid's model."""
+    net = ReidNet(trained.name, trained.classes).backbone
+    net.load_state_dict(load_checkpoint(path)["state_dict"])
+    return as_embed(net.eval())
+
+
+def read_torchscript(path: Path) -> Embed:
+    """Load a TorchScript file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module: Any = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+    return as_embed(module.eval())
+
+
+def new_embedding_layer(trained: Trained, seed: int) -> nn.Module:
+    """The layer `fc` as a loader leaves it that drops its tensors: as torchreid initialises it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layer: nn.Module = ReidNet(trained.name, 1).backbone.fc
+    return layer.eval()
+
+
+def _classifier(net: ReidNet) -> dict[str, Tensor]:
+    own: dict[str, Tensor] = net.backbone.state_dict()
+    return {name: value for name, value in own.items() if name.startswith(CLASSIFIER)}
+
+
+def _refuse_yolo(path: Path) -> None:
+    """Tell the commonest mistake by its name: a detector's weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            listed = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+            foreign = listed is not None and b"ultralytics" in archive.read(listed)
+    except (OSError, zipfile.BadZipFile):
+        return  # loading says what is wrong
+    if foreign:
+        raise CheckpointError(f"{path} holds a YOLO model of ultralytics, no OSNet; choose model=yolo11n or its like")
+
+
+@contextlib.contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn whatever an exporter raises into an `ExportError`; what it warns of is about itself."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # they raise whatever they like
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ExportError(
+            f"export.formats: torch cannot write {name}: {reason}\n    Leave it out: export.formats=[...]"
+        ) from error

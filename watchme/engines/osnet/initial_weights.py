@@ -1,0 +1,138 @@
+"""Initial weights: from any checkpoint of ours or of torchreid, with another classifier, with `module.` prefixes."""
+
+import fnmatch
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from watchme.core.errors import CheckpointError, ConfigError, Problem
+from watchme.engines.osnet.model import CLASSIFIER
+from watchme.io.checkpoint import load_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Match:
+    """What became of a checkpoint's tensors: names by outcome."""
+
+    loaded: list[str]
+    other_shape: list[str]
+    unknown: list[str]
+    missing: list[str]
+    dropped: list[str]
+
+    def table(self) -> str:
+        """A line for each outcome, with the first names."""
+        rows = []
+        for name, what in (
+            ("loaded", "loaded"),
+            ("dropped", "classifier, dropped"),
+            ("other_shape", "other shape, not loaded"),
+            ("unknown", "not in the model"),
+            ("missing", "not in the file, kept as initialised"),
+        ):
+            names: list[str] = getattr(self, name)
+            if names:
+                shown = "" if name == "loaded" else ": " + ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+                rows.append(f"  {len(names):4d} tensors {what}{shown}")
+        return "\n".join(rows)
+
+
+def state_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The state dict of a checkpoint, plain or under `state_dict`, without `module.` prefixes.
+
+    Raises:
+        CheckpointError: If it holds no tensors.
+    """
+    inner = content.get("state_dict", content)
+    if not isinstance(inner, Mapping):
+        raise CheckpointError(f"{path}: state_dict is a {type(inner).__name__}, expected tensors by name")
+    tensors = {str(name).removeprefix("module."): value for name, value in inner.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise CheckpointError(f"{path} holds no tensors by name; expected a state dict or a checkpoint with one")
+    return tensors
+
+
+def load_weights(backbone: nn.Module, path: Path, *, keep_classifier: bool, min_matched: float) -> Match:
+    """Fill a backbone from a checkpoint and log what matched.
+
+    Args:
+        backbone: torchreid's model.
+        path: The checkpoint.
+        keep_classifier: Take the classifier over too, where its size is the same.
+        min_matched: Least share of the backbone's tensors, the classifier aside, that must be filled.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or fewer tensors match.
+    """
+    theirs = state_of(load_checkpoint(path), path)
+    own = backbone.state_dict()
+    wanted = {name: value for name, value in theirs.items() if keep_classifier or not name.startswith(CLASSIFIER)}
+    loaded = [name for name, value in wanted.items() if name in own and own[name].shape == value.shape]
+    match = Match(
+        loaded=loaded,
+        other_shape=[name for name, value in wanted.items() if name in own and own[name].shape != value.shape],
+        unknown=[name for name in wanted if name not in own],
+        missing=[name for name in own if name not in wanted and not name.startswith(CLASSIFIER)],
+        dropped=[name for name in theirs if name not in wanted],
+    )
+    body = [name for name in own if not name.startswith(CLASSIFIER)]
+    share = sum(not name.startswith(CLASSIFIER) for name in loaded) / len(body)
+    if share < min_matched:
+        raise CheckpointError(
+            f"{path} does not fit the model: {share:.0%} of its tensors match, at least {min_matched:.0%} must "
+            f"(model.min_matched).\n{match.table()}\n    Is model=<architecture> the one that it was trained with?"
+        )
+    backbone.load_state_dict({**own, **{name: wanted[name] for name in loaded}})
+    log.info("Weights from %s:\n%s", path, match.table())
+    return match
+
+
+def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
+    """Stop training the parameters whose names match a pattern (shell style, e.g. `conv1*`, `*.bn.*`).
+
+    Returns:
+        The names that are frozen.
+
+    Raises:
+        ConfigError: If a pattern matches nothing, or nothing is left to train.
+    """
+    names = dict(model.named_parameters())
+    frozen: list[str] = []
+    for pattern in patterns:
+        hits = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+        if not hits:
+            tops = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
+            raise ConfigError([Problem("model.freeze", f"matches no parameter; the model has {tops}", repr(pattern))])
+        frozen += hits
+    for name in frozen:
+        names[name].requires_grad_(False)
+    if not any(value.requires_grad for value in names.values()):
+        raise ConfigError([Problem("model.freeze", "leaves nothing to train", repr(list(patterns)))])
+    return frozen
+
+
+def set_trainable(model: nn.Module, frozen: Collection[str], open_layers: Sequence[str] | None) -> None:
+    """Say which parameters of a `ReidNet` learn in an epoch; it is in training mode before.
+
+    Args:
+        model: The model.
+        frozen: Names of the parameters that never learn. Batch normalisation with all of its own among them keeps its
+            running statistics, too.
+        open_layers: In the first epochs (torchreid's fixbase) only these modules of the backbone learn, and all others
+            are in evaluation mode; None: all learn.
+    """
+    opened = ("neck.", *(f"backbone.{layer}." for layer in open_layers or ()))
+    for name, value in model.named_parameters():
+        value.requires_grad_(name not in frozen and (open_layers is None or name.startswith(opened)))
+    for name, module in model.named_modules():
+        own = {f"{name}.{parameter}" for parameter, _ in module.named_parameters(recurse=False)}
+        still = isinstance(module, nn.modules.batchnorm._BatchNorm) and bool(own) and own <= set(frozen)
+        closed = open_layers is not None and bool(name) and not f"{name}.".startswith(opened)
+        if still or closed:
+            module.training = False

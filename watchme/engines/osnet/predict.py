@@ -1,0 +1,139 @@
+"""A trained OSNet as an embedder of crops for the modes of other engines."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from watchme.core.device import choose_device
+from watchme.core.errors import CheckpointError
+from watchme.core.interfaces import Embedder
+from watchme.engines.osnet.config import ARCHITECTURES
+from watchme.engines.osnet.data.augmentation import to_network
+from watchme.engines.osnet.initial_weights import state_of
+from watchme.engines.osnet.model import CLASSIFIER, ReidNet
+from watchme.io.checkpoint import load_checkpoint
+from watchme.io.run_lookup import config_of
+
+# The backend's input, and that of torchreid's model zoo.
+_HEIGHT, _WIDTH = 256, 128
+
+
+def load(path: Path, device: str | int | list[int]) -> Embedder:
+    """Load a re-ID model.
+
+    Args:
+        path: A checkpoint of ours or of torchreid. In a run folder it brings architecture, size of the crops,
+            normalisation and mirrored test images of that run along; elsewhere the architecture is recognised by the
+            tensors, crops are 256x128 and normalised by ImageNet's mean and deviation.
+        device: As `train.device`.
+
+    Raises:
+        CheckpointError: If it is no OSNet, or one of another architecture than its run's.
+        ConfigError: If the machine does not have the device.
+    """
+    path = path.expanduser()
+    config = config_of(path)
+    state = {name: value for name, value in state_of(load_checkpoint(path), path).items() if not _dropped(name)}
+    if config is None:
+        name, height, width, normalize, flip = architecture_of(state, path), _HEIGHT, _WIDTH, True, False
+        assumed: tuple[str, ...] = (
+            f"{path} lies in no run folder: by its tensors it is an {name}; crops of {height}x{width}, normalised by "
+            f"ImageNet's mean and deviation, are assumed",
+        )
+    else:
+        name, assumed = str(config["model"]["name"]), ()
+        height, width = int(config["dataset"]["height"]), int(config["dataset"]["width"])
+        normalize = bool(config["augmentation"]["normalize"])
+        flip = bool(config["evaluation"]["flip_test"])
+        if _shapes(state) != _shapes_of(name):
+            raise CheckpointError(f"{path} does not hold the {name} that the config of its run names")
+    model = ReidNet(name, 1)
+    model.backbone.load_state_dict({**_classifier_of(model), **state})
+    return OsnetEmbedder(
+        model.to(choose_device(device)).eval(), (height, width), assumed, normalize=normalize, flip=flip
+    )
+
+
+class OsnetEmbedder:
+    """Embeds crops as the engine's evaluation does, and divides by the norm.
+
+    On embeddings of unit length, cosine and Euclidean distance rank alike, so which one the run was evaluated with
+    does not matter; nor does its BNNeck, which is behind what is compared.
+
+    Args:
+        model: In evaluation mode.
+        size: (height, width) that the network sees.
+        assumed: See `contract.Embedder`.
+        normalize: Whether images are normalised by ImageNet's mean and deviation.
+        flip: Whether the embedding is the mean of an image's and its mirror image's.
+    """
+
+    def __init__(
+        self, model: ReidNet, size: tuple[int, int], assumed: tuple[str, ...], *, normalize: bool, flip: bool
+    ) -> None:
+        self._model = model
+        self._size = size
+        self._normalize = normalize
+        self._flip = flip
+        self.assumed = assumed
+
+    @torch.no_grad()
+    def embed(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Embed crops. See `contract.Embedder`."""
+        if not crops:
+            return np.zeros((0, self._model.feature_dim), np.float32)
+        device = next(self._model.parameters()).device
+        pixels = torch.from_numpy(np.stack([self._prepared(crop) for crop in crops])).permute(0, 3, 1, 2).to(device)
+        features = self._model.embed(pixels)
+        if self._flip:
+            features = (features + self._model.embed(pixels.flip(3))) / 2
+        unit: NDArray[np.float32] = torch.nn.functional.normalize(features.float(), dim=1).cpu().numpy()
+        return unit
+
+    def _prepared(self, crop: NDArray[np.uint8]) -> NDArray[np.float32]:
+        height, width = self._size
+        # Bilinear with Pillow, as `data.read_image` reads training and test crops.
+        resized = Image.fromarray(crop).resize((width, height), Image.Resampling.BILINEAR)
+        return to_network(np.asarray(resized), normalize=self._normalize)
+
+
+def architecture_of(state: Mapping[str, Tensor], path: Path) -> str:
+    """The OSNet that has tensors of exactly these names and shapes, the classifier aside.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    shapes = _shapes(state)
+    for name in ARCHITECTURES:
+        if _shapes_of(name) == shapes:
+            return name
+    some = ", ".join(list(shapes)[:3])
+    raise CheckpointError(
+        f"{path} is no OSNet: its {len(shapes)} tensors ({some}, ...) are not those of {', '.join(ARCHITECTURES)}"
+    )
+
+
+def _dropped(name: str) -> bool:
+    return name.startswith(CLASSIFIER)
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    # torchreid's files of old torch versions do not count batches.
+    return {name: tuple(value.shape) for name, value in state.items() if not name.endswith("num_batches_tracked")}
+
+
+def _shapes_of(name: str) -> dict[str, tuple[int, ...]]:
+    own: dict[str, Any] = ReidNet(name, 1).backbone.state_dict()
+    return _shapes({key: value for key, value in own.items() if not _dropped(key)})
+
+
+def _classifier_of(model: ReidNet) -> dict[str, Tensor]:
+    own: dict[str, Tensor] = model.backbone.state_dict()
+    kept = (name for name in own if _dropped(name) or name.endswith("num_batches_tracked"))
+    return {name: own[name] for name in kept}

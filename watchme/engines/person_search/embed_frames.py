@@ -1,0 +1,221 @@
+"""Through all frames once: detect people, cut them out, embed them. Frames are not kept, embeddings are."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps
+from tqdm import tqdm
+
+from watchme.core.errors import DataError
+from watchme.core.interfaces import Detector, Embedder
+from watchme.data.person_search.search_set import SearchSet
+from watchme.engines.person_search.config import SearchEvaluation
+from watchme.metrics.detection import Detections, People
+from watchme.metrics.person_search import Features, Queries
+
+log = logging.getLogger(__name__)
+
+Image8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What both models made of a dataset.
+
+    Attributes:
+        data: The dataset, less the frames that could not be read.
+        people: Who is there.
+        everything: All that the detector found.
+        detections: The gallery: those from `evaluation.confidence` on.
+        features: (N, D) of `detections`.
+        drawn: (P, D) of `people`, in the boxes drawn by hand.
+        queries: Who is looked for.
+        unreadable: Frames that could not be read.
+    """
+
+    data: SearchSet
+    people: People
+    everything: Detections
+    detections: Detections
+    features: Features
+    drawn: Features
+    queries: Queries
+    unreadable: tuple[Path, ...]
+
+
+def look(data: SearchSet, detector: Detector, embedder: Embedder, config: SearchEvaluation, workers: int) -> Seen:
+    """Let both models see every frame.
+
+    Args:
+        data: The dataset.
+        detector: Finds people.
+        embedder: Embeds crops.
+        config: Lowest confidence of the gallery, who is looked for where, sizes of batches.
+        workers: Threads that read frames.
+
+    Raises:
+        DataError: If no frame can be read, or no query is left, or its gallery needs cameras that are not known.
+    """
+    crops = _Crops(embedder, config.crop_batch)
+    found: list[NDArray[np.float32]] = []
+    readable: list[int] = []
+    asked: dict[int, list[int]] = {}
+    for number, query in enumerate(data.queries):
+        asked.setdefault(query.frame, []).append(number)
+    for numbers, images in _batches([frame.path for frame in data.frames], config.frame_batch, workers):
+        there = [(number, image) for number, image in zip(numbers, images, strict=True) if image is not None]
+        for (number, image), rows in zip(there, detector.detect([image for _, image in there]), strict=True):
+            frame = data.frames[number]
+            found.append(rows)
+            readable.append(number)
+            chosen = rows[rows[:, 4] >= config.confidence, :4]
+            queries = [data.queries[query].box for query in asked.get(number, ())]
+            for kind, boxes in enumerate((chosen.tolist(), frame.boxes.tolist(), queries)):
+                for box in boxes:
+                    crops.add(kind, cut_out(image, box))
+    data, unreadable, order = _less_unreadable(data, readable, asked)
+    features, drawn, wanted = crops.all()
+    people, everything = _people(data), _detections(found)
+    queries_of = Queries(wanted[np.argsort(order, kind="stable")], _pids(data), _allowed(data, config.gallery))
+    gallery = everything.chosen(everything.scores >= config.confidence)
+    return Seen(data, people, everything, gallery, features, drawn, queries_of, unreadable)
+
+
+def read_frame(path: Path) -> Image8:
+    """(H, W, 3) uint8 RGB, the right way up.
+
+    Raises:
+        DataError: If the file is missing, truncated or no image.
+    """
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # ultralytics lets Pillow fill up truncated images with grey
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except Exception as error:  # Pillow raises whatever its decoders raise
+        raise DataError(f"{path} cannot be read as an image: {error}") from None
+
+
+def cut_out(image: Image8, box: Sequence[float]) -> Image8:
+    """What lies in a box: at least one pixel, and nothing outside of the image."""
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = (round(value) for value in box)
+    left, top = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
+    return image[top : max(min(y2, height), top + 1), left : max(min(x2, width), left + 1)]
+
+
+def _batches(paths: Sequence[Path], size: int, workers: int) -> Iterator[tuple[range, list[Image8 | None]]]:
+    """Numbers and images of the frames, a batch at a time; the next one is read meanwhile."""
+
+    def read(path: Path) -> Image8 | None:
+        try:
+            return read_frame(path)
+        except DataError as error:
+            log.warning("%s", error)
+            return None
+
+    starts = range(0, len(paths), size)
+    with ThreadPoolExecutor(max(1, workers)) as pool, tqdm(total=len(paths), unit="frame", disable=None) as bar:
+        bar.set_description("Frames")
+        begun = [pool.submit(read, path) for path in paths[:size]]
+        for start in starts:
+            current = begun
+            begun = [pool.submit(read, path) for path in paths[start + size : start + 2 * size]]
+            yield range(start, start + len(current)), [reading.result() for reading in current]
+            bar.update(len(current))
+
+
+class _Crops:
+    """Crops of several kinds, embedded together as soon as there are enough; only their embeddings are kept."""
+
+    def __init__(self, embedder: Embedder, size: int) -> None:
+        self._embedder = embedder
+        self._size = size
+        self._waiting: list[Image8] = []
+        self._kinds: list[int] = []
+        self._parts: list[Features] = []
+
+    def add(self, kind: int, crop: Image8) -> None:
+        # A copy, so that the frame that it is a view of can go.
+        self._waiting.append(crop.copy())
+        self._kinds.append(kind)
+        if len(self._waiting) >= self._size:
+            self._embed()
+
+    def all(self, kinds: int = 3) -> list[Features]:
+        """The embeddings of each kind, in the order in which they came."""
+        self._embed()
+        features = np.concatenate(self._parts)
+        whose = np.array(self._kinds)
+        return [features[whose == kind] for kind in range(kinds)]
+
+    def _embed(self) -> None:
+        self._parts.append(self._embedder.embed(self._waiting))
+        self._waiting = []
+
+
+def _less_unreadable(
+    data: SearchSet, readable: list[int], asked: dict[int, list[int]]
+) -> tuple[SearchSet, tuple[Path, ...], list[int]]:
+    """The dataset of the readable frames; which are not; and the queries in the order in which they were cut out."""
+    if not readable:
+        raise DataError(f"none of the {len(data.frames)} frames of {data.root} can be read")
+    order = [query for number in readable for query in asked.get(number, ())]
+    if not order:
+        raise DataError(f"no frame of {data.root} with a query can be read")
+    unreadable = tuple(frame.path for number, frame in enumerate(data.frames) if number not in set(readable))
+    if not unreadable:
+        return data, (), order
+    new = {number: place for place, number in enumerate(readable)}
+    queries = [
+        replace(
+            query,
+            frame=new[query.frame],
+            gallery=None if query.gallery is None else tuple(new[each] for each in query.gallery if each in new),
+        )
+        for query in data.queries
+        if query.frame in new
+    ]
+    return replace(data, frames=[data.frames[number] for number in readable], queries=queries), unreadable, order
+
+
+def _people(data: SearchSet) -> People:
+    frames = data.frames
+    return People(
+        np.repeat(np.arange(len(frames)), [len(frame.pids) for frame in frames]),
+        np.concatenate([frame.boxes for frame in frames]),
+        np.concatenate([frame.pids for frame in frames]),
+        np.repeat(np.arange(len(frames)), [len(frame.ignored) for frame in frames]),
+        np.concatenate([frame.ignored for frame in frames]),
+    )
+
+
+def _detections(found: Sequence[NDArray[np.float32]]) -> Detections:
+    rows = np.concatenate(found).astype(np.float64)
+    return Detections(np.repeat(np.arange(len(found)), [len(part) for part in found]), rows[:, :4], rows[:, 4])
+
+
+def _pids(data: SearchSet) -> NDArray[np.int64]:
+    return np.array([query.pid for query in data.queries], np.int64)
+
+
+def _allowed(data: SearchSet, gallery: str) -> NDArray[np.bool_]:
+    """(Q, F) where each query is looked for."""
+    cameras = [frame.camera for frame in data.frames]
+    if gallery == "other_cameras" and None in cameras:
+        place = data.frames[cameras.index(None)].path.name
+        raise DataError(f"evaluation.gallery=other_cameras needs the camera of each frame; {place} has none")
+    numbers = np.array([-1 if camera is None else camera for camera in cameras])
+    allowed = np.ones((len(data.queries), len(cameras)), bool)
+    for row, query in zip(allowed, data.queries, strict=True):
+        if query.gallery is not None:
+            row[:] = False
+            row[list(query.gallery)] = True
+        row[query.frame] = False
+        if gallery == "other_cameras":
+            row[numbers == numbers[query.frame]] = False
+    return allowed

@@ -1,0 +1,119 @@
+"""All numbers of one evaluation: detection, search, and the search with one of its parts made perfect."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from watchme.engines.person_search.config import SearchEvaluation
+from watchme.engines.person_search.embed_frames import Seen
+from watchme.metrics.detection import DetectionScore, Floats, in_ignored, score_detections
+from watchme.metrics.person_search import (
+    Decomposition,
+    Overlap,
+    SearchScore,
+    decompose,
+    mean,
+    needed_iou,
+    search,
+    themselves,
+)
+
+_TOP = (1, 5, 10)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What was measured.
+
+    Attributes:
+        seen: What both models made of the dataset, less the detections in ignored regions.
+        needed: (P,) IoU that a detection of each person must reach.
+        overlap: How detections and people lie to each other.
+        real: The search of detections.
+        drawn: The search of boxes drawn by hand: a perfect detector.
+        lost: Where the average precision goes.
+        found: How well people are detected.
+    """
+
+    seen: Seen
+    needed: Floats
+    overlap: Overlap
+    real: SearchScore
+    drawn: SearchScore
+    lost: Decomposition
+    found: DetectionScore
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Canonical name -> value."""
+        lost, found = self.lost, self.found
+        return {
+            "test/search_map": self.real.map,
+            **{f"test/search_top{k}": self.real.top(k) for k in _TOP},
+            "test/search_map_gt_boxes": self.drawn.map,
+            "test/search_top1_gt_boxes": self.drawn.top(1),
+            "test/search_map_oracle_embedding": mean(lost.oracle_embedding),
+            "test/detection_recall": found.recall,
+            "test/detection_precision": found.precision,
+            "test/detection_ap50": found.ap,
+            "test/lost_missed": mean(lost.missed),
+            "test/lost_boxes": mean(lost.boxes),
+            "test/lost_false_detections": mean(lost.false_detections),
+            "test/lost_embedding": mean(lost.embedding),
+        }
+
+
+def measure(seen: Seen, config: SearchEvaluation) -> Outcome:
+    """Measure what both models made of a dataset."""
+    people = seen.people
+    small = seen.data.small_boxes if config.small_boxes is None else config.small_boxes
+    needed = needed_iou(people.boxes, config.iou, small_boxes=small)
+    # What lies in an ignored region and is nobody is neither right nor a distractor.
+    somebody = np.zeros(len(seen.detections.frames), bool)
+    somebody[Overlap.of(people, seen.detections, needed).matches.entries] = True
+    kept = somebody | ~in_ignored(people, seen.detections)
+    seen = replace(seen, detections=seen.detections.chosen(kept), features=seen.features[kept])
+    overlap = Overlap.of(people, seen.detections, needed)
+    real, lost = decompose(seen.queries, people, seen.detections, seen.features, seen.drawn, overlap)
+    everybody = themselves(np.ones(len(people.frames), bool))
+    drawn = search(seen.queries, people, people.frames, seen.drawn, everybody)
+    found = score_detections(people, seen.everything, iou=config.iou, confidence=config.confidence)
+    return Outcome(seen, needed, overlap, real, drawn, lost, found)
+
+
+def at_confidence(outcome: Outcome, level: float, iou: float) -> tuple[DetectionScore, SearchScore, int]:
+    """Detection, search, and the size of the gallery, with detections from another confidence on."""
+    seen = outcome.seen
+    chosen = seen.detections.scores >= level
+    gallery = seen.detections.chosen(chosen)
+    overlap = Overlap.of(seen.people, gallery, outcome.needed)
+    score = search(seen.queries, seen.people, gallery.frames, seen.features[chosen], overlap.matches)
+    return score_detections(seen.people, gallery, iou=iou), score, int(chosen.sum())
+
+
+def save(outcome: Outcome, path: Path) -> None:
+    """Keep what was compared, for analyses of one's own: `numpy.load(path)` reads it without running code.
+
+    Frames are numbers into `frame_files`; boxes are x1, y1, x2, y2 in pixels; features are of unit length.
+    """
+    seen = outcome.seen
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {
+        "frame_files": np.array([str(frame.path) for frame in seen.data.frames]),
+        "gallery_frames": seen.detections.frames,
+        "gallery_boxes": seen.detections.boxes,
+        "gallery_scores": seen.detections.scores,
+        "gallery_features": seen.features,
+        "people_frames": seen.people.frames,
+        "people_boxes": seen.people.boxes,
+        "people_pids": seen.people.pids,
+        "people_features": seen.drawn,
+        "query_frames": np.array([query.frame for query in seen.data.queries]),
+        "query_boxes": np.array([query.box for query in seen.data.queries]),
+        "query_pids": seen.queries.pids,
+        "query_features": seen.queries.features,
+        "query_average_precision": outcome.real.average_precision,
+    }
+    np.savez(path, **arrays)

@@ -1,0 +1,215 @@
+"""One evaluation of a weights file on one split: metrics, per-class table, speed, curves and examples."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from watchme.core.errors import CheckpointError
+from watchme.core.interfaces import Job, Picture, Table
+from watchme.engines.yolo import arguments, isolation
+from watchme.engines.yolo import initial_weights as weights
+from watchme.engines.yolo.config import Config
+from watchme.engines.yolo.dataset import locked
+from watchme.engines.yolo.events import canonical_metrics, f1
+
+isolation.isolate()
+
+import torch  # noqa: E402
+from ultralytics import YOLO  # noqa: E402
+from ultralytics.models.yolo.detect import DetectionValidator  # noqa: E402
+
+# Boxes below it are not shown in example pictures; ultralytics' own pictures and its predict mode do the same.
+_SHOWN_FROM = 0.25
+_ORIENTATION = 0x0112
+_PICTURES = {
+    "BoxPR_curve.png": ("pr_curve", "Precision over recall"),
+    "BoxF1_curve.png": ("f1_curve", "F1 over confidence"),
+    "BoxP_curve.png": ("precision_curve", "Precision over confidence"),
+    "BoxR_curve.png": ("recall_curve", "Recall over confidence"),
+    "confusion_matrix.png": ("confusion_matrix", "Confusion matrix"),
+    "confusion_matrix_normalized.png": ("confusion_matrix_normalized", "Confusion matrix, normalised by truth"),
+    "val_batch0_labels.jpg": ("labels", "Labels"),
+    "val_batch0_pred.jpg": ("predictions", "Predictions"),
+}
+_COLUMNS = ("class", "images", "boxes", "precision", "recall", "f1", "map50", "map50_95")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation has found.
+
+    Attributes:
+        metrics: Canonical name, e.g. `test/map50` -> value; precision and recall at the confidence of the best F1.
+        details: `per_class` (name -> metrics) and `speed_ms_per_image` (step -> milliseconds).
+    """
+
+    metrics: Mapping[str, float]
+    details: Mapping[str, Any]
+
+
+def evaluate(job: Job, config: Config, checkpoint: Path, yaml: Path, split: str, device: str) -> Evaluation:
+    """Evaluate a weights file on one split, as `YOLO(checkpoint).val(...)` does, and show the pictures.
+
+    Args:
+        job: Gets the table and the pictures; they lie in `job.folder / "evaluation" / split`.
+        config: The run's config.
+        checkpoint: Weights of a detector.
+        yaml: The data.yaml of the checked copy.
+        split: train, val or test.
+        device: In ultralytics' spelling.
+
+    Raises:
+        CheckpointError: If the weights cannot be loaded or have fewer classes than the dataset.
+    """
+    with weights.loading(checkpoint):
+        model = YOLO(str(checkpoint.resolve()))
+    weights.check_task(checkpoint, model.task)
+    check_classes(job, checkpoint, model.names, yaml)
+    folder = job.folder / "evaluation" / split
+    found, examples = validate(model, config, yaml, split, device, folder, examples=config.evaluation.examples)
+    rows = tuple(_row(found, position) for position in range(len(found.ap_class_index)))
+    job.show(Table(f"{split}/per_class", _COLUMNS, rows))
+    if config.evaluation.plots:
+        for file, (name, caption) in _PICTURES.items():
+            if (folder / file).is_file():
+                job.show(Picture(f"{split}/{name}", folder / file, f"{caption}, {split} split"))
+    for number, example in enumerate(examples):
+        job.show(_example(example, number, folder / "examples", split))
+    speed = {f"{name}_ms": float(value) for name, value in found.speed.items()}
+    per_class = {str(row[0]): dict(zip(_COLUMNS[1:], row[1:], strict=True)) for row in rows}
+    return Evaluation(
+        canonical_metrics(found.results_dict, split), {"per_class": per_class, "speed_ms_per_image": speed}
+    )
+
+
+def validate(
+    model: Any,
+    config: Config,
+    yaml: Path,
+    split: str,
+    device: str,
+    folder: Path,
+    *,
+    examples: int = 0,
+    **changes: Any,
+) -> "tuple[Any, list[_Example]]":
+    """Run ultralytics' validation on one split.
+
+    Args:
+        model: A `YOLO`, of weights or of an exported file.
+        config: The run's config.
+        yaml: The data.yaml of the checked copy.
+        split: train, val or test.
+        device: In ultralytics' spelling.
+        folder: Where it writes.
+        examples: Images of which the boxes are kept.
+        changes: Arguments of ultralytics that differ from the config's.
+
+    Returns:
+        Its metrics, and the examples.
+    """
+    validator: dict[str, _Validator] = {}
+
+    def build(args: dict[str, Any], _callbacks: Any) -> _Validator:
+        validator["made"] = _Validator(args=args, _callbacks=_callbacks)
+        validator["made"].wanted = examples
+        return validator["made"]
+
+    settings = {
+        "data": str(yaml),
+        "split": split,
+        "imgsz": config.dataset.image_size,
+        "batch": config.evaluation.batch_size or 2 * (config.train.batch_size if config.train.batch_size > 0 else 16),
+        "device": device.split(",")[0],
+        "workers": config.train.workers,
+        "single_cls": config.dataset.single_class,
+        "save_dir": str(folder),
+        "verbose": False,
+        **arguments.evaluation_arguments(config),
+        **changes,
+    }
+    with isolation.threads_kept():
+        found = model.val(validator=build, **settings)
+    return found, validator["made"].examples
+
+
+def check_classes(job: Job, checkpoint: Path, known: Mapping[int, str], yaml: Path) -> None:
+    """Raise a `CheckpointError` if a model has fewer classes than the dataset; announce where names differ."""
+    from yaml import safe_load
+
+    names: dict[int, str] = safe_load(yaml.read_text(encoding="utf-8"))["names"]
+    if len(known) < len(names):
+        raise CheckpointError(
+            f"{checkpoint} knows {len(known)} classes ({', '.join(known.values())}), the dataset has "
+            f"{len(names)} ({', '.join(names.values())}); keep those in common with dataset.classes=[...]"
+        )
+    differing = [f"{names[index]} is {known[index]}" for index in names if names[index] != known[index]]
+    if differing:
+        job.fallback(f"classes are matched by their number, and in {checkpoint.name} {', '.join(differing[:5])}")
+
+
+def _row(found: Any, position: int) -> tuple[Any, ...]:
+    """One row of the per-class table, in the order of `_COLUMNS`."""
+    index = int(found.ap_class_index[position])
+    precision, recall, map50, map50_95 = (float(value) for value in found.class_result(position))
+    images, boxes = int(found.nt_per_image[index]), int(found.nt_per_class[index])
+    return found.names[index], images, boxes, precision, recall, f1(precision, recall), map50, map50_95
+
+
+@dataclass(frozen=True)
+class _Example:
+    image: Path
+    boxes: tuple[tuple[float, float, float, float, float, str], ...]
+
+
+class _Validator(DetectionValidator):  # type: ignore[misc]
+    """DetectionValidator that keeps the boxes of a few images, all over the split, with people or predictions."""
+
+    wanted = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples: list[_Example] = []
+
+    def get_dataloader(self, dataset_path: str, batch_size: int) -> Any:
+        """Build the loader; one process at a time writes ultralytics' label cache."""
+        with locked(Path(self.args.data).parent):
+            return super().get_dataloader(dataset_path, batch_size)
+
+    def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
+        """Count a batch's predictions, and look whether its images make good examples."""
+        first = self.seen
+        super().update_metrics(preds, batch)
+        for index, pred in enumerate(preds):
+            # Frames of one camera stand side by side: the next example is looked for a stretch further on.
+            if len(self.examples) * len(self.dataloader.dataset) > (first + index) * self.wanted or not self.wanted:
+                continue
+            truth = self._prepare_batch(index, batch)
+            kept = {key: value[pred["conf"] >= _SHOWN_FROM] for key, value in pred.items()}
+            if not len(kept["conf"]) and not len(truth["cls"]):
+                continue
+            scaled = self.scale_preds(kept, truth)
+            boxes = tuple(
+                (*(round(float(value), 1) for value in box), round(float(score), 4), str(self.names[int(label)]))
+                for box, score, label in zip(scaled["bboxes"], scaled["conf"], scaled["cls"], strict=True)
+            )
+            self.examples.append(_Example(Path(truth["im_file"]), boxes))  # type: ignore[arg-type]
+
+
+def _example(example: _Example, number: int, folder: Path, split: str) -> Picture:
+    """The picture of an example: a copy of its image, so that the run folder stands on its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{number:02d}-{example.image.name}"
+    with Image.open(example.image) as image:
+        upright = image.getexif().get(_ORIENTATION, 1) == 1
+        if upright and image.format in ("JPEG", "PNG"):
+            shutil.copyfile(example.image, path)
+        else:  # as the network saw it, and as every viewer can show it
+            path = path.with_suffix(".jpg")
+            ImageOps.exif_transpose(image).convert("RGB").save(path, quality=92)
+    count = "1 box" if len(example.boxes) == 1 else f"{len(example.boxes)} boxes"
+    return Picture(f"{split}/detections", path, f"{example.image.name}: {count} from {_SHOWN_FROM} on", example.boxes)

@@ -1,0 +1,213 @@
+"""The hand-off folder: weights where the backend's settings expect them, and all that its team must know of them.
+
+handoff/
+  README.md     what is here, how to put it in place, what must be minded
+  backend.env   lines for the backend's .env
+  SHA256SUMS    for `sha256sum -c SHA256SUMS`
+  src/...       goes to the backend as it is: weights, other formats, preprocessing.json, MODEL_CARD.md
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from watchme.core.interfaces import Job, Table
+from watchme.io.run_lookup import folder_of
+
+log = logging.getLogger(__name__)
+
+FOLDER = "handoff"
+REFUSED = "handoff-refused"
+SUMS = "SHA256SUMS"
+ENV = "backend.env"
+_CARD = "MODEL_CARD.md"
+
+
+@dataclass
+class Handoff:
+    """A hand-off that is being put together, in a folder that nobody takes for a whole one.
+
+    Attributes:
+        root: The folder, which becomes `handoff`.
+        place: Where the backend expects the weights, below `root`.
+        env: Variable -> value of the backend's `.env`.
+        notes: What its team must mind, a paragraph each.
+        refusals: Why it must not be used.
+    """
+
+    root: Path
+    place: Path
+    env: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+
+    def show(self, job: Job, table: Table) -> None:
+        """Hand a table to the report, the log and the README."""
+        self.tables.append(table)
+        job.show(table)
+        log.info("%s", "\n".join(["", *text_table(table)]))
+
+    def lines(self) -> list[str]:
+        """The lines for the backend's .env."""
+        return [f"{name}={value}" for name, value in self.env.items()]
+
+    def details(self, files: Mapping[str, Path]) -> dict[str, Any]:
+        """For `Result.details` and the manifest: the folder, its files by format, the lines of .env."""
+        found = {name: str(self.place / path.name) for name, path in files.items()}
+        return {"handoff": str(self.root), "files": found, "env": self.lines()}
+
+    def refused(self, fix: str) -> str:
+        """Why the export must end with exit status 1; empty: all is well."""
+        if not self.refusals:
+            return ""
+        lines = "".join(f"    {text}\n" for text in self.refusals)
+        return (
+            f"The export is refused; what it made lies in {self.root}.\n{lines}"
+            f"    {fix}, or raise the limit if you can accept it."
+        )
+
+    def write(self, title: str, sections: Mapping[str, str], preprocessing: Mapping[str, Any], card: str) -> None:
+        """Write everything but the weights; the checksums last."""
+        (self.place / _CARD).write_text(card, encoding="utf-8")
+        text = json.dumps(preprocessing, indent=2) + "\n"
+        (self.place / "preprocessing.json").write_text(text, encoding="utf-8")
+        (self.root / ENV).write_text("".join(f"{line}\n" for line in self.lines()), encoding="utf-8")
+        (self.root / "README.md").write_text(self._readme(title, sections), encoding="utf-8")
+        write_checksums(self.root)
+
+    def _readme(self, title: str, sections: Mapping[str, str]) -> str:
+        place = self.place.relative_to(self.root).as_posix()
+        files = "\n".join(f"- `{path.name}`" for path in sorted(self.place.iterdir()))
+        parts = [f"# {title}\n"]
+        if self.refusals:
+            parts.append("**Do not use it: the export was refused.**\n\n" + _listed(self.refusals))
+        parts.append(
+            f"""## Put it in place
+
+    sha256sum -c {SUMS}
+    cp -r {PurePosixPath(place).parts[0]} <backend>/       # {place}/
+    cat {ENV} >> <backend>/.env
+
+Lines for the backend's `.env`:
+
+{_indented(self.lines())}
+
+`{place}/` holds
+
+{files}
+"""
+        )
+        if self.notes:
+            parts.append("## Mind\n\n" + _listed(self.notes))
+        parts += [f"## {name}\n\n{text.strip(chr(10))}\n" for name, text in sections.items()]
+        parts += [f"## {_TITLES.get(table.name, table.name)}\n\n{markdown_table(table)}\n" for table in self.tables]
+        return "\n".join(parts)
+
+
+_TITLES = {
+    "export/formats": "Formats, against the trained model",
+    "export/metrics": "Metrics on images of the dataset",
+    "export/latency": "Latency",
+}
+
+
+@contextlib.contextmanager
+def staged(folder: Path, place: str) -> Iterator[Handoff]:
+    """A hand-off below a run folder. It gets its name when the block ends well: it is whole, or not there.
+
+    Args:
+        folder: The run folder.
+        place: Path below `handoff` for the weights.
+    """
+    root = folder / f".{FOLDER}.{os.getpid()}.tmp"
+    shutil.rmtree(root, ignore_errors=True)
+    (root / place).mkdir(parents=True)
+    made = Handoff(root, root / place)
+    try:
+        yield made
+        # A refused one must not be found where somebody looks for weights to use.
+        final = folder / (REFUSED if made.refusals else FOLDER)
+        root.rename(final)
+        made.place, made.root = final / made.place.relative_to(root), final
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def write_checksums(root: Path) -> Path:
+    """Write SHA256SUMS of all files below a folder, in the form of sha256sum."""
+    lines = []
+    for path in sorted(path for path in root.rglob("*") if path.is_file() and path != root / SUMS):
+        with path.open("rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(1 << 20):
+                digest.update(block)
+        lines.append(f"{digest.hexdigest()}  {path.relative_to(root).as_posix()}\n")
+    sums = root / SUMS
+    sums.write_text("".join(lines), encoding="utf-8")
+    return sums
+
+
+def card_of(checkpoint: Path, title: str) -> str:
+    """The model card of the run that a checkpoint comes from; a short one that says so for weights from elsewhere."""
+    written = checkpoint.parent / _CARD
+    if folder_of(checkpoint) is not None and written.is_file():
+        return written.read_text(encoding="utf-8")
+    return (
+        f"# {title}\n\nExported from `{checkpoint.name}`, which lies in no run folder of watchme: what it was trained "
+        "on, how well it does and on what terms it may be used is not known here. Ask whoever gave the file, and "
+        "evaluate it on pictures of the place before use.\n"
+    )
+
+
+def evenly(count: int, wanted: int) -> list[int]:
+    """`wanted` numbers below `count`, spread evenly; all of them where there are not so many."""
+    if count <= wanted:
+        return list(range(count))
+    return [number * count // wanted for number in range(wanted)]
+
+
+def text_table(table: Table) -> list[str]:
+    """The lines of a table for a terminal; numbers to the right."""
+    cells = [list(table.columns), *([_shown(value) for value in row] for row in table.rows)]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(table.columns))]
+    right = [
+        all(isinstance(row[index], (int, float)) or row[index] is None for row in table.rows)
+        for index in range(len(table.columns))
+    ]
+    return [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def markdown_table(table: Table) -> str:
+    """The table in Markdown."""
+    head = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
+    return "\n".join([*head, *("| " + " | ".join(map(_shown, row)) + " |" for row in table.rows)])
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.2e}" if value and abs(value) < 1e-3 else f"{value:.4g}"
+    return str(value)
+
+
+def _listed(items: Sequence[str]) -> str:
+    return "".join(f"- {item}\n" for item in items)
+
+
+def _indented(lines: Sequence[str]) -> str:
+    return "\n".join(f"    {line}" for line in lines)

@@ -1,0 +1,65 @@
+"""Checkpoints that are whole or not there, and that hold nothing but tensors and plain values."""
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from watchme.core.errors import CheckpointError
+
+
+def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint by way of a temporary file beside it, synced to disk, so that a kill leaves the old one.
+
+    Args:
+        path: The file; its folder is made.
+        content: Tensors, numbers, text, and lists and dicts of them: what `torch.load(weights_only=True)` reads.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(dict(content), file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except RuntimeError as error:
+        # torch's writer, left by Ctrl-C or SIGTERM, raises that its file is incomplete; the wish to stop counts.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU without running code from it.
+
+    torchreid's own checkpoints hold NumPy scalars (`rank1`), which are let through.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged, no checkpoint, or needs code to be run.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no such checkpoint: {path}")
+    try:
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError) as error:
+        # torch's first sentence; the next ones advise to run the file's code.
+        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} cannot be read as a checkpoint of tensors: {reason}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dict of tensors or with state_dict")
+    return content
+
+
+def _numpy_scalars() -> list[Any]:
+    core = getattr(np, "_core", None) or np.core
+    types = [np.dtype, core.multiarray.scalar, *(type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8"))]
+    # Files written by NumPy 1 name the module by its old path.
+    return [*types, (core.multiarray.scalar, "numpy.core.multiarray.scalar")]

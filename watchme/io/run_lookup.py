@@ -1,0 +1,37 @@
+"""Trained weights and the run that they come from: below the engines, so that these may ask, and free of torch."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from watchme.core.errors import CheckpointError
+
+MANIFEST = "run.json"
+CONFIG = "config.yaml"
+
+
+def folder_of(checkpoint: Path) -> Path | None:
+    """The run folder that `checkpoint` belongs to: itself, or the one whose weights/ it lies in. None if neither."""
+    for folder in (checkpoint, checkpoint.parent.parent):
+        if (folder / MANIFEST).is_file() and (folder / CONFIG).is_file():
+            return folder
+    return None
+
+
+def config_of(weights: Path) -> dict[str, Any] | None:
+    """The resolved config of the run whose weights/ a file lies in; None for a file that lies in none.
+
+    Raises:
+        CheckpointError: If that run's config.yaml cannot be read.
+    """
+    folder = folder_of(weights.expanduser())
+    if folder is None:
+        return None
+    try:
+        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{folder / CONFIG}, which tells what {weights} needs, cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{folder / CONFIG}, which tells what {weights} needs, holds no config")
+    return config

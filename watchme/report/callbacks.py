@@ -1,0 +1,130 @@
+"""Keeps what a run shows, and writes its model card and report at the end."""
+
+import csv
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from watchme.config.schema import RunConfig
+from watchme.core.interfaces import EpochEvent, Picture, Result, Stop, Table
+from watchme.run import run_dir as rundir
+from watchme.run import summary as console
+
+log = logging.getLogger(__name__)
+
+PICTURES = "pictures.json"
+TABLES = "tables"
+
+
+class ReportWriter:
+    """An observer that never fails a run: what it cannot write it warns about.
+
+    Args:
+        config: The run's config.
+        record: The run's folder.
+    """
+
+    def __init__(self, config: RunConfig, record: rundir.RunFolder) -> None:
+        self._config = config
+        self._record = record
+        self._pictures: list[dict[str, Any]] = []
+
+    def on_resume(self, epoch: int) -> None:
+        """Keep what an earlier attempt showed of epochs up to `epoch`."""
+        from watchme.report.run_reader import read_pictures
+
+        def keep() -> None:
+            known = read_pictures(self._record.path)
+            self._pictures = [picture for picture in known if (picture["epoch"] or 0) <= epoch]
+
+        _careful("pictures", keep)
+
+    def on_epoch(self, event: EpochEvent) -> Stop | None:
+        """metrics.jsonl has it."""
+        return None
+
+    def on_show(self, item: Picture | Table) -> None:
+        """Note a picture; write a table to `tables/<name>.csv`."""
+        if isinstance(item, Picture):
+            _careful("pictures", lambda: self._note(item))
+        else:
+            _careful("tables", lambda: self._write(item))
+
+    def on_end(self, status: str, result: Result | None) -> None:
+        """Write report.html."""
+        if result is not None:
+            _careful("next steps", lambda: self._next(result))
+        _careful("report", self._report)
+
+    def _note(self, picture: Picture) -> None:
+        path = picture.path.resolve()
+        folder = self._record.path
+        file = path.relative_to(folder) if path.is_relative_to(folder) else path
+        entry = {
+            "name": picture.name,
+            "file": file.as_posix(),
+            "caption": picture.caption,
+            "epoch": picture.epoch,
+            "boxes": picture.boxes,
+        }
+        # One file may show one epoch after the other; what it shows last is what can be seen.
+        kept = [known for known in self._pictures if known["file"] != entry["file"]]
+        self._pictures = [*kept, entry]
+        rundir.write_json(folder / PICTURES, {"pictures": self._pictures})
+
+    def _write(self, table: Table) -> None:
+        folder = self._record.path / TABLES
+        folder.mkdir(exist_ok=True)
+        with (folder / f"{table.name.replace('/', '_')}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(table.columns)
+            writer.writerows(table.rows)
+
+    def _next(self, result: Result) -> None:
+        self._record.record("next", console.next_commands(self._config, self._record.path, result))
+
+    def _report(self) -> None:
+        from watchme.report.run_page import write_report
+
+        write_report(self._record.path)
+
+
+class ModelCardWriter:
+    """An observer that writes weights/MODEL_CARD.md, ahead of the trackers, which hand it over with the weights.
+
+    Args:
+        config: The run's config.
+        record: The run's folder.
+    """
+
+    def __init__(self, config: RunConfig, record: rundir.RunFolder) -> None:
+        self._config = config
+        self._record = record
+
+    def on_resume(self, epoch: int) -> None:
+        """Nothing is kept."""
+
+    def on_epoch(self, event: EpochEvent) -> Stop | None:
+        """Nothing is written before the end."""
+        return None
+
+    def on_show(self, item: Picture | Table) -> None:
+        """A card has no pictures."""
+
+    def on_end(self, status: str, result: Result | None) -> None:
+        """Write the card of a run that has trained weights."""
+        if self._config.mode == "train" and result is not None and result.weights:
+            _careful("model card", self._write)
+
+    def _write(self) -> None:
+        from watchme.run import model_card
+
+        model_card.write(self._record.path)
+
+
+def _careful(what: str, act: Callable[[], None]) -> None:
+    try:
+        act()
+    except Exception as error:  # the run's result stands without it
+        log.warning("Could not write the %s: %s: %s", what, type(error).__name__, error)
+        log.debug("Traceback", exc_info=True)

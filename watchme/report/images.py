@@ -1,0 +1,89 @@
+"""Pictures of a run, scaled down and embedded."""
+
+import base64
+import html
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from watchme.core.interfaces import Picture
+from watchme.report.run_reader import read_pictures
+from watchme.tracking.draw_boxes import with_boxes
+
+# Base64 adds a third: the page stays below 3 MB.
+_BUDGET_BYTES = 2_000_000
+_WIDTHS = (1100, 800, 560, 380, 240)
+_MOST = 32
+_WIDE = 1.8
+# What one wants to see first, by the last part of the name; the rest follows in the order that it was shown.
+_FIRST = ("detections", "predictions", "labels", "ranked", "cmc", "pr_curve", "confusion_matrix")
+
+
+def gallery(folder: Path) -> str:
+    """Figures of what a run has shown last under each name; empty where it showed nothing."""
+    chosen = sorted(_latest(read_pictures(folder)), key=_rank)[:_MOST]
+    for width in _WIDTHS:
+        encoded = [_encode(folder, picture, width) for picture in chosen]
+        if sum(map(len, encoded)) <= _BUDGET_BYTES:
+            break
+    figures = [_figure(picture, data) for picture, data in zip(chosen, encoded, strict=True) if data] if chosen else []
+    return f'<div class="gallery">{"".join(figures)}</div>' if figures else ""
+
+
+def _rank(picture: dict[str, Any]) -> tuple[int, bool]:
+    split, _, last = str(picture["name"]).rpartition("/")
+    return _FIRST.index(last) if last in _FIRST else len(_FIRST), split != "test"
+
+
+def _latest(pictures: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each name the pictures of its last epoch, or of the run's end."""
+    pictures = list(pictures)
+
+    def when(picture: dict[str, Any]) -> float:
+        return float("inf") if picture["epoch"] is None else float(picture["epoch"])
+
+    last: dict[str, float] = {}
+    for picture in pictures:
+        last[picture["name"]] = max(when(picture), last.get(picture["name"], -1.0))
+    return [picture for picture in pictures if when(picture) == last[picture["name"]]]
+
+
+def _encode(folder: Path, entry: dict[str, Any], width: int) -> bytes:
+    boxes = tuple((box[0], box[1], box[2], box[3], box[4], box[5]) for box in entry["boxes"])
+    try:
+        data = with_boxes(Picture(entry["name"], folder / entry["file"], boxes=boxes), width)
+        if data[:4] == b"\x89PNG" and len(data) > 120_000:
+            data = _as_jpeg(data)
+    # ImportError: ultralytics, once imported, has Pillow look for a HEIF reader. The rest of the page needs no picture.
+    except (OSError, ValueError, ImportError):
+        return b""
+    return data
+
+
+def _as_jpeg(data: bytes) -> bytes:
+    """A photograph that was saved as PNG; a drawing keeps its sharp lines if it is no larger."""
+    file = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as image:
+        flat = Image.new("RGB", image.size, "white")
+        flat.paste(image, mask=image.getchannel("A") if "A" in image.getbands() else None)
+    flat.save(file, "JPEG", quality=85)
+    return min(data, file.getvalue(), key=len)
+
+
+def _figure(entry: dict[str, Any], data: bytes) -> str:
+    kind = "png" if data[:4] == b"\x89PNG" else "jpeg"
+    with Image.open(io.BytesIO(data)) as image:
+        wide = image.width > _WIDE * image.height and image.width > 500
+    caption = html.escape(str(entry["caption"] or ""))
+    epoch = "" if entry["epoch"] is None else f" · epoch {entry['epoch']}"
+    alt = html.escape(f"{entry['name']} {entry['caption'] or ''}".strip(), quote=True)
+    source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    # A contact sheet is made of small pictures, which scaling up would blur.
+    kinds = "sheet" if entry["name"].startswith("offenders/") else "wide" if wide else ""
+    return (
+        f'<figure{f" class={kinds}" if kinds else ""}><img alt="{alt}" src="{source}">'
+        f"<figcaption><b>{html.escape(entry['name'])}</b>{epoch} {caption}</figcaption></figure>"
+    )

@@ -1,0 +1,182 @@
+"""Reads run folders: whole ones, broken ones, and those that still run."""
+
+import csv
+import json
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from watchme.core.errors import RunFolderError
+from watchme.run.run_dir import CONFIG, MANIFEST, METRICS, SUMMARY, read_manifest
+from watchme.tracking.jsonl import read_metrics
+
+_NOT_METRICS = frozenset({"epoch", "time", "is_best"})
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds. Only the manifest is sure to be there.
+
+    Attributes:
+        folder: The run folder.
+        manifest: run.json.
+        summary: summary.json; empty where the run did not get so far.
+        lines: metrics.jsonl, undefined values as NaN.
+        config: The resolved config.
+        choices: Option of each config group.
+        defaults: Option that the group has by default, where conf/config.yaml can be read.
+        overrides: The command line's overrides.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    choices: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return str(self.config.get("model", {}).get("name", "?"))
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+        return str(self.config.get("dataset", {}).get("name", "?"))
+
+    @property
+    def title(self) -> str:
+        """Model and dataset; for a trial its number too. A check is of the dataset alone."""
+        if self.config.get("mode") == "check":
+            return f"Check of {self.dataset}"
+        trial = self.config.get("trial") or {}
+        return f"{self.model} on {self.dataset}" + (f", trial {trial['number']}" if "number" in trial else "")
+
+    @property
+    def objective(self) -> str:
+        """Canonical name of the objective."""
+        return str(self.summary.get("objective") or self.config.get("objective", ""))
+
+    @property
+    def objective_value(self) -> float | None:
+        """Its best value; None where it is undefined."""
+        value = self.summary.get("objective_value", self.manifest.get("objective_value"))
+        return None if value is None else float(value)
+
+    @cached_property
+    def status(self) -> str:
+        """As in the manifest; `killed` where it says `running` and its process is gone."""
+        status = str(self.manifest.get("status", "unknown"))
+        if status == "running" and self.manifest.get("host") == socket.gethostname():
+            try:
+                os.kill(int(self.manifest["pid"]), 0)
+            except (OSError, KeyError, ValueError):
+                return "killed"
+        return status
+
+    @cached_property
+    def series(self) -> dict[str, list[tuple[int, float]]]:
+        """Points (epoch, value) of each metric, undefined ones left out."""
+        found: dict[str, list[tuple[int, float]]] = {}
+        for line in self.lines:
+            for name, value in line.items():
+                if name not in _NOT_METRICS and isinstance(value, (int, float)) and value == value:
+                    found.setdefault(name, []).append((line["epoch"], float(value)))
+        return found
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Final metrics by canonical name; undefined ones are left out."""
+        return {name: value for name, value in self.summary.items() if "/" in name and isinstance(value, (int, float))}
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        RunFolderError: If it has no readable run.json.
+    """
+    hydra = _yaml(folder / ".hydra" / "hydra.yaml").get("hydra", {})
+    choices = hydra.get("runtime", {}).get("choices", {})
+    return Run(
+        folder=folder,
+        manifest=read_manifest(folder),
+        summary=_json(folder / SUMMARY),
+        lines=read_metrics(folder / METRICS),
+        config=_yaml(folder / CONFIG),
+        choices={group: str(option) for group, option in choices.items() if "/" not in group and "@" not in group},
+        defaults=_defaults(hydra.get("runtime", {}).get("config_sources", [])),
+        overrides=[str(override) for override in hydra.get("overrides", {}).get("task", [])],
+    )
+
+
+def find_runs(root: Path) -> list[Run]:
+    """All runs below a folder, the newest first. What cannot be read is left out."""
+    found = []
+    for manifest in root.rglob(MANIFEST):
+        try:
+            found.append(read_run(manifest.parent))
+        except (RunFolderError, OSError, ValueError, yaml.YAMLError):
+            continue
+    return sorted(found, key=lambda run: str(run.manifest.get("started", "")), reverse=True)
+
+
+def read_pictures(folder: Path) -> list[dict[str, Any]]:
+    """Pictures that a run has shown and whose files are still there."""
+    found = _json(folder / "pictures.json").get("pictures", [])
+    return [picture for picture in found if (folder / picture["file"]).is_file()]
+
+
+def read_tables(folder: Path) -> dict[str, list[list[str]]]:
+    """Tables that a run has shown: name of the file -> rows, the first being the columns' names."""
+    tables = {}
+    for path in sorted((folder / "tables").glob("*.csv")):
+        with path.open(newline="", encoding="utf-8") as file:
+            tables[path.stem] = list(csv.reader(file))
+    return tables
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """A config as dotted key -> text."""
+    found: dict[str, str] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = "null" if value is None else str(value)
+    return found
+
+
+def _defaults(sources: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The defaults list of the project's config.yaml, if it is still where the run found it."""
+    for source in sources:
+        if source.get("provider") == "main":
+            entries = _yaml(Path(str(source.get("path"))) / "config.yaml").get("defaults", [])
+            pairs = (next(iter(entry.items())) for entry in entries if isinstance(entry, Mapping))
+            return {group: str(option) for group, option in pairs if " " not in group}
+    return {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,142 @@
+"""What the user reads at the end of a run: the objective, where the weights lie, what to try next."""
+
+import logging
+import math
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from watchme.config.schema import RunConfig
+from watchme.core.interfaces import Result
+from watchme.core.registry import modes
+from watchme.run.run_dir import read_manifest
+
+log = logging.getLogger(__name__)
+
+
+def report(config: RunConfig, folder: Path, status: str, result: Result, first: Mapping[str, float]) -> None:
+    """Log the closing table of a run; its last line is the run folder's path.
+
+    Args:
+        config: The run's config.
+        folder: The run folder.
+        status: finished or pruned.
+        result: What the engine returned.
+        first: Metrics of the evaluation before the first epoch, if there was one.
+    """
+    shown = relative(folder)
+    log.info("")
+    if config.mode == "check":
+        log.info("Checked %s: %s", config.dataset.name, _checked(result))
+    else:
+        log.info("%s %s on %s", status.capitalize(), config.model.name, config.dataset.name)
+    rows = [(name, value) for name, value in result.metrics.items() if name.startswith(("val/", "test/"))]
+    rows = [row for row in rows if not row[0].endswith("_loss")]
+    width = max([16, *(len(name) for name, _ in rows)])
+    for name, value in rows:
+        note = ""
+        if name == config.objective and result.best_epoch is not None:
+            note = f"  objective, best epoch {result.best_epoch} of {result.epochs}"
+        if name in first and not math.isnan(first[name]):
+            note += f"  ({_number(first[name])} before training)"
+        log.info("  %-*s %s%s", width, name, _number(value), note)
+    for name, path in result.weights.items():
+        log.info("  %-*s %s", width, f"{name} weights", relative(path))
+    if config.mode == "export" and not result.refused:
+        log.info("Hand-off:")
+        log.info("  %s", relative(Path(result.details["handoff"])))
+        log.info("For the backend's .env:")
+        for line in result.details["env"]:
+            log.info("  %s", line)
+    log.info("Review:")
+    for line in review_lines(config, folder):
+        log.info("  %s", line)
+    log.info("Next:")
+    for line in next_commands(config, folder, result):
+        log.info("  %s", line)
+    log.info("%s", shown)
+
+
+def next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]:
+    """Commands that make sense after this run."""
+    commands = []
+    same = f"model={_option(folder, 'model')} dataset={_option(folder, 'dataset')}"
+    if config.dataset.root is not None:
+        same += f" dataset.root={shlex.quote(config.dataset.root)}"
+    if best := result.weights.get("best"):
+        weights = shlex.quote(relative(best))
+        commands.append(f"python train.py mode=evaluate checkpoint={weights}")
+        if "export" in modes(config.model.engine):
+            commands.append(f"python train.py mode=export checkpoint={weights}  # for the backend")
+        commands.append(f"python train.py model.weights={weights} {same}  # fine-tune")
+    if config.mode == "check":
+        commands.append(_command_without_mode(folder, result))
+    elif config.mode == "export" and not result.refused:
+        place = shlex.quote(relative(Path(result.details["handoff"])))
+        commands.append(f"(cd {place} && sha256sum -c SHA256SUMS)  # then as its README.md says")
+    elif config.mode == "train":
+        commands.append(f"python train.py -m {same} optimizer.lr=0.0003,0.001,0.003")
+    else:
+        commands.append("python train.py --help")
+    return commands
+
+
+def review_lines(config: RunConfig, folder: Path) -> list[str]:
+    """Where the run can be looked at: its report, and what its trackers wrote."""
+    lines = [relative(folder / name) for name in ("report.html", "issues.csv") if (folder / name).is_file()]
+    if config.tracker.tensorboard:
+        root = Path.cwd() / config.output_root
+        lines.append(f"tensorboard --logdir {shlex.quote(relative(root if folder.is_relative_to(root) else folder))}")
+    wandb = read_manifest(folder).get("wandb", {})
+    if wandb.get("mode") == "offline":
+        lines.append(f"wandb sync {shlex.quote(relative(folder / 'wandb'))}/offline-run-*")
+    elif wandb.get("url"):
+        lines.append(str(wandb["url"]))
+    return lines
+
+
+def how_to_resume(config: RunConfig, folder: Path) -> str:
+    """The text for a run that was interrupted."""
+    if config.mode == "train" and (folder / "weights" / "last.pt").is_file():
+        return (
+            f"Interrupted; the last whole epoch is saved. Go on with:\n"
+            f"    python train.py train.resume={shlex.quote(relative(folder))}"
+        )
+    if config.mode == "check":
+        return "Interrupted; a check starts anew each time."
+    return f"Interrupted before the first epoch was saved; nothing to go on from in {relative(folder)}."
+
+
+def _checked(result: Result) -> str:
+    """Images, errors, warnings and notes of a check."""
+    images = result.details.get("check", {}).get("images", 0)
+    found = {name: int(result.metrics.get(f"check/{name}", 0)) for name in ("errors", "warnings", "notes")}
+    # "1 error", "2 errors"
+    return ", ".join([f"{images:,} images", *(f"{n:,} {name if n != 1 else name[:-1]}" for name, n in found.items())])
+
+
+def _command_without_mode(folder: Path, result: Result) -> str:
+    """The training that a check was made for; after one that refused, the same check again."""
+    overrides = read_manifest(folder).get("overrides", [])
+    left_out = ("hydra.run.dir=",) if result.refused else ("mode=", "hydra.run.dir=")
+    command = ["python train.py", *(shlex.quote(part) for part in overrides if not part.startswith(left_out))]
+    return " ".join(command) + ("  # once it is mended" if result.refused else "")
+
+
+def relative(path: Path) -> str:
+    """The path as the user would type it: relative to the working directory where it lies below it."""
+    absolute, here = Path.cwd() / path, Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
+
+
+def _option(folder: Path, group: str) -> str:
+    """The option of a config group that the run was composed with."""
+    from omegaconf import OmegaConf
+
+    saved = folder / ".hydra" / "hydra.yaml"
+    choice = OmegaConf.select(OmegaConf.load(saved), f"hydra.runtime.choices.{group}") if saved.is_file() else None
+    return str(choice) if choice else f"<{group}>"
+
+
+def _number(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.4f}"

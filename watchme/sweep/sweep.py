@@ -1,0 +1,250 @@
+"""A sweep: slots that each take the next trial the moment they are free, until the budget is used up."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from watchme.core.errors import WatchmeError
+from watchme.run.summary import relative
+from watchme.sweep import results
+from watchme.sweep import sweep_dir as folders
+from watchme.sweep.plan import Plan, make_plan, typed_settings
+from watchme.sweep.progress import Progress, best_of, wants_table
+from watchme.sweep.slots import make_slots
+from watchme.sweep.study import LOST, Outcome, SweepStudy, failed
+from watchme.sweep.worker_main import serve
+from watchme.sweep.workers import WORKER, InProcess, Slot
+
+_POLL_S = 0.5
+_DRAW_S = 2.0
+_END_S = 30.0
+
+
+class SweepFailed(WatchmeError):
+    """No trial came to a result, or more failed than was allowed."""
+
+
+class SweepInterrupted(WatchmeError):
+    """The sweep was ended by Ctrl-C or SIGTERM."""
+
+    exit_code = 130
+
+
+def start(
+    settings: dict[str, Any], config: DictConfig, context: HydraContext, task: TaskFunction, arguments: list[str]
+) -> Any:
+    """Run a sweep, or serve one as its worker. An error that the user must act on ends the program with its text.
+
+    Returns:
+        The best value, or the Pareto front's values.
+    """
+    try:
+        if WORKER in os.environ:
+            folder = folders.pin(config, Path(str(config.hydra.sweep.dir)))
+            launcher = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=task)
+            return serve(InProcess(launcher, config, folder, capture=True))
+        with _sigterm_interrupts():
+            plan = make_plan(typed_settings(settings), config, context, arguments)
+            launcher = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=task)
+            return Sweep(plan, make_slots(plan, launcher)).run()
+    except WatchmeError as error:
+        sys.stdout.flush()
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+class Sweep:
+    """One process's part in a study.
+
+    Args:
+        plan: What is to be done.
+        slots: What runs the trials.
+    """
+
+    def __init__(self, plan: Plan, slots: Sequence[Slot]) -> None:
+        self.plan, self.slots = plan, slots
+        self.settings = plan.settings
+        self.study: SweepStudy = plan.open_study()
+        self.progress = Progress(
+            f"Study {plan.study_name} in {relative(plan.folder)}",
+            plan.objectives,
+            plan.directions,
+            self.study.available([]),
+            plan.epochs,
+            self.study.trials,
+            live=wants_table(self.settings.console) and self.settings.console != "trials",
+        )
+        self._stop = threading.Event()
+        self._interrupted = False
+        self._error: BaseException | None = None
+        self._deadline = time.monotonic() + self.settings.timeout_s if self.settings.timeout_s else None
+
+    def run(self) -> Any:
+        """Run trials until the budget is used up, write the report, and return the best values.
+
+        Raises:
+            SweepFailed: If all trials failed, or `max_failures` was reached.
+            SweepInterrupted: After Ctrl-C; what was running is queued again.
+        """
+        before = self.study.trials()
+        done = sum(trial.state.is_finished() for trial in before)
+        self.progress.say(
+            self.progress.title
+            + (f": {done} trials are there, going on" if before else "")
+            + f"\n    storage {self.plan.storage}"
+        )
+        ended = threading.Event()
+        pulse = threading.Thread(target=self._pulse, args=(ended,), daemon=True)
+        pulse.start()
+        try:
+            if len(self.slots) == 1:
+                self._work(self.slots[0], wait=True)
+            else:
+                self._run_threads()
+        except KeyboardInterrupt:
+            self._interrupted = True
+        finally:
+            ended.set()
+            for slot in self.slots:
+                slot.close()
+        pulse.join(_END_S)
+        if self._error is not None:
+            raise self._error
+        self.progress.finish()
+        return self._conclude()
+
+    def _run_threads(self) -> None:
+        threads = [
+            threading.Thread(target=self._guarded, args=(slot, index == 0), daemon=True)
+            for index, slot in enumerate(self.slots)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads):
+                for thread in threads:
+                    thread.join(_POLL_S)
+        except KeyboardInterrupt:
+            self._interrupted = True
+            self._stop.set()
+            self.progress.say("Interrupted: running trials save and end (Ctrl-C again to leave them at once).")
+            for slot in self.slots:
+                slot.interrupt()
+            end = time.monotonic() + _END_S
+            for thread in threads:
+                thread.join(max(0.0, end - time.monotonic()))
+
+    def _guarded(self, slot: Slot, wait: bool) -> None:
+        """A slot's thread: an error of the sweep itself, such as a database that went away, ends all slots."""
+        try:
+            self._work(slot, wait)
+        except BaseException as error:
+            self._error = self._error or error
+            self._stop.set()
+
+    def _work(self, slot: Slot, wait: bool) -> None:
+        """Take one trial after the other. The slot that waits goes on until no trial runs that might be lost."""
+        told = False
+        while not self._stop.is_set() and not self._is_late():
+            trial = self.study.claim()
+            self._mark_lost()
+            if trial is None:
+                if not wait or self.study.is_over():
+                    return
+                if not told and len(self.slots) == 1:
+                    self.progress.say("The last trials run in other processes; waiting for them.")
+                    told = True
+                self._stop.wait(_POLL_S)
+                continue
+            self._one(slot, trial)
+
+    def _one(self, slot: Slot, trial: optuna.Trial) -> None:
+        number = trial.number
+        self.progress.started(number, self.plan.space.overrides(trial.params)[len(self.plan.space.fixed) :])
+        outcome: Outcome | None = None
+        try:
+            outcome = slot.run(number, [*self.plan.space.overrides(trial.params), *self.plan.identity(trial)])
+        except KeyboardInterrupt:
+            # Between the trial's own end and here, or the second Ctrl-C.
+            outcome = Outcome(reason="interrupted", lost=True)
+        if self._stop.is_set() and outcome.reason:
+            outcome = dataclasses.replace(outcome, lost=True)
+        folders.mark(self.plan.folder / str(number), outcome)
+        ended = self.study.tell(trial, outcome)
+        if failed(ended) and not outcome.reason:  # it ended well, but without a value
+            folders.mark(self.plan.folder / str(number), Outcome(reason=str(ended.user_attrs.get("reason", ""))))
+        self.progress.ended(ended)
+        if outcome.lost:
+            self._interrupted = True
+            self._stop.set()
+        limit = self.settings.max_failures
+        if limit is not None and sum(map(failed, self.study.trials())) >= limit:
+            self._stop.set()
+
+    def _mark_lost(self) -> None:
+        while self.study.lost:
+            number = self.study.lost.pop()
+            folders.mark(self.plan.folder / str(number), Outcome(reason=LOST))
+            self.progress.say(f"trial {number} was lost with its process; it is tried once more")
+
+    def _pulse(self, ended: threading.Event) -> None:
+        beaten = drawn = time.monotonic()
+        while not ended.wait(_POLL_S):
+            now = time.monotonic()
+            if now - beaten >= self.settings.heartbeat_s:
+                with contextlib.suppress(optuna.exceptions.StorageInternalError):
+                    self.study.beat()  # the next beat comes; a database that stays away ends the slots
+                beaten = now
+            if now - drawn >= _DRAW_S:
+                self.progress.draw()
+                drawn = now
+
+    def _is_late(self) -> bool:
+        return self._deadline is not None and time.monotonic() > self._deadline
+
+    def _conclude(self) -> Any:
+        trials = self.study.trials()
+        results.write(self.plan, trials)
+        best = best_of(trials, self.plan.directions)
+        say = self.progress.say
+        if self._interrupted:
+            raise SweepInterrupted(
+                f"Interrupted: {self.progress.summary(trials)}.\n    The same command goes on, in "
+                f"{relative(self.plan.folder)}."
+            )
+        failures = [trial for trial in trials if failed(trial)]
+        limit = self.settings.max_failures
+        if best is None or (limit is not None and len(failures) >= limit):
+            raise SweepFailed(results.why_failed(self.plan, trials, failures))
+        say(f"\nSwept {self.plan.study_name}: {self.progress.summary(trials)}")
+        for line in results.closing(self.plan, trials, best):
+            say(line)
+        if len(self.plan.directions) > 1:
+            return [list(trial.values) for trial in self.study.study.best_trials]
+        return best.value
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM (Slurm, docker stop) end a sweep as Ctrl-C does."""
+
+    def interrupt(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,49 @@
+"""The other end of `launching.WorkerProcess`: takes trials from a pipe until it is closed."""
+
+import dataclasses
+import json
+import os
+import queue
+import signal
+import threading
+from typing import IO
+
+from watchme.sweep.workers import WORKER, InProcess
+
+_PATIENCE_S = 20.0
+
+
+def serve(slot: InProcess) -> None:
+    """Run the trials that the sweep hands over.
+
+    If the sweep dies, its end of the pipe is closed: the trial saves and ends, as nobody waits for it.
+    """
+    jobs_end, answers_end = (int(number) for number in os.environ.pop(WORKER).split(":"))
+    for end in (jobs_end, answers_end):
+        os.set_inheritable(end, False)
+    jobs: queue.Queue[bytes | None] = queue.Queue()
+    threading.Thread(target=_listen, args=(os.fdopen(jobs_end, "rb"), jobs), daemon=True).start()
+    with os.fdopen(answers_end, "wb") as answers:
+        while (line := jobs.get()) is not None:
+            job = json.loads(line)
+            outcome = slot.run(job["number"], job["overrides"])
+            answers.write(json.dumps(dataclasses.asdict(outcome)).encode() + b"\n")
+            answers.flush()
+            if outcome.lost:
+                return
+
+
+def _listen(pipe: IO[bytes], jobs: "queue.Queue[bytes | None]") -> None:
+    for line in pipe:
+        jobs.put(line)
+    jobs.put(None)
+    # The main thread either waits for a job and ends now, or is in a trial that it must break off.
+    if not _ended(_PATIENCE_S / 10):
+        os.kill(os.getpid(), signal.SIGTERM)
+        _ended(_PATIENCE_S)
+        os._exit(1)
+
+
+def _ended(seconds: float) -> bool:
+    threading.main_thread().join(seconds)
+    return not threading.main_thread().is_alive()

@@ -1,0 +1,43 @@
+"""Detection boxes drawn into a picture, for viewers that cannot draw them themselves."""
+
+import io
+
+from PIL import Image, ImageDraw, ImageFont
+
+from watchme.core.interfaces import Picture
+
+COLOUR = "#ff5a1f"
+
+
+def with_boxes(picture: Picture, width: int | None = None) -> bytes:
+    """The picture's file with its boxes drawn in; the file as it is where there is nothing to do.
+
+    Args:
+        picture: PNG or JPEG file and its boxes.
+        width: Scale down to so many pixels; None keeps the size.
+
+    Returns:
+        PNG or JPEG bytes.
+    """
+    with Image.open(picture.path) as image:
+        if not picture.boxes and (width is None or image.width <= width):
+            return picture.path.read_bytes()
+        kind = "PNG" if image.format == "PNG" else "JPEG"
+        drawn = image.convert("RGB")
+    scale = 1.0
+    if width is not None and drawn.width > width:
+        scale = width / drawn.width
+        drawn = drawn.resize((width, max(1, round(drawn.height * scale))), Image.Resampling.LANCZOS)
+    pen = ImageDraw.Draw(drawn)
+    size = max(11, drawn.width // 45)
+    font = ImageFont.load_default(size)
+    for x1, y1, x2, y2, score, label in picture.boxes:
+        left, top = x1 * scale, y1 * scale
+        pen.rectangle((left, top, max(left, x2 * scale), max(top, y2 * scale)), outline=COLOUR, width=max(2, size // 6))
+        text = f"{label} {score:.2f}"
+        place = (left, max(0.0, top - size - 4))
+        pen.rectangle((*place, left + pen.textlength(text, font) + 6, place[1] + size + 4), fill=COLOUR)
+        pen.text((left + 3, place[1] + 1), text, fill="white", font=font)
+    file = io.BytesIO()
+    drawn.save(file, kind, quality=82)
+    return file.getvalue()
