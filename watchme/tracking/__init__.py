@@ -1,7 +1,7 @@
 """Where the metrics of a run go. `jsonl.py` is always on; the others by the `tracker` group.
 
-A tracker is a core.interfaces.Observer. TensorBoard and W&B live in a process of their own (`process_main.py`), to which
-`process.py` passes on what happens: what they import, wait for or break on never reaches the training.
+A tracker is a core.interfaces.Observer. TensorBoard and W&B run in a process of their own (`process_main.py`), to which
+`process.py` passes on each event: what they import, wait for or break on never reaches the training.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """Where the re-ID datasets that torchreid knows belong below `dataset.root`, and how their archives are told apart.
 
-The folders are those of engines/osnet/torchreid_layouts.py and market1501.py, which are above this floor; a test compares them.
+The folders are those of data/formats/torchreid_layouts.py and market1501.py; a test compares them.
 """
 
 import re
