@@ -2,7 +2,8 @@
 
 import html
 
-from watchme.report.html_parts import card, duration, table
+from watchme.core.formatting import duration
+from watchme.report.html_parts import card, table
 from watchme.report.run_reader import Run, read_tables
 
 # Tables that this section shows; names of their files.

@@ -2,38 +2,14 @@
 
 import html
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
-
-UNDEFINED = "\u2013"
 
 
 def template(name: str) -> str:
     """Text of a file in `templates/`."""
     return (resources.files("watchme.report") / "templates" / name).read_text(encoding="utf-8")
-
-
-def number(value: Any) -> str:
-    """A number as the pages show it; a dash where it is undefined."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return UNDEFINED
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return str(value)
-    if isinstance(value, int) or value == int(value):
-        return f"{value:.0f}" if abs(value) >= 10 or isinstance(value, int) else f"{value:.4f}"
-    return f"{value:.2e}" if abs(value) < 1e-3 else f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as a person says them: 42 s, 3 min 5 s, 2 h 10 min."""
-    if seconds is None:
-        return UNDEFINED
-    if seconds < 120:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def table(

@@ -11,8 +11,9 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
+from watchme.core.formatting import UNDEFINED, number
 from watchme.core.metric_names import higher_is_better, is_better
-from watchme.report.html_parts import UNDEFINED, number, script_json, table, template
+from watchme.report.html_parts import script_json, table, template
 from watchme.report.line_chart import thin
 from watchme.report.run_page import REPORT, write_report
 from watchme.report.run_reader import Run, find_runs, flat

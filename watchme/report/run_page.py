@@ -7,10 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from string import Template
 
+from watchme.core.formatting import duration, number
 from watchme.report import check_section as findings
 from watchme.report import images as pictures
 from watchme.report import line_chart as charts
-from watchme.report.html_parts import card, duration, number, pairs, table, template
+from watchme.report.html_parts import card, pairs, table, template
 from watchme.report.run_reader import Run, flat, read_run, read_tables
 
 REPORT = "report.html"

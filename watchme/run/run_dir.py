@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from watchme.core.errors import RunFolderError
 from watchme.core.interfaces import Result
+from watchme.io.files import replace_text
 from watchme.io.run_lookup import CONFIG, MANIFEST, folder_of
 
 __all__ = [
@@ -158,10 +159,8 @@ class RunFolder:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON by way of a temporary file, so that a reader never sees half of it. NaN becomes null."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(_plain(value), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    """Write JSON atomically. NaN becomes null."""
+    replace_text(path, json.dumps(_plain(value), indent=2) + "\n")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from optuna.trial import FrozenTrial, TrialState
 
-from watchme.report.html_parts import duration
+from watchme.core.formatting import duration
 from watchme.sweep.study import counts, failed, is_waiting
 
 _STATES = {

@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from optuna.trial import FrozenTrial, TrialState
 
-from watchme.report.html_parts import duration, number, pairs, table, template
+from watchme.core.formatting import duration, number
+from watchme.report.html_parts import pairs, table, template
 from watchme.run.summary import relative
 from watchme.sweep.leaderboard import duration_s, ranked, replace_text, values
 from watchme.sweep.plan import Plan

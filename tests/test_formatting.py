@@ -1,0 +1,34 @@
+"""Numbers, durations and nested configs as text."""
+
+import math
+
+import pytest
+
+from watchme.core.formatting import UNDEFINED, duration, flatten, number
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, UNDEFINED),
+        (math.nan, UNDEFINED),
+        (3, "3"),
+        (0.5, "0.5000"),
+        (12.0, "12"),
+        (123.45, "123.5"),
+        (1e-5, "1.00e-05"),
+    ],
+)
+def test_number(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, UNDEFINED), (4.23, "4.2 s"), (42, "42 s"), (185, "3 min 5 s"), (7800, "2 h 10 min")]
+)
+def test_duration(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_flatten_joins_keys_by_dots() -> None:
+    assert flatten({"a": {"b": 1, "c": {}}, "d": [2]}) == {"a.b": 1, "a.c": {}, "d": [2]}

@@ -1,0 +1,39 @@
+"""How numbers, durations and nested configs are written as text, on pages, in tables and on the console."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+UNDEFINED = "\u2013"
+
+
+def number(value: Any) -> str:
+    """A number with as many digits as a reader needs; a dash where it is undefined; text as it is."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return UNDEFINED
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, int) or value == int(value):
+        return f"{value:.0f}" if abs(value) >= 10 or isinstance(value, int) else f"{value:.4f}"
+    return f"{value:.2e}" if abs(value) < 1e-3 else f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as 4.2 s, 42 s, 3 min 5 s or 2 h 10 min; a dash for None."""
+    if seconds is None:
+        return UNDEFINED
+    if seconds < 120:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys: `{"a": {"b": 1}}` becomes `{"a.b": 1}`. Empty mappings are kept."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
