@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from watchme.config.schema import RunConfig
 from watchme.config.validation import known_keys
 from watchme.core.errors import ConfigError
-from watchme.core.registry import engine_names, load_config_module
+from watchme.core.registry import engine_names, load_config_class
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = (
@@ -44,7 +44,7 @@ def test_each_model_picks_siblings_that_validate(engine: str, model: str, typed_
     assert config.model.engine == engine
     assert config.train.engine == engine
     assert config.dataset.task == {"yolo": "detection", "osnet": "reid"}[engine]
-    assert isinstance(config, load_config_module(engine).Config)
+    assert isinstance(config, load_config_class(engine))
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "amsgrad", "rmsprop", "radam"])
@@ -80,7 +80,7 @@ def test_every_key_of_the_schema_stands_in_the_composed_config(engine: str, comp
     optional = {"trial."}
     shared = {f"{group}." for group in ("optimizer", "scheduler")}  # their yaml names what that option has
     missing = []
-    for key in sorted(known_keys(load_config_module(engine).Config)):
+    for key in sorted(known_keys(load_config_class(engine))):
         if key.startswith(tuple(optional | shared)):
             continue
         parent, _, leaf = key.rpartition(".")
@@ -144,7 +144,7 @@ def test_config_errors_survive_pickling(typed_config: Typed) -> None:
 
 def test_every_engine_has_a_frozen_config() -> None:
     for name in engine_names():
-        assert dataclasses.is_dataclass(load_config_module(name).Config)
+        assert dataclasses.is_dataclass(load_config_class(name))
 
 
 ENVIRONMENT = [

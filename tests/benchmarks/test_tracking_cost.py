@@ -52,7 +52,7 @@ def test_tracking_costs_at_most_two_percent(tmp_path: Path) -> None:
 
 @pytest.mark.benchmark
 def test_the_training_process_itself_waits_less_than_two_percent(tmp_path: Path) -> None:
-    """The part that other work on the machine cannot blur much: seconds inside the observer, start and end included."""
+    """The part that other work on the machine cannot blur much: seconds inside the callback, start and end included."""
     from tracking.made_up import Tracked, event, make_config
 
     config = make_config(tensorboard=True, wandb=True, mode="offline")
@@ -69,5 +69,5 @@ def test_the_training_process_itself_waits_less_than_two_percent(tmp_path: Path)
     start = time.perf_counter()
     run.end("finished", run.result())
     inside += time.perf_counter() - start
-    print(f"\n{inside:.2f} s inside the observers, in all (20 epochs, 80 pictures), the report included")
+    print(f"\n{inside:.2f} s inside the callbacks, in all (20 epochs, 80 pictures), the report included")
     assert inside < 0.02 * 60

@@ -1,4 +1,4 @@
-"""Folders of runs, written by driving the house's own observers."""
+"""Folders of runs, written by driving the house's own callbacks."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A made-up training: what an engine would tell its observers, without an engine."""
+"""A made-up training: what an engine would tell its callbacks, without an engine."""
 
 import json
 import math

@@ -60,12 +60,12 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def tracking_of(run: Tracked) -> GuardedTrackers:
-    (found,) = (item for item in run.session.observers if isinstance(item, GuardedTrackers))
+    (found,) = (item for item in run.session.callbacks if isinstance(item, GuardedTrackers))
     return found
 
 
 def trained(folder: Path, **tracker: Any) -> tuple[Tracked, float]:
-    """A short run, and the longest that one of its epochs waited for its observers."""
+    """A short run, and the longest that one of its epochs waited for its callbacks."""
     run = Tracked.begin(folder, make_config(**tracker))
     longest = 0.0
     for epoch in (1, 2, 3):
@@ -202,7 +202,7 @@ def test_the_stop_button_stops_after_the_epoch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tracker", [{}, {"wandb": True, "mode": "disabled"}])
 def test_none_and_disabled_start_nothing(tracker: dict[str, Any], tmp_path: Path) -> None:
     run, _ = trained(tmp_path / "run", **tracker)
-    assert not [item for item in run.session.observers if isinstance(item, GuardedTrackers)]
+    assert not [item for item in run.session.callbacks if isinstance(item, GuardedTrackers)]
     assert not (run.folder / "wandb").exists()
     assert len(run.lines()) == 3
 

@@ -8,7 +8,7 @@ import yaml
 
 from watchme.config.type_conversion import literals_of, options_of
 from watchme.config.validation import fields_of
-from watchme.core.registry import engine_names, load_config_module
+from watchme.core.registry import engine_names, load_config_class
 
 # An experiment, or the run that a checkpoint lies in, brings a model of its own.
 _BRINGS_A_MODEL = {"model", "experiment", "checkpoint", "train.resume"}
@@ -43,7 +43,8 @@ def implied_model(given: Mapping[str, str], folders: Sequence[Path]) -> str | No
 
 def _tasks(engine: str) -> list[Any]:
     """Tasks of the datasets that an engine reads."""
-    dataset, _ = fields_of(load_config_module(engine).Config)["dataset"]
+    config_class: type = load_config_class(engine)
+    dataset, _ = fields_of(config_class)["dataset"]
     hint, _ = fields_of(dataset)["task"]
     return [literal for option in options_of(hint) for literal in literals_of(option)]
 

@@ -29,7 +29,7 @@ from watchme.config.conf_dir import CONF
 from watchme.config.type_conversion import nearest
 from watchme.config.validation import known_keys
 from watchme.core.errors import ConfigError, Problem, WatchmeError
-from watchme.core.registry import engine_names, load_config_module
+from watchme.core.registry import engine_names, load_config_class
 from watchme.sweep import plugin as sweeper
 from watchme.sweep.database_password import take_password
 
@@ -197,4 +197,4 @@ def _pass_unknown_key(argument: str) -> str:
 
 @functools.cache
 def _known() -> frozenset[str]:
-    return frozenset().union(*(known_keys(load_config_module(name).Config) for name in engine_names()))
+    return frozenset().union(*(known_keys(load_config_class(name)) for name in engine_names()))

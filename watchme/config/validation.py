@@ -29,7 +29,7 @@ from watchme.config.type_conversion import (
     unknown_key,
 )
 from watchme.core.errors import CheckpointError, ConfigError, Problem
-from watchme.core.registry import engine_names, load_config_module, modes
+from watchme.core.registry import check_config, engine_names, load_config_class, modes
 from watchme.io.run_lookup import config_of
 
 _ENV = re.compile(r"\$\{oc\.env:\s*([A-Za-z_][A-Za-z0-9_]*)")
@@ -46,7 +46,7 @@ def validate(config: DictConfig) -> RunConfig:
 
     Raises:
         ConfigError: With every problem found: unknown keys at any depth, wrong types, values out of range,
-            groups of another engine, and what the engine's own `check` finds (folders, checkpoints).
+            groups of another engine, and what the engine's config_rules.py finds (folders, checkpoints).
     """
     problems: list[Problem] = []
     plain, unresolved = _resolve(config, problems)
@@ -54,16 +54,15 @@ def validate(config: DictConfig) -> RunConfig:
     if engine not in engine_names():
         problems.append(Problem("model.engine", one_of(engine, engine_names()), repr(engine)))
         raise ConfigError(problems)
-    module = load_config_module(engine)
     walk = _Walk(config, engine, problems, unresolved)
-    typed: RunConfig | None = walk.dataclass(module.Config, plain, "")
+    typed: RunConfig | None = walk.dataclass(load_config_class(engine), plain, "")
     if typed is not None and typed.mode not in modes(engine):
         problems.append(Problem("mode", f"the {engine} engine offers {', '.join(modes(engine))}", repr(typed.mode)))
     elif typed is not None:
         # With stand-ins where a value was wrong, so that a missing folder is told together with a typo.
         problems += _idle_weights(typed)
         told = {problem.key for problem in problems}
-        problems += [walk.with_source(found) for found in module.check(typed) if found.key not in told]
+        problems += [walk.with_source(found) for found in check_config(engine, typed) if found.key not in told]
     if problems or typed is None:
         raise ConfigError(problems)
     return typed

@@ -35,7 +35,7 @@ class EpochEvent:
 
 @dataclass(frozen=True)
 class Stop:
-    """An observer's wish that training ends after this epoch, cleanly and with its best weights."""
+    """A callback's wish that training ends after this epoch, cleanly and with its best weights."""
 
     reason: str
     kind: Literal["early_stop", "pruned"] = "early_stop"
@@ -118,7 +118,7 @@ class Job:
             the two leaves a line too many, which resuming drops, and never one too few). A `Stop` that it returns
             must be followed: training ends cleanly, keeping its best weights.
         resumed: Call once before the first `emit` of a resumed run with the last epoch that the checkpoint holds:
-            observers drop what they know of later ones.
+            callbacks drop what they know of later ones.
         record: Put a value into the run's manifest (run.json): `record("dataset", {...})`.
         fallback: Announce that something other than what was asked for is done, and why; it is logged as a warning
             and recorded in the manifest.
@@ -179,8 +179,8 @@ class Embedder(Protocol):
         ...
 
 
-class Observer(Protocol):
-    """Listens to a run: trackers, early stopping, pruning. Only the main process of a run has observers."""
+class Callback(Protocol):
+    """Listens to a run: trackers, early stopping, pruning. Only the main process of a run has callbacks."""
 
     def on_resume(self, epoch: int) -> None:
         """The run goes on after `epoch`."""

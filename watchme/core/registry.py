@@ -1,7 +1,8 @@
 """model.engine -> the folder `watchme/engines/<name>` that runs it. A new engine is found without being listed.
 
-An engine's folder holds `config.py` (dataclass `Config`, function `check`; no torch) and one file for each mode that
-it offers, which is imported only when the config is known to be good:
+An engine's folder holds `config.py` (dataclass `Config`), may hold `config_rules.py` (`check(config)`: what a valid
+config must fulfil beyond its types), both without torch, and one file for each mode that it offers, which is imported
+only when the config is known to be valid:
 
     train.py    train(job): train, select on validation, evaluate the test split once
     evaluate.py evaluate(job): metrics of a checkpoint
@@ -20,9 +21,10 @@ import importlib.util
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 from watchme import engines
+from watchme.config.schema import RunConfig
+from watchme.core.errors import Problem
 from watchme.core.interfaces import Detector, Embedder, Job, Result
 
 MODES = ("train", "evaluate", "check", "export", "search")
@@ -45,9 +47,19 @@ def modes(name: str) -> tuple[str, ...]:
     return tuple(mode for mode in MODES if importlib.util.find_spec(f"{folder}.{mode}") is not None)
 
 
-def load_config_module(name: str) -> ModuleType:
-    """Import the light part of an engine: its `Config` dataclass and its `check(config) -> list[Problem]`."""
-    return importlib.import_module(f"{engines.__name__}.{name}.config")
+def load_config_class(name: str) -> type[RunConfig]:
+    """Import an engine's config schema: the dataclass `Config` of its config.py."""
+    config_class: type[RunConfig] = importlib.import_module(f"{engines.__name__}.{name}.config").Config
+    return config_class
+
+
+def check_config(name: str, config: RunConfig) -> list[Problem]:
+    """What an engine's config_rules.py finds wrong with a config whose types and ranges are right."""
+    rules = f"{engines.__name__}.{name}.config_rules"
+    if importlib.util.find_spec(rules) is None:
+        return []
+    problems: list[Problem] = importlib.import_module(rules).check(config)
+    return problems
 
 
 def load_mode(name: str, mode: str) -> Callable[[Job], Result]:

@@ -17,7 +17,7 @@ TABLES = "tables"
 
 
 class ReportWriter:
-    """An observer that never fails a run: what it cannot write it warns about.
+    """A callback that never fails a run: what it cannot write it warns about.
 
     Args:
         config: The run's config.
@@ -90,7 +90,7 @@ class ReportWriter:
 
 
 class ModelCardWriter:
-    """An observer that writes weights/MODEL_CARD.md, ahead of the trackers, which hand it over with the weights.
+    """A callback that writes weights/MODEL_CARD.md, ahead of the trackers, which hand it over with the weights.
 
     Args:
         config: The run's config.

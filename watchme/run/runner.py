@@ -1,4 +1,4 @@
-"""One run, wrapped: folder, manifest, observers, engine, result, and what the user reads at the end."""
+"""One run, wrapped: folder, manifest, callbacks, engine, result, and what the user reads at the end."""
 
 import contextlib
 import logging
@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from watchme.config.schema import RunConfig
 from watchme.core.errors import WatchmeError
-from watchme.core.interfaces import EpochEvent, Job, Observer, Picture, Result, Stop, Table
+from watchme.core.interfaces import Callback, EpochEvent, Job, Picture, Result, Stop, Table
 from watchme.core.registry import load_mode, load_model
 from watchme.report.callbacks import ModelCardWriter, ReportWriter
 from watchme.run import run_dir as rundir
@@ -98,34 +98,34 @@ class Refused(WatchmeError):
 
 
 class _Session:
-    """The observers of a run, and the hooks that a `Job` gives to its engine."""
+    """The callbacks of a run, and the hooks that a `Job` gives to its engine."""
 
     def __init__(self, config: RunConfig, record: rundir.RunFolder) -> None:
         self.config = config
         self.record = record
-        self.observers: list[Observer] = []
+        self.callbacks: list[Callback] = []
         self.stop: Stop | None = None
         self.first: dict[str, float] = {}
         self.gpus = GpuMonitor(config.train.device)
 
     def start(self) -> None:
         metrics = jsonl.JsonlTracker(self.record.path / rundir.METRICS)
-        self.observers.append(metrics)
+        self.callbacks.append(metrics)
         if self.config.mode == "train":
             stopping = EarlyStopping(self.config.objective, self.config.train.patience)
             for line in jsonl.read_metrics(metrics.path):
                 stopping.see(line["epoch"], line.get(self.config.objective, math.nan))
-            self.observers.append(stopping)
+            self.callbacks.append(stopping)
         # The trackers hand over the model card; the report tells what became of the trackers.
-        self.observers.append(ModelCardWriter(self.config, self.record))
-        self.observers += start_trackers(self.config, self.record)
-        self.observers.append(ReportWriter(self.config, self.record))
+        self.callbacks.append(ModelCardWriter(self.config, self.record))
+        self.callbacks += start_trackers(self.config, self.record)
+        self.callbacks.append(ReportWriter(self.config, self.record))
         if self.config.trial is not None and self.config.mode == "train":
             from watchme.sweep.pruning_callback import (
-                TrialObserver,  # it imports optuna, which a single run does without
+                PruningCallback,  # it imports optuna, which a single run does without
             )
 
-            self.observers.append(TrialObserver(self.config, self.record.path))
+            self.callbacks.append(PruningCallback(self.config, self.record.path))
 
     def job(self) -> Job:
         return Job(
@@ -143,8 +143,8 @@ class _Session:
         event = replace(event, timings={**self.gpus.take(), **event.timings})
         if event.epoch == 0:
             self.first = dict(event.metrics)
-        for observer in self.observers:
-            stop = observer.on_epoch(event)
+        for callback in self.callbacks:
+            stop = callback.on_epoch(event)
             if stop is not None and self.stop is None:
                 self.stop = stop
                 self.record.record("stopped", {"epoch": event.epoch, "kind": stop.kind, "reason": stop.reason})
@@ -152,20 +152,20 @@ class _Session:
         return self.stop
 
     def resumed(self, epoch: int) -> None:
-        for observer in self.observers:
-            observer.on_resume(epoch)
+        for callback in self.callbacks:
+            callback.on_resume(epoch)
 
     def show(self, item: Picture | Table) -> None:
-        for observer in self.observers:
-            observer.on_show(item)
+        for callback in self.callbacks:
+            callback.on_show(item)
 
     def fallback(self, message: str) -> None:
         log.warning("Fallback: %s", message)
         self.record.fallback(message)
 
     def end(self, status: str, result: Result | None) -> None:
-        for observer in self.observers:
-            observer.on_end(status, result)
+        for callback in self.callbacks:
+            callback.on_end(status, result)
 
 
 @contextlib.contextmanager

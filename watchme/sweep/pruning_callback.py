@@ -25,7 +25,7 @@ class GivenUp(WatchmeError):
     """The sweep no longer waits for this trial: its machine was silent too long, or the sweep was ended."""
 
 
-class TrialObserver:
+class PruningCallback:
     """Reports each epoch's objective and asks to stop when the pruner says so.
 
     Args:

@@ -1,19 +1,19 @@
 """Where the metrics of a run go. `jsonl.py` is always on; the others by the `tracker` group.
 
-A tracker is a core.interfaces.Observer. TensorBoard and W&B run in a process of their own (`process_main.py`), to which
+A tracker is a core.interfaces.Callback. TensorBoard and W&B run in a process of their own (`process_main.py`), to which
 `process.py` passes on each event: what they import, wait for or break on never reaches the training.
 """
 
 import logging
 
 from watchme.config.schema import RunConfig
-from watchme.core.interfaces import Observer
+from watchme.core.interfaces import Callback
 from watchme.run.run_dir import RunFolder
 
 log = logging.getLogger(__name__)
 
 
-def start_trackers(config: RunConfig, folder: RunFolder) -> list[Observer]:
+def start_trackers(config: RunConfig, folder: RunFolder) -> list[Callback]:
     """Start the trackers that the config names; none of them can fail a run."""
     tracker = config.tracker
     wandb = tracker.wandb and tracker.mode != "disabled"

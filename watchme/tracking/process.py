@@ -36,7 +36,7 @@ _BACKLOG = 2000
 
 
 class GuardedTrackers:
-    """An observer that hands what happens to the tracking process and never raises or waits before the end.
+    """A callback that hands what happens to the tracking process and never raises or waits before the end.
 
     Args:
         setup: What the tracking process must know.

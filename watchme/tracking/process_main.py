@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from watchme.core.interfaces import Observer
+from watchme.core.interfaces import Callback
 from watchme.tracking import messages
 from watchme.tracking.setup import Setup
 
@@ -46,14 +46,14 @@ class Replies:
 class _Guarded:
     """One tracker, made on first use, and left alone after its first error."""
 
-    def __init__(self, name: str, make: Callable[[], Observer], replies: Replies) -> None:
+    def __init__(self, name: str, make: Callable[[], Callback], replies: Replies) -> None:
         self._name = name
         self._make = make
         self._replies = replies
-        self._tracker: Observer | None = None
+        self._tracker: Callback | None = None
         self._failed = False
 
-    def call(self, act: Callable[[Observer], object]) -> None:
+    def call(self, act: Callable[[Callback], object]) -> None:
         if self._failed:
             return
         try:
@@ -78,7 +78,7 @@ def main() -> None:
     sys.argv = list(setup.argv)
     trackers = _trackers(setup, replies)
 
-    def each(act: Callable[[Observer], object]) -> None:
+    def each(act: Callable[[Callback], object]) -> None:
         for tracker in trackers:
             tracker.call(act)
 
@@ -124,12 +124,12 @@ def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _trackers(setup: Setup, replies: Replies) -> list[_Guarded]:
-    def tensorboard() -> Observer:
+    def tensorboard() -> Callback:
         from watchme.tracking.tensorboard import TensorBoardTracker
 
         return TensorBoardTracker(setup)
 
-    def wandb() -> Observer:
+    def wandb() -> Callback:
         from watchme.tracking.wandb import WandbTracker
 
         return WandbTracker(setup, replies)

@@ -67,7 +67,7 @@ CHANGES: dict[str, tuple[str, Any]] = {
 }
 # Mapped arguments whose key of ours does not pass a value on: the house does it, or a file stands for it.
 BY_THE_HOUSE = {
-    "patience": "early stopping is an observer of the house; ultralytics' own is off",
+    "patience": "early stopping is a callback of the house; ultralytics' own is off",
     "plots": "the evaluation of the best weights draws, not the training",
     "split": "training validates on val; the evaluation gets its split",
     "classes": "the checked copy of the dataset holds the kept classes alone",

@@ -113,8 +113,8 @@ def test_all_problems_come_at_once(tiny: Tiny) -> None:
 
 def test_checks_need_nothing_heavy() -> None:
     script = (
-        "import sys, watchme.engines.yolo.config\n"
-        "from watchme.engines.yolo import weights; assert weights.is_architecture('yolo11n')\n"
+        "import sys, watchme.engines.yolo.config_rules\n"
+        "from watchme.engines.yolo import initial_weights; assert initial_weights.is_architecture('yolo11n')\n"
         "heavy = {'torch', 'numpy', 'ultralytics', 'cv2', 'PIL'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

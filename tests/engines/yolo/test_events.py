@@ -1,4 +1,4 @@
-"""Canonical names, and the line from a multi-GPU run's process to the observers."""
+"""Canonical names, and the line from a multi-GPU run's process to the callbacks."""
 
 import math
 import subprocess
@@ -66,7 +66,7 @@ def test_error_of_the_process_is_raised_instead_of_its_exit_status() -> None:
         subprocess.run([sys.executable, "-c", FAILING], check=True)
 
 
-def test_error_of_an_observer_is_raised() -> None:
+def test_error_of_a_callback_is_raised() -> None:
     def emit(event: EpochEvent) -> Stop | None:
         raise TrainingError("disk full")
 

@@ -145,7 +145,7 @@ def test_undefined_objective_is_no_fault(tiny: Tiny, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["early_stop", "pruned"])
-def test_an_observer_ends_training_cleanly(kind: Any, tiny: Tiny, tmp_path: Path) -> None:
+def test_a_callback_ends_training_cleanly(kind: Any, tiny: Tiny, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, stop=Stop("enough", kind), stop_after=2)
     found = train(tiny("train.epochs=5"), recorder)
     assert [event.epoch for event in recorder.events] == [1, 2]

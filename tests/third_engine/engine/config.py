@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from watchme.config.schema import DatasetConfig, ModelConfig, RunConfig, option
-from watchme.core.errors import Problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +29,3 @@ class Config(RunConfig):
 
     model: CurveModel = option()
     dataset: NoDataset = option()
-
-
-def check(config: Config) -> list[Problem]:
-    """Nothing to look for on disk."""
-    if len(config.model.curve) < config.train.epochs:
-        return [Problem("train.epochs", f"expected <= {len(config.model.curve)}", str(config.train.epochs))]
-    return []

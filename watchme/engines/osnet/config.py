@@ -1,10 +1,9 @@
-"""Config of the OSNet engine, and what can be checked of it without torch."""
+"""Schema of the OSNet engine's config; `config_rules.py` holds what else a valid config must fulfil."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from watchme.config.schema import DatasetConfig, DemoWorldConfig, ModelConfig, RunConfig, TrainConfig, option
-from watchme.core.errors import Problem
 
 # Metric losses that classify identities by proxies of their own, beside or instead of the model's classifier.
 OWN_HEAD = ("arcface", "cosface")
@@ -186,10 +185,3 @@ class Config(RunConfig):
     evaluation: ReidEvaluation = option()
     export: OsnetExport = option()
     train: OsnetTrain = option()
-
-
-def check(config: Config) -> list[Problem]:
-    """Return what is wrong with folders, weights and combinations, without importing torch."""
-    from watchme.engines.osnet.config_rules import problems_of  # it needs the classes above
-
-    return problems_of(config)

@@ -41,7 +41,7 @@ _NEEDED = {"restart_epochs": "cosine_restarts", "step_size": "single_step", "mil
 _Rule = tuple[bool, str, str, Any]
 
 
-def problems_of(config: Config) -> list[Problem]:
+def check(config: Config) -> list[Problem]:
     """Every problem of a config whose types and ranges are right."""
     if config.mode == "check":  # only the dataset is used
         return dataset_problems(config)

@@ -42,7 +42,7 @@ class Loop:
         model: The model, already filled with its initial weights.
         dataset: Augmented training images.
         evaluate: Returns `val/...` metrics of a model after an epoch; None where nothing is held out.
-        emit: Tells the observers of an epoch and returns their wish to stop.
+        emit: Tells the callbacks of an epoch and returns their wish to stop.
         weights: Folder of best.pt and last.pt.
         device: Where to train.
         precision: fp32, fp16 or bf16.

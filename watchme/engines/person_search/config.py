@@ -1,21 +1,10 @@
-"""Config of person search, and what can be checked of it without torch."""
+"""Schema of person search's config; `config_rules.py` holds what else a valid config must fulfil."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from watchme.config.schema import DatasetConfig, DemoWorldConfig, ModelConfig, RunConfig, TrainConfig, option
-from watchme.config.type_conversion import nearest
-from watchme.core.errors import CheckpointError, DataError, Problem
-from watchme.core.metric_names import SEARCH
-from watchme.data.person_search import EXPECTED, Format, find_format
-from watchme.io.run_lookup import config_of
-
-# The engine of weights that lie in no run folder.
-DETECTOR_ENGINE, REID_ENGINE = "yolo", "osnet"
-_TASKS = {"detector": "detection", "reid": "reid"}
-_WANTED = {"detector": "a detector", "reid": "a re-ID model"}
+from watchme.data.person_search import Format
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,73 +65,3 @@ class Config(RunConfig):
     dataset: SearchDataset = option()
     evaluation: SearchEvaluation = option()
     train: SearchRun = option()
-
-
-def engine_of(weights: Path, default: str) -> str:
-    """The engine that weights belong to: that of their run, or `default` where they lie in none."""
-    config = config_of(weights)
-    return default if config is None else str(config["model"]["engine"])
-
-
-def check(config: Config) -> list[Problem]:
-    """Return what is wrong with the two models and the dataset, without importing torch."""
-    return [
-        *_model_problems("detector", config.detector),
-        *_model_problems("reid", config.reid),
-        *_dataset_problems(config),
-        *_other_problems(config),
-    ]
-
-
-def _model_problems(key: str, path: str | None) -> Iterator[Problem]:
-    wanted = _WANTED[key]
-    if path is None:
-        yield Problem(key, f"mode=search needs the weights of {wanted}: {key}=<run>/weights/best.pt")
-        return
-    file = Path(path).expanduser()
-    if file.is_dir():
-        inside = file / "weights" / "best.pt"
-        fix = f"{key}={inside}" if inside.is_file() else f"{key}=<run>/weights/best.pt"
-        yield Problem(key, f"is a folder; give the weights in it: {fix}", repr(path))
-    elif not file.is_file():
-        yield Problem(key, f"no such file; give the weights of {wanted}: {key}=<run>/weights/best.pt", repr(path))
-    else:
-        try:
-            found = config_of(file)
-            task = None if found is None else found["dataset"]["task"]
-            name = None if found is None else found["model"]["name"]
-        except (CheckpointError, KeyError, TypeError) as error:
-            yield Problem(key, f"the config of its run cannot be read: {error}", repr(path))
-            return
-        if task not in (None, _TASKS[key]):
-            yield Problem(key, f"is of a run that trained {name} for the task {task}; give {wanted}", repr(path))
-
-
-def _other_problems(config: Config) -> Iterator[Problem]:
-    for key, value in (("checkpoint", config.checkpoint), ("model.weights", config.model.weights)):
-        if value is not None:
-            yield Problem(key, "mode=search takes its two models from detector and reid; leave it null", repr(value))
-    names = [f"test/{name}" for name in SEARCH]
-    if config.objective not in names:
-        close = nearest(config.objective, names)
-        hint = f"; did you mean {close}?" if close else ""
-        yield Problem("objective", f"expected one of {', '.join(names)}{hint}", repr(config.objective))
-
-
-def _dataset_problems(config: Config) -> Iterator[Problem]:
-    dataset = config.dataset
-    if dataset.root is None:
-        if dataset.demo is None:
-            yield Problem("dataset.root", f"say where the dataset lies: dataset.root=<folder>\n{EXPECTED}")
-            return
-        for text in dataset.demo.problems():
-            name, _, fault = text.partition(":")
-            yield Problem(f"dataset.demo.{name}", fault.strip())
-        return
-    try:
-        found = find_format(Path(dataset.root), dataset.format)
-    except DataError as error:
-        yield Problem("dataset.root", str(error), repr(dataset.root))
-        return
-    if found == "cuhk_sysu" and config.evaluation.gallery == "other_cameras":
-        yield Problem("evaluation.gallery", "CUHK-SYSU knows no cameras; leave it other_frames", "'other_cameras'")

@@ -13,13 +13,16 @@ from watchme.data.person_search import read_search_set
 from watchme.data.person_search.search_set import SearchSet
 from watchme.engines.person_search import score_tables as tables
 from watchme.engines.person_search import search_plots as pictures
-from watchme.engines.person_search.config import DETECTOR_ENGINE, REID_ENGINE, Config, engine_of
+from watchme.engines.person_search.config import Config
 from watchme.engines.person_search.embed_frames import Seen, look
 from watchme.engines.person_search.scores import Outcome, measure, save
+from watchme.io.run_lookup import config_of
 
 log = logging.getLogger(__name__)
 
 _KINDS = {"detector": "detector", "reid": "re-ID model"}
+# The engine of weights that are not in a run folder.
+_DETECTOR_ENGINE, _REID_ENGINE = "yolo", "osnet"
 
 
 def search(job: Job) -> Result:
@@ -33,8 +36,8 @@ def search(job: Job) -> Result:
     data = _read(job, config)
     assert config.detector is not None
     assert config.reid is not None
-    detector = cast(Detector, _load(job, "detector", config.detector, DETECTOR_ENGINE, "detect"))
-    embedder = cast(Embedder, _load(job, "reid", config.reid, REID_ENGINE, "embed"))
+    detector = cast(Detector, _load(job, "detector", config.detector, _DETECTOR_ENGINE, "detect"))
+    embedder = cast(Embedder, _load(job, "reid", config.reid, _REID_ENGINE, "embed"))
     seen = look(data, detector, embedder, config.evaluation, config.train.workers)
     if seen.unreadable:
         some = ", ".join(path.name for path in seen.unreadable[:5])
@@ -72,16 +75,22 @@ def _read(job: Job, config: Config) -> SearchSet:
     return data
 
 
+def _engine_of(weights: Path, default: str) -> str:
+    """The engine that weights belong to: that of their run, or `default` where they lie in none."""
+    config = config_of(weights)
+    return default if config is None else str(config["model"]["engine"])
+
+
 def _load(job: Job, key: str, path: str, default: str, method: str) -> Detector | Embedder:
     weights = Path(path).expanduser()
-    engine = engine_of(weights, default)
+    engine = _engine_of(weights, default)
     try:
         model = job.load_model(engine, weights)
     except CheckpointError as error:
         fix = f"Give the weights of a {_KINDS[key]}: {key}=<run>/weights/best.pt"
         raise CheckpointError(f"{key}: {error}\n    {fix}") from error
     except ModuleNotFoundError as error:
-        if error.name is None or not error.name.endswith(f"{engine}.inference"):
+        if error.name is None or not error.name.endswith(f"{engine}.predict"):
             raise
         raise CheckpointError(f"{key}: the {engine} engine, which trained {weights}, offers no models") from None
     if not hasattr(model, method):

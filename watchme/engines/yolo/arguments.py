@@ -4,10 +4,9 @@ Each key of ultralytics' default.yaml is in exactly one of MAPPED (ours under an
 `model.args`) or REFUSED (with the reason); a test walks them all.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from watchme.engines.yolo.config import Config
+from watchme.engines.yolo.config import Config
 
 OPTIMIZERS = {"auto": "auto", "sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSProp", "radam": "RAdam"}
 _AUGMENTATIONS = [
@@ -138,7 +137,7 @@ REFUSED: dict[str, str] = {
 }
 
 
-def training_arguments(config: "Config", *, model: str, data: str, save_dir: str, device: str) -> dict[str, Any]:
+def training_arguments(config: Config, *, model: str, data: str, save_dir: str, device: str) -> dict[str, Any]:
     """Return the overrides for ultralytics' trainer.
 
     Args:
@@ -167,7 +166,7 @@ def training_arguments(config: "Config", *, model: str, data: str, save_dir: str
         "seed": train.seed,
         "deterministic": train.deterministic,
         "save_period": train.save_period or -1,
-        # Early stopping is the house's observer, the same for every engine; 0 turns ultralytics' own off.
+        # Early stopping is the house's callback, the same for every engine; 0 turns ultralytics' own off.
         "patience": 0,
         "rect": train.rect,
         "freeze": train.freeze,
@@ -202,7 +201,7 @@ def training_arguments(config: "Config", *, model: str, data: str, save_dir: str
     }
 
 
-def evaluation_arguments(config: "Config") -> dict[str, Any]:
+def evaluation_arguments(config: Config) -> dict[str, Any]:
     """Return what training's validation and a later evaluation have in common."""
     free = {name: value for name, value in config.model.args.items() if name in EVALUATION}
     return {

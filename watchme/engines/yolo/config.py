@@ -1,11 +1,9 @@
-"""Config of the YOLO engine, and what can be checked of it without ultralytics."""
+"""Schema of the YOLO engine's config; `config_rules.py` holds what else a valid config must fulfil."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from watchme.config.schema import DatasetConfig, DemoWorldConfig, ModelConfig, RunConfig, TrainConfig, option
-from watchme.core.errors import Problem
-from watchme.engines.yolo import config_rules as checks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +132,3 @@ class Config(RunConfig):
     evaluation: YoloEvaluation = option()
     export: YoloExport = option()
     train: YoloTrain = option()
-
-
-def check(config: Config) -> list[Problem]:
-    """Return what is wrong with folders, weights and combinations, without importing ultralytics."""
-    return checks.problems(config)

@@ -3,28 +3,26 @@
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from watchme.config.type_conversion import nearest
 from watchme.core.errors import CheckpointError, DataError, Problem
 from watchme.core.metric_names import DETECTION
 from watchme.engines.yolo import arguments, export_formats, layout
 from watchme.engines.yolo import initial_weights as weights
-
-if TYPE_CHECKING:
-    from watchme.engines.yolo.config import Config
+from watchme.engines.yolo.config import Config
 
 _LOSSES = ("box_loss", "cls_loss", "dfl_loss")
 
 
-def problems(config: "Config") -> list[Problem]:
+def check(config: Config) -> list[Problem]:
     """Return every fault of a config that can be seen without ultralytics."""
     if config.mode == "check":  # only the dataset is used
         return list(_dataset(config))
     return [*_refusals(config), *_free_arguments(config), *_files(config), *_export(config), *_dataset(config)]
 
 
-def _refusals(config: "Config") -> Iterator[Problem]:
+def _refusals(config: Config) -> Iterator[Problem]:
     """What is asked for that ultralytics cannot do, and would silently drop."""
     optimizer, scheduler, train = config.optimizer, config.scheduler, config.train
     devices = len(train.device) if isinstance(train.device, list) else 1
@@ -103,7 +101,7 @@ def _refusals(config: "Config") -> Iterator[Problem]:
     yield from _objective(config)
 
 
-def _objective(config: "Config") -> Iterator[Problem]:
+def _objective(config: Config) -> Iterator[Problem]:
     names = [f"val/{name}" for name in (*DETECTION, *_LOSSES)]
     if config.mode == "evaluate":
         names += [f"{split}/{name}" for split in ("train", "test") for name in DETECTION]
@@ -116,7 +114,7 @@ def _objective(config: "Config") -> Iterator[Problem]:
     yield Problem("objective", f"expected one of {', '.join(names)}{hint}", repr(config.objective))
 
 
-def _free_arguments(config: "Config") -> Iterator[Problem]:
+def _free_arguments(config: Config) -> Iterator[Problem]:
     """Arguments in `model.args` that have a key of their own, that would break the house, or that do not exist."""
     for name, value in config.model.args.items():
         key = f"model.args.{name}"
@@ -134,7 +132,7 @@ def _free_arguments(config: "Config") -> Iterator[Problem]:
         yield Problem("model.args.distill_model", "no such file, and nothing is downloaded", repr(teacher))
 
 
-def _files(config: "Config") -> Iterator[Problem]:
+def _files(config: Config) -> Iterator[Problem]:
     """Architecture, weights, checkpoint."""
     if not weights.is_architecture(config.model.name):
         close = nearest(config.model.name, weights.known_names())
@@ -168,7 +166,7 @@ def _checkpoint(key: str, path: str | None) -> Iterator[Problem]:
         yield Problem(key, "expected a .pt file of ultralytics", repr(path))
 
 
-def _export(config: "Config") -> Iterator[Problem]:
+def _export(config: Config) -> Iterator[Problem]:
     """Formats that cannot be made here, and where the hand-off is to be laid out."""
     if config.mode != "export":
         return
@@ -185,7 +183,7 @@ def _export(config: "Config") -> Iterator[Problem]:
         yield Problem("export.place", expected, repr(export.place))
 
 
-def _dataset(config: "Config") -> Iterator[Problem]:
+def _dataset(config: Config) -> Iterator[Problem]:
     dataset = config.dataset
     if dataset.root is None:
         if dataset.demo is None:
@@ -206,7 +204,7 @@ def _dataset(config: "Config") -> Iterator[Problem]:
         yield Problem("dataset.classes", str(error), repr(dataset.classes))
 
 
-def required_splits(config: "Config") -> tuple[str, ...]:
+def required_splits(config: Config) -> tuple[str, ...]:
     """Splits that a dataset must have for what is to be done with it."""
     if config.mode == "train" or (config.mode == "export" and config.export.int8):
         return ("train", "val")
@@ -219,7 +217,7 @@ def _differs(value: float | None, fixed: float) -> bool:
     return value is not None and value != fixed
 
 
-def _value(config: "Config", key: str) -> str:
+def _value(config: Config, key: str) -> str:
     node: Any = config
     for part in key.split("."):
         node = getattr(node, part)

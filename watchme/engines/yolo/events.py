@@ -1,6 +1,6 @@
-"""ultralytics' numbers under canonical names, and their way from the process that trains to the observers.
+"""ultralytics' numbers under canonical names, and their way from the process that trains to the callbacks.
 
-Training on one device calls the observers directly. With several, ultralytics starts its own processes; the one of
+Training on one device calls the callbacks directly. With several, ultralytics starts its own processes; the one of
 rank 0 then sends each event through a socket of this machine and waits for the answer, which may be a `Stop`.
 """
 
@@ -94,7 +94,7 @@ def serve(emit: Emit) -> Iterator[None]:
 
 
 class Line:
-    """The way to the observers of the process that started this one.
+    """The way to the callbacks of the process that started this one.
 
     Called with an event, it returns their answer; `fail` tells them why training ends.
     """

@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from watchme.core.errors import CheckpointError
+from watchme.engines.yolo.config import YoloModel
 from watchme.io.cache import cache_dir
-
-if TYPE_CHECKING:
-    from watchme.engines.yolo.config import YoloModel
 
 _NO_DETECTOR = re.compile(r"-(seg|cls|pose|obb|depth|sem|world|worldv2|rtdetr)\b|^(rtdetr|yoloe)|-resnet")
 _SCALES = "nsmlx"
@@ -44,7 +42,7 @@ def known_names() -> list[str]:
     )
 
 
-def initial_model(model: "YoloModel") -> str:
+def initial_model(model: YoloModel) -> str:
     """Return what ultralytics is to build: a weights file, or an architecture's yaml to train from scratch.
 
     Args:

@@ -31,7 +31,7 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
     """DetectionTrainer that selects by our objective and tells the house of each epoch.
 
     ultralytics re-creates the class in each process of a multi-GPU run from its arguments alone, so the objective and
-    the way to the observers travel through the environment there.
+    the way to the callbacks travel through the environment there.
     """
 
     wdir: Path
@@ -114,7 +114,7 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
         return metrics, fitness
 
     def save_model(self) -> bool:
-        """Tell the observers of the epoch, then write the checkpoints, each whole or not at all, best.pt first."""
+        """Tell the callbacks of the epoch, then write the checkpoints, each whole or not at all, best.pt first."""
         self._tell()
         last, best = self.last, self.best
         self.last, self.best = last.with_name("last.tmp"), best.with_name("best.tmp")

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from watchme.config.schema import DatasetConfig, ModelConfig, RunConfig, option
-from watchme.core.errors import Problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +32,3 @@ class Config(RunConfig):
 
     model: StandinModel = option()
     dataset: NoDataset = option()
-
-
-def check(config: Config) -> list[Problem]:
-    """Nothing to look for on disk."""
-    return []
