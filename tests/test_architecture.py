@@ -12,11 +12,11 @@ PACKAGE = PROJECT / "watchme"
 # From the bottom to the top; the longest prefix of a module's name counts. A module imports from its own layer or from
 # one below.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("core", "core.errors", "core.metric_names", "config", "config.type_conversion", "config.conf_dir"),
+    ("core", "config", "config.type_conversion", "config.conf_dir"),
     ("io", "weights"),
     ("data", "metrics"),
     ("config.schema",),
-    ("core.interfaces", "core.device"),
+    ("core.interfaces",),
     ("export", "data.check.result"),
     ("engines",),
     ("core.registry",),

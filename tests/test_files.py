@@ -1,10 +1,15 @@
-"""Atomic writes and forgiving readers of small files."""
+"""Atomic writes, locks, and forgiving readers of small files."""
 
+import json
+import math
+import multiprocessing
+import multiprocessing.synchronize
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from watchme.io.files import read_json, read_yaml, replace_text
+from watchme.io.files import locked, read_json, read_yaml, remove_temporaries, replace_json, replace_text
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
@@ -23,3 +28,35 @@ def test_what_cannot_be_read_is_empty(content: bytes | None, tmp_path: Path) -> 
         path.write_bytes(content)
     assert read_json(path) == {}
     assert read_yaml(path) == {}
+
+
+def test_json_holds_no_nan_and_plain_numbers(tmp_path: Path) -> None:
+    replace_json(tmp_path / "a.json", {1: [math.nan, math.inf, np.float32(0.5)], "path": Path("x"), "yes": True})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"1": [None, None, 0.5], "path": "x", "yes": True}
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".run.json.17.tmp", ".env", "run.json", "data.tmp"):
+        (tmp_path / name).touch()
+    remove_temporaries(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".env", "run.json", "data.tmp"}
+
+
+def _hold(folder: Path, held: "multiprocessing.synchronize.Event") -> None:
+    with locked(folder):
+        held.set()
+        multiprocessing.Event().wait(60)
+
+
+def test_a_lock_keeps_others_out_and_dies_with_its_process(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    held = context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path, held))
+    holder.start()
+    assert held.wait(60)
+    with pytest.raises(BlockingIOError), locked(tmp_path, wait=False):
+        pass
+    holder.kill()
+    holder.join()
+    with locked(tmp_path, wait=False):
+        assert not list(tmp_path.iterdir())

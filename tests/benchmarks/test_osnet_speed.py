@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from watchme.core import device as runtime
+from watchme.core.seed import seed_everything
 from watchme.data.formats.market1501 import Crop, read_market
 from watchme.engines.osnet.config import Config, ReidAugmentation
 from watchme.engines.osnet.data.loader import Images, TrainSet, stop_workers
@@ -105,7 +105,7 @@ def test_training_epoch_is_faster_than_torchreids(
         f"train.workers={WORKERS}",
         "train.device=cpu",
     )
-    runtime.seed_everything(0, deterministic=True)
+    seed_everything(0, deterministic=True)
     model = ReidNet(config.model.name, len(classes))
     engine = torchreids_engine(config, model, crops, classes)
     dataset = TrainSet(Images(crops, SIZE, "none"), classes, config.augmentation)

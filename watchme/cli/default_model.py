@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from watchme.config.type_conversion import literals_of, options_of
 from watchme.config.validation import fields_of
 from watchme.core.registry import engine_names, load_config_class
+from watchme.io.files import read_yaml
 
 # An experiment, or the run that a checkpoint lies in, brings a model of its own.
 _BRINGS_A_MODEL = {"model", "experiment", "checkpoint", "train.resume"}
@@ -32,7 +31,7 @@ def implied_model(given: Mapping[str, str], folders: Sequence[Path]) -> str | No
     task = _value(folders, "dataset", dataset, "task")
     engines = [name for name in engine_names() if task in _tasks(name)]
     defaults: dict[str, Any] = {}
-    for each in _read(folders[0] / "config.yaml").get("defaults", []):
+    for each in read_yaml(folders[0] / "config.yaml").get("defaults", []):
         defaults |= each if isinstance(each, dict) else {}
     if not engines or _value(folders, "model", str(defaults.get("model")), "engine") in engines:
         return None
@@ -52,7 +51,7 @@ def _tasks(engine: str) -> list[Any]:
 def _value(folders: Sequence[Path], group: str, option: str, key: str, depth: int = 4) -> Any:
     """A key of an option's yaml, or of the yaml that it is based on."""
     path = next((each for folder in folders if (each := folder / group / f"{option}.yaml").is_file()), None)
-    content = _read(path) if path is not None else {}
+    content = read_yaml(path) if path is not None else {}
     if key in content:
         return content[key]
     bases = [each for each in content.get("defaults", []) if isinstance(each, str) and each != "_self_"]
@@ -60,11 +59,3 @@ def _value(folders: Sequence[Path], group: str, option: str, key: str, depth: in
         if (found := _value(folders, group, base, key, depth - 1)) is not None:
             return found
     return None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}  # Hydra says what is wrong with it
-    return content if isinstance(content, dict) else {}

@@ -1,6 +1,5 @@
 """Checkpoints that are whole or not there, and that hold nothing but tensors and plain values."""
 
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 
 from watchme.core.errors import CheckpointError
+from watchme.io.files import replacing
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -19,21 +19,14 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         path: The file; its folder is made.
         content: Tensors, numbers, text, and lists and dicts of them: what `torch.load(weights_only=True)` reads.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with replacing(path, sync=True) as temporary, temporary.open("wb") as file:
             torch.save(dict(content), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except RuntimeError as error:
         # torch's writer, left by Ctrl-C or SIGTERM, raises that its file is incomplete; the wish to stop counts.
         if isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

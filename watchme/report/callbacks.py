@@ -7,6 +7,7 @@ from typing import Any
 
 from watchme.config.schema import RunConfig
 from watchme.core.interfaces import EpochEvent, Picture, Result, Stop, Table
+from watchme.io.files import replace_json
 from watchme.run import run_dir as rundir
 from watchme.run import summary as console
 
@@ -70,7 +71,7 @@ class ReportWriter:
         # One file may show one epoch after the other; what it shows last is what can be seen.
         kept = [known for known in self._pictures if known["file"] != entry["file"]]
         self._pictures = [*kept, entry]
-        rundir.write_json(folder / PICTURES, {"pictures": self._pictures})
+        replace_json(folder / PICTURES, {"pictures": self._pictures})
 
     def _write(self, table: Table) -> None:
         folder = self._record.path / TABLES

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from watchme.core.errors import RunFolderError
 from watchme.core.interfaces import Result
-from watchme.io.files import replace_text
+from watchme.io.files import replace_json
 from watchme.io.run_lookup import CONFIG, MANIFEST, folder_of
 
 __all__ = [
@@ -38,7 +37,6 @@ __all__ = [
     "folder_of",
     "hardware",
     "read_manifest",
-    "write_json",
 ]
 
 METRICS = "metrics.jsonl"
@@ -151,16 +149,11 @@ class RunFolder:
         }
         if result.details:
             summary["details"] = dict(result.details)
-        write_json(self.path / SUMMARY, summary)
+        replace_json(self.path / SUMMARY, summary)
 
     def save(self) -> None:
         """Write the manifest, whole or not at all."""
-        write_json(self.path / MANIFEST, self.manifest)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON atomically. NaN becomes null."""
-    replace_text(path, json.dumps(_plain(value), indent=2) + "\n")
+        replace_json(self.path / MANIFEST, self.manifest)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -174,20 +167,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, json.JSONDecodeError):
         raise RunFolderError(f"{folder} is not a run folder: it has no readable {MANIFEST}.") from None
     return manifest
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, (int, str, bool)) or value is None:
-        return value
-    if hasattr(value, "item"):  # a NumPy or torch number
-        return _plain(value.item())
-    return str(value)
 
 
 def _now() -> str:

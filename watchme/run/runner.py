@@ -1,16 +1,9 @@
 """One run, wrapped: folder, manifest, callbacks, engine, result, and what the user reads at the end."""
 
-import contextlib
 import logging
 import math
-import os
-import signal
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from omegaconf import DictConfig
 
@@ -18,6 +11,7 @@ from watchme.config.schema import RunConfig
 from watchme.core.errors import WatchmeError
 from watchme.core.interfaces import Callback, EpochEvent, Job, Picture, Result, Stop, Table
 from watchme.core.registry import load_mode, load_model
+from watchme.core.signals import sigterm_interrupts
 from watchme.report.callbacks import ModelCardWriter, ReportWriter
 from watchme.run import run_dir as rundir
 from watchme.run import summary as console
@@ -61,7 +55,7 @@ def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[s
     result: Result | None = None
     error: BaseException | None = None
     try:
-        with _sigterm_interrupts():
+        with sigterm_interrupts():
             # Trackers first: their process starts up while this one imports the engine's libraries.
             session.start()
             work = load_mode(config.model.engine, config.mode)
@@ -166,25 +160,3 @@ class _Session:
     def end(self, status: str, result: Result | None) -> None:
         for callback in self.callbacks:
             callback.on_end(status, result)
-
-
-@contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM (Slurm, docker stop) end a run as Ctrl-C does. Only the main thread may set handlers."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    owner = os.getpid()
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        # A forked loader process inherits the handler; it must simply end.
-        if os.getpid() != owner:
-            os._exit(128 + signum)
-        raise KeyboardInterrupt
-
-    before: Any = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

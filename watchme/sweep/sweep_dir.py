@@ -12,7 +12,8 @@ from pathlib import Path
 from omegaconf import DictConfig, open_dict, read_write
 
 from watchme.core.errors import ConfigError, Problem, RunFolderError
-from watchme.run.run_dir import MANIFEST, read_manifest, write_json
+from watchme.io.files import replace_json
+from watchme.run.run_dir import MANIFEST, read_manifest
 from watchme.sweep.study import Outcome
 
 STUDY = "study.json"
@@ -80,7 +81,7 @@ def mark(folder: Path, outcome: Outcome) -> None:
         return
     if manifest.get("status") == "running":
         status = "interrupted" if outcome.lost else "failed"
-        write_json(folder / MANIFEST, {**manifest, "status": status, "error": outcome.reason})
+        replace_json(folder / MANIFEST, {**manifest, "status": status, "error": outcome.reason})
 
 
 def slug(text: str) -> str:

@@ -18,7 +18,7 @@ from torchreid.reid.engine import ImageTripletEngine
 from torchreid.reid.utils import read_image
 from torchvision import transforms as vision
 
-from watchme.core import device as runtime
+from watchme.core.seed import seed_everything
 from watchme.data.demo import DemoWorld
 from watchme.data.formats.market1501 import read_market
 from watchme.engines.osnet.config import Config, ReidAugmentation
@@ -127,7 +127,7 @@ def test_patches_of_another_image_and_a_draw_of_its_own(crops: list[Path]) -> No
 
 
 def make_loop(config: Config, world: DemoWorld, folder: Path) -> Loop:
-    runtime.seed_everything(0, deterministic=True)
+    seed_everything(0, deterministic=True)
     train = read_market(world.reid).train
     classes = {pid: place for place, pid in enumerate(sorted({crop.pid for crop in train}))}
     images = Images(train, (config.dataset.height, config.dataset.width), "ram")

@@ -157,9 +157,9 @@ def test_frozen_and_fixed_layers_do_not_move(run_engine: Run, tiny: tuple[str, .
     torch.manual_seed(0)
     run_engine(tmp_path / "a", *tiny, "train.epochs=1", "train.fixbase_epochs=1")
     moved = torch.load(tmp_path / "a" / "weights" / "last.pt", weights_only=True)["state_dict"]
-    from watchme.core import device as runtime
+    from watchme.core.seed import seed_everything
 
-    runtime.seed_everything(0, deterministic=True)
+    seed_everything(0, deterministic=True)
     fresh = ReidNet("osnet_x0_25", moved["classifier.weight"].shape[0]).backbone.state_dict()
     assert all(torch.equal(value, moved[name]) for name, value in fresh.items() if not name.startswith("classifier"))
     assert not torch.equal(fresh["classifier.weight"], moved["classifier.weight"])

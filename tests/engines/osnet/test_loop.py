@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from watchme.core import device as runtime
 from watchme.core.errors import CheckpointError, ConfigError
 from watchme.core.interfaces import EpochEvent
+from watchme.core.seed import seed_everything
 from watchme.data.demo import DemoWorld
 from watchme.data.formats.market1501 import read_market
 from watchme.engines.osnet.config import Config
@@ -48,7 +48,7 @@ def make(typed_config: Callable[..., Config], small_world: DemoWorld, tmp_path: 
 
     def build(*overrides: str, patterns: tuple[str, ...] = (), precision: str = "fp32", **options: Any) -> Loop:
         config = typed_config(*BASE, *overrides)
-        runtime.seed_everything(0, deterministic=True)
+        seed_everything(0, deterministic=True)
         model = ReidNet(config.model.name, len(classes), bnneck=config.model.bnneck)
         freeze(model.backbone, patterns)
         images = Images(train, (config.dataset.height, config.dataset.width), "ram")
@@ -238,7 +238,7 @@ class TestEpochs:
         plain, staged = make(), make("train.new_layers=[classifier]", "train.base_lr_mult=0.5")
         start = weights(plain)
         for loop in (plain, staged):
-            runtime.seed_everything(0, deterministic=True)
+            seed_everything(0, deterministic=True)
             rate = loop.config.optimizer.lr
             for group in loop.optimizer.optimizer.param_groups:
                 group["lr"] = rate * group["scale"]

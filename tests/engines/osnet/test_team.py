@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from watchme.core import device as runtime
+from watchme.core.device import choose_devices, choose_precision
 from watchme.core.errors import ConfigError, DataError, TrainingError
 from watchme.data.demo import DemoWorld
 from watchme.engines.osnet.distributed import Team, led
@@ -150,14 +150,14 @@ def test_two_processes_draw_as_one_does(
 
 class TestDevices:
     def test_cpu_is_shared(self) -> None:
-        assert runtime.choose_devices("cpu", 3) == [CPU] * 3
-        assert runtime.choose_devices("cpu", None) == [CPU]
+        assert choose_devices("cpu", 3) == [CPU] * 3
+        assert choose_devices("cpu", None) == [CPU]
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="speaks of a machine without CUDA")
     def test_gpus_that_are_not_there_are_refused(self) -> None:
         with pytest.raises(ConfigError, match="0 CUDA devices"):
-            runtime.choose_devices([0, 1], None)
+            choose_devices([0, 1], None)
 
     def test_fp16_is_refused_on_a_cpu(self) -> None:
         with pytest.raises(ConfigError, match="fp16 needs a GPU"):
-            runtime.choose_precision("fp16", CPU)
+            choose_precision("fp16", CPU)

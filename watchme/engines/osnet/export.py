@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from watchme.core import device as runtime
 from watchme.core.errors import DataError
 from watchme.core.interfaces import Job, Result, Table
+from watchme.core.seed import seed_everything
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet import export_formats as formats
 from watchme.engines.osnet import handoff_text, load_reid
@@ -62,7 +62,7 @@ def export(job: Job) -> Result:
     """
     config = cast(Config, job.config)
     assert config.checkpoint is not None
-    runtime.seed_everything(config.train.seed, deterministic=config.train.deterministic)
+    seed_everything(config.train.seed, deterministic=config.train.deterministic)
     checkpoint = Path(config.checkpoint).expanduser()
     trained = formats.load_trained(checkpoint, config.model.name)
     with handoff.staged(job.folder, config.export.place) as made, _threads(config.export.threads) as threads:

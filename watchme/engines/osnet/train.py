@@ -11,9 +11,10 @@ from typing import Any, cast
 
 import torch
 
-from watchme.core import device as runtime
+from watchme.core.device import choose_devices, choose_precision
 from watchme.core.errors import ConfigError, Problem
 from watchme.core.interfaces import Job, Result
+from watchme.core.seed import seed_everything
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet import trainer_state as state
 from watchme.engines.osnet.batch_norm_adaptation import adapt_batch_norm
@@ -66,12 +67,12 @@ class ReidRun:
         self.job = job
         self.config = cast(Config, job.config)
         train = self.config.train
-        self.devices = runtime.choose_devices(train.device, train.processes)
+        self.devices = choose_devices(train.device, train.processes)
         self.device = self.devices[0] if device is None else device
         self.follows = device is not None
-        self.precision = runtime.choose_precision(train.precision, self.device)
+        self.precision = choose_precision(train.precision, self.device)
         job.record("device", {"devices": [str(each) for each in self.devices], "precision": self.precision})
-        runtime.seed_everything(train.seed, deterministic=train.deterministic)
+        seed_everything(train.seed, deterministic=train.deterministic)
         self.datasets = read(job)
         self.adapted: dict[str, ReidNet] = {}  # what was tested on a target, where dataset.load_train_targets adapts
 
@@ -149,7 +150,7 @@ class ReidRun:
 
     def evaluate(self) -> Result:
         config = self.config
-        runtime.seed_everything(config.train.seed, deterministic=config.train.deterministic)
+        seed_everything(config.train.seed, deterministic=config.train.deterministic)
         pids = {crop.pid for splits in self.datasets.sources.values() for crop in splits.train}
         model = self._fresh(config.model.num_classes or max(1, len(pids)))
         if config.checkpoint == "random":

@@ -12,8 +12,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from watchme.core import device as runtime
 from watchme.core.errors import CheckpointError
+from watchme.core.seed import restore_rng_state, rng_state
 from watchme.io.checkpoint import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _training(loop: Loop) -> dict[str, Any]:
         "ema": loop.ema.state_dict() if loop.ema is not None else None,
         "optimizer": loop.optimizer.state_dict(),
         "scaler": scaler.state_dict() if scaler is not None else None,
-        "rng": runtime.rng_state(),
+        "rng": rng_state(),
         "stopped": _stop_conditions(loop) if loop.stopped else None,
         "identities": loop.identities,
         "seed": loop.config.train.seed,
@@ -102,7 +102,7 @@ def restore(loop: Loop, path: Path) -> None:
         raise CheckpointError(f"{path} does not fit this run's model, loss or optimizer: {error}") from error
     if loop.accelerator.scaler is not None and state["scaler"]:
         loop.accelerator.scaler.load_state_dict(state["scaler"])
-    runtime.restore_rng_state(state["rng"])
+    restore_rng_state(state["rng"])
     loop.start, loop.steps = epoch, int(state.get("steps", 0))
     # Ended after its last epoch or an early stop: only the final evaluation is left, unless conditions changed.
     loop.stopped = state["stopped"] is not None and state["stopped"] == _stop_conditions(loop)

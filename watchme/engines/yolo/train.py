@@ -50,13 +50,13 @@ def choose_device(wanted: str | int | list[int]) -> str:
     Raises:
         ConfigError: If the machine does not have it.
     """
-    from watchme.core import device as runtime
+    from watchme.core.device import choose_device
 
     if isinstance(wanted, list):
         for index in wanted:
-            runtime.choose_device(index)
+            choose_device(index)
         return ",".join(map(str, wanted))
-    device = runtime.choose_device(wanted)
+    device = choose_device(wanted)
     return str(device.index or 0) if device.type == "cuda" else device.type
 
 
