@@ -1,0 +1,1 @@
+"""Published pretrained weights: which there are, fetching them once, and loading them safely. Imports no torch."""
