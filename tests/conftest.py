@@ -13,7 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from watchme.cli import main as cli
+from watchme.cli import command_line as cli
 from watchme.config.schema import RunConfig
 from watchme.config.validation import validate
 from watchme.core.interfaces import EpochEvent, Job, Picture, Result, Stop, Table

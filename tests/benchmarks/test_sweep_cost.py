@@ -69,7 +69,7 @@ def test_own_time_and_memory_over_200_trials(sampler: str, project: Path, tmp_pa
 def test_start_up(project: Path, tmp_path: Path) -> None:  # noqa: F811
     """The sweeper is registered at every start and must not be felt: nothing of Optuna is imported."""
     script = (
-        "import sys; sys.path.insert(0, '.'); from watchme import cli; cli.prepare([]); "
+        "import sys; sys.path.insert(0, '.'); from watchme.cli.command_line import prepare; prepare([]); "
         "heavy = {'optuna', 'sqlalchemy', 'torch', 'matplotlib', 'scipy'} & set(sys.modules); "
         "print(sorted(heavy))"
     )

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from sweep.conftest import PROJECT, Swept
 from sweep.servers import slurm
-from watchme.cli import main as cli
+from watchme.cli import command_line as cli
 
 Sweep = Callable[..., Swept]
 SEARCH = (
@@ -111,5 +111,5 @@ def test_the_ray_preset_fits_the_launcher() -> None:
 
 def test_a_launcher_that_is_not_installed_is_said_before_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cli._LAUNCHERS, "ray", ("hydra_plugins.hydra_no_such_launcher", "ray"))
-    with pytest.raises(cli.ConfigError, match=r"pip install 'watchme\[ray\]'"):
+    with pytest.raises(cli.ConfigError, match=r"uv sync --extra ray"):
         cli.prepare(["-m", "hydra/launcher=ray"])

@@ -15,7 +15,7 @@ Begin = Callable[..., "subprocess.Popen[str]"]
 
 
 def test_three_processes_share_a_study_in_postgresql(begin: Begin, tmp_path: Path) -> None:
-    pytest.importorskip("psycopg", reason="pip install 'watchme[postgresql]'")
+    pytest.importorskip("psycopg", reason="uv sync --extra postgresql")
     with postgresql() as url:
         command = (
             *("sweeper=osnet_tune", "train.epochs=6", "model.epoch_s=0.02", "hydra.sweeper.report=false"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweep.conftest import PROJECT, Swept
-from watchme.cli import main as cli
+from watchme.cli import command_line as cli
 from watchme.config.validation import fields_of
 from watchme.core.errors import ConfigError
 from watchme.sweep.plan import typed_settings

@@ -85,7 +85,7 @@ def test_the_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_database_that_is_not_there_is_said_clearly(begin: Begin, tmp_path: Path) -> None:
-    pytest.importorskip("psycopg", reason="pip install 'watchme[postgresql]'")
+    pytest.importorskip("psycopg", reason="uv sync --extra postgresql")
     process = begin(
         tmp_path / "s", "optimizer.lr=0.01,0.02", "hydra.sweeper.storage=postgresql://nobody:hush@127.0.0.1:1/none"
     )

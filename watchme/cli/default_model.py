@@ -1,43 +1,54 @@
-"""Which model a mode implies where the command line names none."""
+"""Which model a command means that names none: `mode=search`, or a dataset of another task than the default model's."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from watchme.config.group_options import option_value, options_with
 from watchme.config.type_conversion import literals_of, options_of
 from watchme.config.validation import fields_of
 from watchme.core.registry import engine_names, load_config_class
 from watchme.io.files import read_yaml
 
-# An experiment, or the run that a checkpoint lies in, brings a model of its own.
-_BRINGS_A_MODEL = {"model", "experiment", "checkpoint", "train.resume"}
+# The run of a checkpoint comes with its model.
+_COME_WITH_A_MODEL = {"model", "checkpoint", "train.resume"}
 
 
-def implied_model(given: Mapping[str, str], folders: Sequence[Path]) -> str | None:
+def default_model(given: Mapping[str, str], folders: Sequence[Path]) -> str | None:
     """The option of `model` to add; None where the command line or the defaults have a fitting one.
 
-    mode=search names its two models by `detector` and `reid`. mode=check uses no model, but a model's engine reads
-    the dataset: it is the shortest name of an engine that takes the dataset's `task`.
+    mode=search names its two models by `detector` and `reid`. Otherwise the dataset's `task` decides: the model is the
+    one with the shortest name of an engine that takes it, so that `dataset=market1501` alone trains a re-ID model.
 
     Args:
-        given: The command line's overrides.
+        given: The command line's overrides, see `values_by_key`.
         folders: Folders of config groups, the project's first.
     """
-    mode, dataset = given.get("mode"), given.get("dataset")
-    if mode == "search" and "model" not in given:
+    dataset = given.get("dataset")
+    if given.get("mode") == "search" and "model" not in given:
         return "search"
-    if mode != "check" or dataset is None or given.keys() & _BRINGS_A_MODEL:
+    if dataset is None or given.keys() & _COME_WITH_A_MODEL or _chooses_model(given, folders):
         return None
-    task = _value(folders, "dataset", dataset, "task")
+    task = option_value("dataset", dataset, "task", folders)
     engines = [name for name in engine_names() if task in _tasks(name)]
     defaults: dict[str, Any] = {}
     for each in read_yaml(folders[0] / "config.yaml").get("defaults", []):
         defaults |= each if isinstance(each, dict) else {}
-    if not engines or _value(folders, "model", str(defaults.get("model")), "engine") in engines:
+    if not engines or option_value("model", str(defaults.get("model")), "engine", folders) in engines:
         return None
-    options = {path.stem for folder in folders for path in (folder / "model").glob("[!_]*.yaml")}
-    fitting = [option for option in options if _value(folders, "model", option, "engine") in engines]
+    fitting = options_with("model", "engine", engines, folders)
     return min(fitting, key=lambda option: (len(option), option), default=None)
+
+
+def _chooses_model(given: Mapping[str, str], folders: Sequence[Path]) -> bool:
+    """Whether an experiment or a sweeper option overrides the model."""
+    for group in ("experiment", "sweeper"):
+        for option in given.get(group, "").strip("[]").split(","):
+            entries = option_value(group, option.strip(), "defaults", folders) or []
+            keys = [str(key) for entry in entries if isinstance(entry, dict) for key in entry]
+            if any(key.partition("@")[0] == "override /model" for key in keys):
+                return True
+    return False
 
 
 def _tasks(engine: str) -> list[Any]:
@@ -46,16 +57,3 @@ def _tasks(engine: str) -> list[Any]:
     dataset, _ = fields_of(config_class)["dataset"]
     hint, _ = fields_of(dataset)["task"]
     return [literal for option in options_of(hint) for literal in literals_of(option)]
-
-
-def _value(folders: Sequence[Path], group: str, option: str, key: str, depth: int = 4) -> Any:
-    """A key of an option's yaml, or of the yaml that it is based on."""
-    path = next((each for folder in folders if (each := folder / group / f"{option}.yaml").is_file()), None)
-    content = read_yaml(path) if path is not None else {}
-    if key in content:
-        return content[key]
-    bases = [each for each in content.get("defaults", []) if isinstance(each, str) and each != "_self_"]
-    for base in reversed(bases if depth else []):  # the later one wins, as in Hydra
-        if (found := _value(folders, group, base, key, depth - 1)) is not None:
-            return found
-    return None

@@ -1,100 +1,95 @@
-"""A run's own config, taken up again: `mode=evaluate checkpoint=<run>/weights/best.pt`, `train.resume=<run>`.
+"""Config of an earlier run: `mode=evaluate checkpoint=<run>/weights/best.pt` and `train.resume=<run>` load it.
 
 The run's resolved config becomes an experiment (precedence: command line > experiment > ...), so that the model,
 the dataset and all settings are those of the run, environment variables of that day included, and the command
 line still overrides each of them.
 """
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
 
-from watchme.core.errors import ConfigError, Problem
-from watchme.run.run_dir import CONFIG, folder_of
+from watchme.config.group_options import groups, options_with
+from watchme.config.overrides import parse_overrides, quoted, values_by_key
+from watchme.core.errors import ConfigError, Problem, RunFolderError
+from watchme.io.files import read_json, read_yaml
+from watchme.io.run_lookup import CONFIG, MANIFEST, folder_of
 
-NAME = "recalled"
-# What belongs to one run and is not taken up by another. A resumed run keeps its tracker.
-_OWN = ("mode", "checkpoint", "trial")
-_NO_SECTIONS = ("experiment", "sweeper", "tracker", "hydra")
+EXPERIMENT = "from_run"
+# What belongs to one run and not to the next. A resumed run keeps its tracker.
+_OWN = {"mode", "checkpoint", "trial"}
+# Groups that are no section of the config.
+_NO_SECTIONS = {"experiment", "sweeper", "tracker", "hydra"}
 
 
-def recall(argv: Sequence[str], groups: Collection[str]) -> list[str]:
-    """Return `argv` with the config of the run that `checkpoint` or `train.resume` lies in behind it.
+def with_run_config(arguments: Sequence[str], group_names: Collection[str]) -> list[str]:
+    """Add the config of the run that `checkpoint` or `train.resume` is in, if they name one.
 
     Args:
-        argv: The command line.
-        groups: Names of the config groups.
+        arguments: The command line's overrides.
+        group_names: Names of the config groups.
 
     Raises:
-        ConfigError: If a resumed run is told to go into another folder than its own.
+        ConfigError: If a resumed run is given another folder than its own.
+        RunFolderError: If the run's config cannot be read.
     """
-    arguments = list(argv)
-    given = dict(match for argument in argv if (match := _key_value(argument)) is not None)
-    resumed = given.get("train.resume")
-    path = resumed or given.get("checkpoint")
-    if not path or path == "null":
-        return arguments
-    folder = folder_of(Path(path).expanduser())
+    overrides = parse_overrides(arguments)
+    given = values_by_key(overrides)
+    resume = given.get("train.resume", "null")
+    path = resume if resume != "null" else given.get("checkpoint", "null")
+    folder = folder_of(Path(path).expanduser()) if path not in ("null", "") else None
     if folder is None:
-        return arguments  # a plain weights file; validation looks at it
+        return list(arguments)  # a plain weights file, which validation looks for
     folder = folder.resolve()
-    chosen = {key for key in given if key in groups}
-    _store(folder, chosen, keep_tracker=bool(resumed))
-    if "experiment" in given:
-        arguments = [argument for argument in arguments if _key_value(argument) != ("experiment", given["experiment"])]
-        arguments.append(f"experiment=[{NAME},{given['experiment'].strip('[]')}]")
-    else:
-        arguments.append(f"experiment={NAME}")
-    if resumed:
+    resumes = resume != "null"
+    _store(folder, given.keys() & set(group_names), keep_tracker=resumes)
+    experiment = [each for each in given.get("experiment", "").strip("[]").split(",") if each.strip()]
+    added = [argument for argument, each in zip(arguments, overrides, strict=True) if each.key_or_group != "experiment"]
+    added.append(f"experiment=[{','.join([EXPERIMENT, *experiment])}]")
+    if resumes:
         if "hydra.run.dir" in given and Path(given["hydra.run.dir"]).resolve() != folder:
-            raise ConfigError(
-                [
-                    Problem(
-                        "hydra.run.dir",
-                        f"a resumed run goes on in its own folder, {folder}; leave hydra.run.dir out",
-                        repr(given["hydra.run.dir"]),
-                    )
-                ]
-            )
-        arguments.append(f"hydra.run.dir={_quote(str(folder))}")
-    return arguments
+            expected = f"a resumed run goes on in its own folder, {folder}; leave hydra.run.dir out"
+            raise ConfigError([Problem("hydra.run.dir", expected, repr(given["hydra.run.dir"]))])
+        added.append(f"hydra.run.dir={quoted(str(folder))}")
+    return added
 
 
 def _store(folder: Path, chosen: set[str], *, keep_tracker: bool) -> None:
-    """Put the run's config into Hydra's store as the experiment `recalled`, less the groups chosen anew."""
-    saved: Any = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
-    hydra: Any = OmegaConf.load(folder / ".hydra" / "hydra.yaml")
-    choices = OmegaConf.select(hydra, "hydra.runtime.choices") or {}
-    without = {*_OWN, *chosen} - ({"tracker"} if keep_tracker else set())
-    if not keep_tracker:
-        without.add("tracker")
+    """Put the run's config into Hydra's store as an experiment, less the groups that the command line chooses."""
+    saved = read_yaml(folder / CONFIG)
+    if not isinstance(saved.get("model"), dict):
+        raise RunFolderError(
+            f"{folder / CONFIG} is damaged or holds no config of a run; without it this run cannot be loaded.\n"
+            "    Restore the file, or name the model, the dataset and the weights: model=... model.weights=<file>"
+        )
+    without = _OWN | chosen | (set() if keep_tracker else {"tracker"})
     node = {key: value for key, value in saved.items() if key not in without}
     if isinstance(node.get("train"), dict):
         node["train"] = {key: value for key, value in node["train"].items() if key != "resume"}
     defaults: list[Any] = [
         {f"override /{group}": choice}
-        for group, choice in choices.items()
-        if group not in _NO_SECTIONS and group not in chosen and "/" not in group and "@" not in group
+        for group, choice in _choices(folder, saved).items()
+        if group not in _NO_SECTIONS | chosen and "/" not in group and "@" not in group
     ]
     ConfigStore.instance().store(
-        group="experiment", name=NAME, node={"defaults": [*defaults, "_self_"], **node}, package="_global_"
+        group="experiment", name=EXPERIMENT, node={"defaults": [*defaults, "_self_"], **node}, package="_global_"
     )
 
 
-def _key_value(argument: str) -> tuple[str, str] | None:
-    match = re.match(r"^\+{0,2}([A-Za-z_][\w./-]*)=(.*)$", argument, re.S)
-    if match is None:
-        return None
-    value = match[2]
-    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
-        value = value[1:-1]
-    return match[1], value
-
-
-def _quote(text: str) -> str:
-    """Quote a value for Hydra's override grammar."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _choices(folder: Path, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Group -> option that a run was composed with: from its manifest, its .hydra folder, or fitted to its config."""
+    recorded = read_json(folder / MANIFEST).get("choices")
+    hydra = read_yaml(folder / ".hydra" / "hydra.yaml").get("hydra", {})
+    choices = recorded or (hydra.get("runtime") or {}).get("choices")
+    if isinstance(choices, dict):
+        return choices
+    found = {}
+    for group in sorted(groups() - _NO_SECTIONS):
+        section = saved.get(group)
+        for key in ("engine", "task", "name"):
+            if isinstance(section, dict) and key in section and (fits := options_with(group, key, [section[key]])):
+                found[group] = fits[0]
+                break
+    return found

@@ -9,14 +9,14 @@ import functools
 import os
 import re
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from watchme.config.conf_dir import CONF
+from watchme.config.group_options import options_with
 from watchme.config.schema import RunConfig
 from watchme.config.type_conversion import (
     BOUNDS,
@@ -191,7 +191,7 @@ class _Walk:
             if not self.mismatched and (run := self.foreign_run()):
                 self.report("checkpoint", run, self.config.get("checkpoint"))
             elif not self.mismatched:
-                options = _fitting_options(self.config, path, name, allowed)
+                options = options_with(path, name, allowed)
                 self.report(
                     f"{path}.{name}",
                     f"the {self.engine} engine (model.name={_show(self.config.model.get('name'))}) needs "
@@ -279,18 +279,3 @@ def _env_source(config: DictConfig, key: str, depth: int = 4) -> str | None:
             if source := _env_source(config, reference, depth - 1):
                 return source
     return None
-
-
-def _fitting_options(config: DictConfig, group: str, mark: str, allowed: Iterable[Any]) -> list[str]:
-    """Options of a config group whose yaml, or one it is based on, has a fitting `task:` or `engine:`."""
-    wanted = re.compile(rf"^{mark}:\s*({'|'.join(map(re.escape, map(str, allowed)))})\b", re.M)
-    base = re.compile(r"^\s+-\s+(\w+)\s*$", re.M)
-    folder = CONF / group
-
-    def fits(path: Path, depth: int = 3) -> bool:
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if re.search(rf"^{mark}:", text, re.M):
-            return bool(wanted.search(text))
-        return depth > 0 and any(fits(folder / f"{name}.yaml", depth - 1) for name in base.findall(text))
-
-    return sorted(path.stem for path in folder.glob("[!_]*.yaml") if fits(path))

@@ -20,8 +20,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from watchme import __version__
 from watchme.core.errors import RunFolderError
 from watchme.core.interfaces import Result
 from watchme.io.files import replace_json
@@ -43,7 +45,6 @@ METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
 WEIGHTS = "weights"
 _PACKAGES = (
-    "watchme",
     "torch",
     "torchvision",
     "ultralytics-opencv-headless",
@@ -99,6 +100,7 @@ class RunFolder:
             "host": socket.gethostname(),
             "command": self.manifest.get("command", _command()),
             "overrides": overrides,
+            "choices": _choices(),
             "started": self.manifest.get("started", _now()),
             "seed": OmegaConf.select(config, "train.seed"),
             "git": _git(),
@@ -169,6 +171,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def _choices() -> dict[str, Any]:
+    """Group -> option that Hydra composed the config with; empty outside a Hydra application."""
+    if not HydraConfig.initialized():
+        return {}
+    choices: Any = OmegaConf.to_container(HydraConfig.get().runtime.choices)
+    return {group: option for group, option in choices.items() if not str(group).startswith("hydra/")}
+
+
 def _now() -> str:
     return datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds")
 
@@ -180,7 +190,7 @@ def _command() -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"watchme": __version__}
     for name in _PACKAGES:
         try:
             found[name] = metadata.version(name)

@@ -178,7 +178,7 @@ def _silence(error: SQLAlchemyError, url: str) -> StorageError:
 
 def _no_driver(url: str) -> ConfigError:
     extra = "postgresql" if url.startswith("postgresql") else "mysql"
-    return ConfigError([Problem(_KEY, f"its driver is not installed: pip install 'watchme[{extra}]'", repr(url))])
+    return ConfigError([Problem(_KEY, f"its driver is not installed: uv sync --extra {extra}", repr(url))])
 
 
 def _with_password(url: str) -> str:

@@ -1,0 +1,164 @@
+"""What happens to a command line before Hydra composes the config: one function a step, in the order of `prepare`."""
+
+import functools
+import importlib.util
+import os
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import hydra
+from dotenv import load_dotenv
+from omegaconf import OmegaConf
+
+from watchme import __version__
+from watchme.cli.default_model import default_model
+from watchme.cli.from_run import with_run_config
+from watchme.cli.help import help_text
+from watchme.config.conf_dir import CONF
+from watchme.config.group_options import group_options, groups
+from watchme.config.overrides import parse_overrides, split_flags, values_by_key
+from watchme.config.type_conversion import one_of
+from watchme.config.validation import known_keys
+from watchme.core.errors import ConfigError, Problem
+from watchme.core.registry import engine_names, load_config_class
+from watchme.sweep import plugin as sweeper
+from watchme.sweep.database_password import take_password
+
+# Options of hydra/launcher: the package that each needs, and our extra that installs it.
+_LAUNCHERS = {
+    "joblib": ("hydra_plugins.hydra_joblib_launcher", "joblib"),
+    "submitit_local": ("hydra_plugins.hydra_submitit_launcher", "submitit"),
+    "slurm": ("hydra_plugins.hydra_submitit_launcher", "submitit"),
+    "ray": ("hydra_plugins.hydra_ray_launcher", "ray"),
+}
+# Flags that show something and run nothing.
+_SHOW = {"--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help"}
+_COMPLETION = {"--shell-completion", "-sc"}
+
+
+def prepare(argv: Sequence[str]) -> list[str]:
+    """Return the arguments that Hydra gets for the arguments that the user typed.
+
+    Raises:
+        ConfigError: If an argument cannot be parsed, an option is named that its group does not have, a sweeper is
+            chosen without -m, or a launcher is not installed.
+        RunFolderError: If a run is to be resumed whose folder cannot be used.
+    """
+    share_cores()
+    register_resolvers()
+    sweeper.register()
+    load_dotenv(Path.cwd() / ".env")
+    flags, arguments = split_flags(argv)
+    names = {flag.split("=")[0] for flag in flags}
+    if names & _COMPLETION:
+        return list(argv)
+    if "--version" in names:
+        show_version()
+    folders = [CONF, *_config_dirs(flags)]
+    given = values_by_key(parse_overrides(arguments))
+    refuse_unknown_options(given, folders)
+    refuse_sweeps_that_cannot_start(given, names)
+    if model := default_model(given, folders):
+        arguments.append(f"model={model}")
+    arguments = with_run_config(arguments, groups(folders))
+    return [*flags, *(_pass_through(argument) for argument in arguments)]
+
+
+def share_cores() -> None:
+    """Let threads that wait for each other spin for microseconds only; must come before torch is imported.
+
+    libgomp's threads spin for milliseconds by default, and for ever by OMP_WAIT_POLICY=ACTIVE, so that a busy core (a
+    sweep's other slots, a loader, a colleague) stalls them all. Measured with OSNet-IBN at 64x32 on 2 cores, images/s
+    on an idle machine and beside one busy process: default 160 and 45, PASSIVE 84 and 68, a count of 1000 137 and 58.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def register_resolvers() -> None:
+    """Register the OmegaConf resolvers that conf/ uses.
+
+    `${token:}` makes run folders of the same second differ, `${help_text:}` is --help, and `${if_set:value,yes,no}` is
+    `no` where the value is null.
+    """
+    OmegaConf.register_resolver("if_set", lambda value, yes, no: no if value is None else yes, replace=True)
+    OmegaConf.register_resolver("token", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+    OmegaConf.register_resolver("help_text", lambda: help_text(CONF), replace=True)
+
+
+def show_version() -> None:
+    """Print the version of this package and of Hydra, and end."""
+    print(f"watchme-train {__version__} (Hydra {hydra.__version__})")
+    sys.exit(0)
+
+
+def refuse_unknown_options(given: Mapping[str, str], folders: Sequence[Path]) -> None:
+    """Refuse options that their group does not have, all at once.
+
+    Raises:
+        ConfigError: With the options that there are, and the nearest.
+    """
+    if "hydra.searchpath" in given:
+        return  # options may be in folders that only Hydra knows
+    problems = []
+    for group, value in given.items():
+        if group not in groups(folders):
+            continue
+        options = group_options(group, folders)
+        for option in value.strip("[]").split(","):
+            name = option.strip().strip("'\"").removesuffix(".yaml")
+            # Hydra reads null as no option, and functions such as glob(*) of a sweep.
+            if name and name != "null" and "(" not in value and name not in options:
+                problems.append(Problem(group, one_of(name, options), repr(name)))
+    if problems:
+        raise ConfigError(problems)
+
+
+def refuse_sweeps_that_cannot_start(given: Mapping[str, str], flags: set[str]) -> None:
+    """Refuse a sweeper without -m, which would train once and tune nothing, and a launcher that is not installed.
+
+    Raises:
+        ConfigError: With the flag, or the command that installs the launcher.
+    """
+    is_sweep = flags & {"-m", "--multirun"} or given.get("hydra.mode") == "MULTIRUN"
+    if given.get("sweeper", "none") != "none" and not is_sweep and not flags & _SHOW:
+        raise ConfigError([Problem("sweeper", "tunes only with -m: python train.py -m ...", given["sweeper"])])
+    package, extra = _LAUNCHERS.get(given.get("hydra/launcher", ""), ("watchme", ""))
+    if importlib.util.find_spec(package.partition(".")[0]) is None or importlib.util.find_spec(package) is None:
+        expected = f"is not installed: uv sync --extra {extra}"
+        raise ConfigError([Problem("hydra/launcher", expected, given["hydra/launcher"])])
+
+
+def _pass_through(argument: str) -> str:
+    """Write an override so that Hydra passes it on: unknown keys go to validation, passwords to the environment.
+
+    Hydra would stop at the first key that it does not know; `++` lets validation report all of them at once.
+    """
+    (override,) = parse_overrides([argument])
+    key = override.key_or_group
+    if key == "hydra.sweeper.storage":
+        argument = take_password(argument)
+    if argument.startswith(("+", "~")):
+        return argument
+    if key.startswith("hydra.sweeper."):
+        return "++" + argument  # the sweeper checks its own section, all at once
+    if key.split(".")[0] == "hydra" or "/" in key or "@" in key or key in _known_keys() or key in groups():
+        return argument
+    return "++" + argument
+
+
+@functools.cache
+def _known_keys() -> frozenset[str]:
+    return frozenset().union(*(known_keys(load_config_class(name)) for name in engine_names()))
+
+
+def _config_dirs(flags: Sequence[str]) -> list[Path]:
+    """Folders of --config-dir."""
+    found = []
+    for index, flag in enumerate(flags):
+        name, _, value = flag.partition("=")
+        if name in ("--config-dir", "-cd"):
+            found.append(Path(value or (flags[index + 1] if index + 1 < len(flags) else ".")))
+    return found
