@@ -13,7 +13,7 @@ PACKAGE = PROJECT / "watchme"
 # one below.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("core", "config", "config.type_conversion", "config.conf_dir"),
-    ("io", "weights"),
+    ("io", "weights", "config.group_options"),
     ("data", "metrics"),
     ("config.schema",),
     ("core.interfaces",),
