@@ -1,4 +1,4 @@
-"""`python -m watchme.report outputs/`: build the index page of the runs below a folder."""
+"""`python -m watchme.report outputs/`: build the index page of the runs in a folder, at any depth."""
 
 import argparse
 import sys
@@ -9,11 +9,7 @@ from watchme.report.run_page import write_report
 
 
 def main() -> int:
-    """Run the command line.
-
-    Returns:
-        The exit status: 2 where the folder is not there.
-    """
+    """Run the command line; the exit status is 2 where the folder is missing."""
     parser = argparse.ArgumentParser(prog="python -m watchme.report", description=__doc__)
     parser.add_argument(
         "folder", nargs="?", type=Path, default=Path("outputs"), help="folder of run folders, or one run"

@@ -1,9 +1,9 @@
-"""Pictures of a run, scaled down and embedded."""
+"""Images of a run, scaled down and embedded as data URLs."""
 
 import base64
-import html
 import io
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,42 @@ _BUDGET_BYTES = 2_000_000
 _WIDTHS = (1100, 800, 560, 380, 240)
 _MOST = 32
 _WIDE = 1.8
-# What one wants to see first, by the last part of the name; the rest follows in the order that it was shown.
+# What readers want to see first, by the last part of the name; the rest follows in the order that it was shown.
 _FIRST = ("detections", "predictions", "labels", "ranked", "cmc", "pr_curve", "confusion_matrix")
 
 
-def gallery(folder: Path) -> str:
-    """Figures of what a run has shown last under each name; empty where it showed nothing."""
+@dataclass(frozen=True)
+class Figure:
+    """An image as the page shows it.
+
+    Attributes:
+        title: Name, e.g. `test/ranked`.
+        source: `data:` URL.
+        caption: Epoch and caption.
+        kind: `wide` for a plot, `sheet` for a contact sheet of small images, which scaling up would blur, else empty.
+    """
+
+    title: str
+    source: str
+    caption: str = ""
+    kind: str = ""
+
+
+def gallery(folder: Path) -> list[Figure]:
+    """The last images that a run has shown under each name."""
     chosen = sorted(_latest(read_pictures(folder)), key=_rank)[:_MOST]
+    encoded: list[bytes] = []
     for width in _WIDTHS:
         encoded = [_encode(folder, picture, width) for picture in chosen]
         if sum(map(len, encoded)) <= _BUDGET_BYTES:
             break
-    figures = [_figure(picture, data) for picture, data in zip(chosen, encoded, strict=True) if data] if chosen else []
-    return f'<div class="gallery">{"".join(figures)}</div>' if figures else ""
+    return [_figure(picture, data) for picture, data in zip(chosen, encoded, strict=True) if data]
+
+
+def data_url(data: bytes) -> str:
+    """PNG or JPEG bytes as a `data:` URL."""
+    kind = "png" if data[:4] == b"\x89PNG" else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def _rank(picture: dict[str, Any]) -> tuple[int, bool]:
@@ -73,17 +96,9 @@ def _as_jpeg(data: bytes) -> bytes:
     return min(data, file.getvalue(), key=len)
 
 
-def _figure(entry: dict[str, Any], data: bytes) -> str:
-    kind = "png" if data[:4] == b"\x89PNG" else "jpeg"
+def _figure(entry: dict[str, Any], data: bytes) -> Figure:
     with Image.open(io.BytesIO(data)) as image:
         wide = image.width > _WIDE * image.height and image.width > 500
-    caption = html.escape(str(entry["caption"] or ""))
-    epoch = "" if entry["epoch"] is None else f" · epoch {entry['epoch']}"
-    alt = html.escape(f"{entry['name']} {entry['caption'] or ''}".strip(), quote=True)
-    source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-    # A contact sheet is made of small pictures, which scaling up would blur.
-    kinds = "sheet" if entry["name"].startswith("offenders/") else "wide" if wide else ""
-    return (
-        f'<figure{f" class={kinds}" if kinds else ""}><img alt="{alt}" src="{source}">'
-        f"<figcaption><b>{html.escape(entry['name'])}</b>{epoch} {caption}</figcaption></figure>"
-    )
+    kind = "sheet" if entry["name"].startswith("offenders/") else "wide" if wide else ""
+    epoch = "" if entry["epoch"] is None else f"· epoch {entry['epoch']}"
+    return Figure(entry["name"], data_url(data), f"{epoch} {entry['caption'] or ''}".strip(), kind)

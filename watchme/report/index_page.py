@@ -1,22 +1,21 @@
-"""An index page of all runs and sweeps below a folder: sorted, filtered, compared side by side."""
+"""An index page of all runs and sweeps in a folder, at any depth: sorted, filtered, compared side by side."""
 
-import html
 import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from watchme.core.formatting import UNDEFINED, number
+from watchme.core.formatting import UNDEFINED, duration, number
 from watchme.core.metric_names import higher_is_better, is_better
-from watchme.report.html_parts import script_json, table, template
-from watchme.report.line_chart import thin
-from watchme.report.run_page import REPORT, write_report
-from watchme.report.run_reader import Run, find_runs, flat
+from watchme.io.files import replace_text
+from watchme.report.charts import rounded
+from watchme.report.rendering import render_page
+from watchme.report.run_page import REPORT, as_text, write_report
+from watchme.report.run_reader import Run, find_runs
 
 INDEX = "index.html"
 SWEEP_REPORT = Path("report") / "index.html"
@@ -47,7 +46,7 @@ def write_index(root: Path) -> Path:
     """Write `index.html` into a folder of run folders, and the reports of runs that lack one.
 
     Args:
-        root: Folder below which runs are looked for, at any depth.
+        root: Folder in which runs are looked for, at any depth.
 
     Returns:
         The page's path.
@@ -59,23 +58,20 @@ def write_index(root: Path) -> Path:
     for run in runs:
         _refresh(run)
     page = root / INDEX
-    temporary = page.with_name(f".{INDEX}.tmp")
-    temporary.write_text(render(root, runs), encoding="utf-8")
-    temporary.replace(page)
+    replace_text(page, render(root, runs))
     return page
 
 
 def render(root: Path, runs: list[Run]) -> str:
     """The index page."""
     now = datetime.now().astimezone().strftime("%d %B %Y, %H:%M").lstrip("0")
-    return Template(template("index.html")).substitute(
-        title=f"Runs in {html.escape(root.resolve().name)}",
-        meta=f'{len(runs)} runs · {now} · <span class="mono">{html.escape(str(root.resolve()))}</span>',
-        sweeps=_sweeps(root, runs),
-        style=template("style.css"),
-        data=script_json(_data(root, runs)),
-        hover=template("hover.js"),
-        script=template("index.js"),
+    return render_page(
+        "index.jinja",
+        title=f"Runs in {root.resolve().name}",
+        meta=f"{len(runs)} runs · {now}",
+        folder=root.resolve(),
+        sweeps=[_sweep(root, sweep) for sweep in find_sweeps(root, runs)],
+        data=_data(root, runs),
     )
 
 
@@ -101,33 +97,25 @@ def _refresh(run: Run) -> None:
     try:
         if run.status != "running" and (not page.exists() or page.stat().st_mtime < manifest):
             write_report(run.folder)
-    except OSError:  # a folder that may only be read is shown without it
+    except OSError:  # a read-only folder is listed without it
         return
 
 
-def _sweeps(root: Path, runs: list[Run]) -> str:
-    rows = []
-    for sweep in find_sweeps(root, runs):
-        shown = html.escape(sweep.study)
-        if (sweep.folder / SWEEP_REPORT).is_file():
-            shown = f'<a href="{_link(root, sweep.folder / SWEEP_REPORT)}">{shown}</a>'
-        counts = {
-            status: sum(run.status == status for run in sweep.runs) for status in ("finished", "pruned", "failed")
-        }
-        best = sweep.best
-        value = UNDEFINED if best is None else f"{number(best.objective_value)} ({html.escape(best.objective)})"
-        if best is not None and (best.folder / REPORT).is_file():
-            value = f'<a href="{_link(root, best.folder / REPORT)}">{value}</a>'
-        place = f'<div class="soft mono">{html.escape(_relative(root, sweep.folder))}</div>'
-        rows.append([shown + place, str(len(sweep.runs)), *(str(count) for count in counts.values()), value])
-    if not rows:
-        return ""
-    head = ["study", "trials", "finished", "pruned", "failed", "best"]
-    return f"<section><h2>Sweeps</h2>{table(head, rows)}</section>"
+def _sweep(root: Path, sweep: Sweep) -> dict[str, Any]:
+    best = sweep.best
+    statuses = [run.status for run in sweep.runs]
+    return {
+        "study": sweep.study,
+        "folder": _relative(root, sweep.folder),
+        "link": _link(root, sweep.folder / SWEEP_REPORT),
+        "counts": [len(statuses), *(statuses.count(status) for status in ("finished", "pruned", "failed"))],
+        "best": UNDEFINED if best is None else f"{number(best.objective_value)} ({best.objective})",
+        "best_link": None if best is None else _link(root, best.folder / REPORT),
+    }
 
 
 def _data(root: Path, runs: list[Run]) -> list[dict[str, Any]]:
-    configs = [flat(run.config) for run in runs]
+    configs = [as_text(run.config) for run in runs]
     # What is the same everywhere cannot differ between two runs; leaving it out keeps the page small.
     names = sorted({name for config in configs for name in config})
     varied = [name for name in names if len({config.get(name) for config in configs}) > 1]
@@ -136,7 +124,7 @@ def _data(root: Path, runs: list[Run]) -> list[dict[str, Any]]:
             "title": run.title,
             "folder": _relative(root, run.folder),
             "short": run.folder.name[-13:],
-            "link": _link(root, run.folder / REPORT) if (run.folder / REPORT).is_file() else None,
+            "link": _link(root, run.folder / REPORT),
             "status": run.status,
             "study": (run.config.get("trial") or {}).get("study"),
             "objective": run.objective,
@@ -145,13 +133,11 @@ def _data(root: Path, runs: list[Run]) -> list[dict[str, Any]]:
             "best": run.summary.get("best_epoch"),
             "epochs": run.summary.get("epochs", run.lines[-1]["epoch"] if run.lines else None),
             "seconds": run.manifest.get("timings", {}).get("total_s"),
+            "duration": duration(run.manifest.get("timings", {}).get("total_s")),
             "started": str(run.manifest.get("started", "")),
             "commit": str((run.manifest.get("git") or {}).get("commit", ""))[:8],
             "metrics": {name: float(f"{value:.6g}") for name, value in run.metrics.items()},
-            "series": {
-                name: [[epoch, float(f"{value:.5g}")] for epoch, value in thin(points, _MOST_POINTS)]
-                for name, points in run.series.items()
-            },
+            "series": {name: rounded(points, _MOST_POINTS) for name, points in run.series.items()},
             "config": {name: config[name] for name in varied if name in config},
         }
         for run, config in zip(runs, configs, strict=True)
@@ -162,5 +148,6 @@ def _relative(root: Path, path: Path) -> str:
     return Path(os.path.relpath(path, root)).as_posix()
 
 
-def _link(root: Path, path: Path) -> str:
-    return quote(_relative(root, path))
+def _link(root: Path, path: Path) -> str | None:
+    """Relative URL of a file; None where it is missing."""
+    return quote(_relative(root, path)) if path.is_file() else None

@@ -1,7 +1,6 @@
-"""Reads run folders: whole ones, broken ones, and those that still run."""
+"""Reads run folders: finished ones, damaged ones, and those of runs that still train."""
 
 import csv
-import json
 import os
 import socket
 from collections.abc import Iterable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 
 from watchme.core.errors import RunFolderError
+from watchme.io.files import read_json, read_yaml
 from watchme.run.run_dir import CONFIG, MANIFEST, METRICS, SUMMARY, read_manifest
 from watchme.tracking.jsonl import read_metrics
 
@@ -105,14 +105,14 @@ def read_run(folder: Path) -> Run:
     Raises:
         RunFolderError: If it has no readable run.json.
     """
-    hydra = _yaml(folder / ".hydra" / "hydra.yaml").get("hydra", {})
+    hydra = read_yaml(folder / ".hydra" / "hydra.yaml").get("hydra", {})
     choices = hydra.get("runtime", {}).get("choices", {})
     return Run(
         folder=folder,
         manifest=read_manifest(folder),
-        summary=_json(folder / SUMMARY),
+        summary=read_json(folder / SUMMARY),
         lines=read_metrics(folder / METRICS),
-        config=_yaml(folder / CONFIG),
+        config=read_yaml(folder / CONFIG),
         choices={group: str(option) for group, option in choices.items() if "/" not in group and "@" not in group},
         defaults=_defaults(hydra.get("runtime", {}).get("config_sources", [])),
         overrides=[str(override) for override in hydra.get("overrides", {}).get("task", [])],
@@ -132,7 +132,7 @@ def find_runs(root: Path) -> list[Run]:
 
 def read_pictures(folder: Path) -> list[dict[str, Any]]:
     """Pictures that a run has shown and whose files are still there."""
-    found = _json(folder / "pictures.json").get("pictures", [])
+    found = read_json(folder / "pictures.json").get("pictures", [])
     return [picture for picture in found if (folder / picture["file"]).is_file()]
 
 
@@ -145,38 +145,11 @@ def read_tables(folder: Path) -> dict[str, list[list[str]]]:
     return tables
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A config as dotted key -> text."""
-    found: dict[str, str] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = "null" if value is None else str(value)
-    return found
-
-
 def _defaults(sources: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """The defaults list of the project's config.yaml, if it is still where the run found it."""
     for source in sources:
         if source.get("provider") == "main":
-            entries = _yaml(Path(str(source.get("path"))) / "config.yaml").get("defaults", [])
+            entries = read_yaml(Path(str(source.get("path"))) / "config.yaml").get("defaults", [])
             pairs = (next(iter(entry.items())) for entry in entries if isinstance(entry, Mapping))
             return {group: str(option) for group, option in pairs if " " not in group}
     return {}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -1,28 +1,28 @@
-"""report/index.html: one page that explains a study, with its pictures inside it."""
+"""report/index.html of a sweep: one page that explains a study, with its plots embedded."""
 
-import base64
-import html
 import json
 import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from string import Template
+from typing import Any
 from urllib.parse import quote
 
 from optuna.trial import FrozenTrial, TrialState
 
 from watchme.core.formatting import duration, number
-from watchme.report.html_parts import pairs, table, template
+from watchme.io.files import replace_text
+from watchme.report.images import Figure, data_url
+from watchme.report.rendering import render_page
 from watchme.run.summary import relative
-from watchme.sweep.leaderboard import duration_s, ranked, replace_text, values
+from watchme.sweep.leaderboard import duration_s, ranked, values
 from watchme.sweep.plan import Plan
 from watchme.sweep.progress import best_of, state_of
 from watchme.sweep.study import counts
 from watchme.sweep.study_plots import pareto_front
 
 _NARROW = ("pareto.png",)
-_PILLS = {"complete": "finished", "lost": "interrupted", "waiting": "soft"}
+_STATE_CLASSES = {"complete": "finished", "lost": "interrupted", "waiting": "soft"}
 
 
 def write(plan: Plan, trials: Sequence[FrozenTrial], drawn: Sequence[tuple[str, str]]) -> Path:
@@ -31,117 +31,101 @@ def write(plan: Plan, trials: Sequence[FrozenTrial], drawn: Sequence[tuple[str, 
     Args:
         plan: The sweep.
         trials: All trials.
-        drawn: File name and title of each picture in `report/`.
+        drawn: File name and title of each plot in `report/`.
     """
+    folder = plan.folder / "report"
     done = sum(counts(trial) and trial.state.is_finished() for trial in trials)
-    status = "finished" if done >= plan.n_trials else "running"
-    sections = (
-        ("Best trial", _best(plan, trials)),
-        ("Pictures", _pictures(plan.folder / "report", drawn)),
-        ("Trials", _table(plan, trials)),
-        ("How it was searched", _how(plan)),
-    )
-    text = Template(template("run.html")).substitute(
-        title=html.escape(f"Study {plan.study_name}"),
-        meta=f"{html.escape(plan.typed.model.name)} on {html.escape(plan.typed.dataset.name)} · "
-        f'<span class="mono">{html.escape(str(plan.folder))}</span>',
-        status=status,
-        notices=_notices(trials),
+    parameters = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    text = render_page(
+        "sweep.jinja",
+        title=f"Study {plan.study_name}",
+        meta=f"{plan.typed.model.name} on {plan.typed.dataset.name}",
+        folder=plan.folder,
+        status="finished" if done >= plan.n_trials else "running",
+        failures=_failures(trials),
         cards=_cards(plan, trials, done),
-        sections="".join(f"<section><h2>{title}</h2>{body}</section>" for title, body in sections if body),
-        style=template("style.css"),
-        script="",
+        best=_best(plan, trials),
+        figures=[
+            Figure(title, data_url((folder / name).read_bytes()), kind="" if name in _NARROW else "wide")
+            for name, title in drawn
+        ],
+        columns=[*plan.objectives, "epochs", "time", *parameters],
+        rows=_rows(plan, trials, parameters),
+        settings=_settings(plan),
     )
-    path = plan.folder / "report" / "index.html"
+    path = folder / "index.html"
     replace_text(path, text)
     return path
 
 
-def _cards(plan: Plan, trials: Sequence[FrozenTrial], done: int) -> str:
+def _cards(plan: Plan, trials: Sequence[FrozenTrial], done: int) -> list[tuple[str, str, str]]:
     states = Counter(state_of(trial) for trial in trials)
     best = best_of(trials, plan.directions)
     cards = []
     if best is not None:
         for name, value in zip(plan.objectives, best.values, strict=True):
             cards.append((name, number(value), f"trial {best.number}"))
-    told = ", ".join(f"{count} {state}" for state, count in states.most_common() if state != "complete")
-    cards.append(("trials", f"{done} of {plan.n_trials}", told))
-    spent = [trial.last_step or 0 for trial in trials]
-    if plan.epochs and sum(spent):
-        share = sum(spent) / (plan.epochs * max(1, done))
-        cards.append(("epochs", str(sum(spent)), f"{100 * share:.0f}% of {done} whole trials"))
-    seconds = sum(duration_s(trial) or 0.0 for trial in trials)
-    cards.append(("time in trials", duration(seconds), ""))
-    return "".join(
-        f'<div class="card"><div class="label">{html.escape(label)}</div><div class="value">{html.escape(value)}</div>'
-        f'<div class="note">{html.escape(note)}</div></div>'
-        for label, value, note in cards
-    )
+    others = ", ".join(f"{count} {state}" for state, count in states.most_common() if state != "complete")
+    cards.append(("trials", f"{done} of {plan.n_trials}", others))
+    epochs = sum(trial.last_step or 0 for trial in trials)
+    if plan.epochs and epochs:
+        share = epochs / (plan.epochs * max(1, done))
+        cards.append(("epochs", str(epochs), f"{100 * share:.0f}% of {done} whole trials"))
+    cards.append(("time in trials", duration(sum(duration_s(trial) or 0.0 for trial in trials)), ""))
+    return cards
 
 
-def _notices(trials: Sequence[FrozenTrial]) -> str:
-    reasons = Counter(
-        str(trial.user_attrs.get("reason", "")).splitlines()[0]
+def _failures(trials: Sequence[FrozenTrial]) -> Counter[str]:
+    """The first line of each reason for which trials failed -> how many."""
+    return Counter(
+        str(trial.user_attrs["reason"]).splitlines()[0][:300]
         for trial in trials
         if trial.state == TrialState.FAIL and not trial.user_attrs.get("lost") and trial.user_attrs.get("reason")
     )
-    return "".join(
-        f'<p class="notice bad">{count} failed: {html.escape(reason[:300])}</p>' for reason, count in reasons.items()
-    )
 
 
-def _best(plan: Plan, trials: Sequence[FrozenTrial]) -> str:
+def _best(plan: Plan, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
     best = best_of(trials, plan.directions)
     if best is None:
-        return '<p class="soft">No trial is complete.</p>'
-    rows = {"trial": _link(plan, best.number), **{name: html.escape(_cell(v)) for name, v in best.params.items()}}
-    command = f"python train.py --config-dir {relative(plan.folder)} experiment=best"
-    return pairs(rows) + f'<h3 style="margin-top:16px">Train it again</h3><pre>{html.escape(command)}</pre>'
+        return None
+    return {
+        "number": best.number,
+        "link": _link(plan, best.number),
+        "parameters": {name: _cell(value) for name, value in best.params.items()},
+        "command": f"python train.py --config-dir {relative(plan.folder)} experiment=best",
+    }
 
 
-def _pictures(folder: Path, drawn: Sequence[tuple[str, str]]) -> str:
-    figures = []
-    for name, title in drawn:
-        data = base64.b64encode((folder / name).read_bytes()).decode()
-        wide = ' style="grid-column:1/-1"' if name not in _NARROW else ""
-        figures.append(
-            f"<figure{wide}><h3>{html.escape(title)}</h3>"
-            f'<img alt="{html.escape(title)}" style="max-width:{900 if wide else 620}px;margin:0 auto" '
-            f'src="data:image/png;base64,{data}"></figure>'
-        )
-    return f'<div class="charts">{"".join(figures)}</div>' if figures else ""
-
-
-def _table(plan: Plan, trials: Sequence[FrozenTrial]) -> str:
-    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+def _rows(plan: Plan, trials: Sequence[FrozenTrial], parameters: Sequence[str]) -> list[dict[str, Any]]:
     front = set()
     if len(plan.directions) > 1:
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         front = {trial.number for trial in pareto_front(complete, plan.directions)}
-    head = ["trial", "state", *plan.objectives, "epochs", "time", *names]
     rows = []
     for trial in ranked(trials, plan.directions):
         state = state_of(trial)
-        reason = str(trial.user_attrs.get("reason", ""))
-        hint = f' title="{html.escape(reason, quote=True)}"' if reason else ""
-        star = " *" if trial.number in front else ""
         rows.append(
-            [
-                _link(plan, trial.number) + star,
-                f'<span class="{_PILLS.get(state, state)}"{hint}>{state}</span>',
-                *(number(value) if value != "" else number(None) for value in values(trial, len(plan.objectives))),
-                str(trial.last_step) if trial.last_step is not None else number(None),
-                duration(duration_s(trial)),
-                *(html.escape(_cell(trial.params[name])) if name in trial.params else number(None) for name in names),
-            ]
+            {
+                "number": trial.number,
+                "link": _link(plan, trial.number),
+                "on_front": trial.number in front,
+                "state": state,
+                "state_class": _STATE_CLASSES.get(state, state),
+                "reason": str(trial.user_attrs.get("reason", "")),
+                "cells": [
+                    *(number(None if value == "" else value) for value in values(trial, len(plan.objectives))),
+                    number(trial.last_step),
+                    duration(duration_s(trial)),
+                    *(_cell(trial.params[name]) if name in trial.params else number(None) for name in parameters),
+                ],
+            }
         )
-    note = '<p class="soft">* on the Pareto front</p>' if front else ""
-    return table([html.escape(name) for name in head], rows, numbers_from=2) + note
+    return rows
 
 
-def _how(plan: Plan) -> str:
+def _settings(plan: Plan) -> dict[str, str]:
     settings = plan.settings
-    rows = {
+    return {
         "sampler": _options(plan.sampler, settings.sampler_options),
         "pruner": _options(settings.pruner, settings.pruner_options),
         "objectives": ", ".join(f"{n} ({d})" for n, d in zip(plan.objectives, plan.directions, strict=True)),
@@ -150,16 +134,15 @@ def _how(plan: Plan) -> str:
         "fixed": " ".join(plan.space.fixed) or "nothing",
         "searched": " ".join(plan.space.distributions) or "nothing",
     }
-    return pairs({name: html.escape(text) for name, text in rows.items()})
 
 
-def _link(plan: Plan, trial: int) -> str:
-    """A trial's number, linked to its report where that lies in this folder."""
+def _link(plan: Plan, trial: int) -> str | None:
+    """URL of a trial's report, or of its folder where there is no report; None where there is no folder."""
     folder = plan.folder / str(trial)
     if not folder.is_dir():
-        return str(trial)
+        return None
     target = folder / "report.html" if (folder / "report.html").is_file() else folder
-    return f'<a href="{quote(os.path.relpath(target, plan.folder / "report"))}">{trial}</a>'
+    return quote(os.path.relpath(target, plan.folder / "report"))
 
 
 def _options(name: str, options: dict[str, object]) -> str:

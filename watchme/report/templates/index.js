@@ -16,22 +16,9 @@ const COLUMNS = [
 const MOST = 8; // as many as there are colours
 const state = { key: "started", down: true, text: "", chosen: [] };
 
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) if (value !== undefined && value !== false) made.setAttribute(name, value);
-  made.append(...children.filter((child) => child !== undefined && child !== null));
-  return made;
-}
-
-function lasted(seconds) {
-  if (seconds === null) return "–";
-  if (seconds < 120) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
-  return seconds < 3600 ? `${Math.floor(seconds / 60)} min` : `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
-}
-
 function compare(a, b) {
   const [x, y] = [a[state.key], b[state.key]];
-  // What is missing stands last, whichever way one sorts.
+  // Missing values come last in both directions.
   if (x === null || y === null) return (x === null) - (y === null);
   const order = typeof x === "number" ? x - y : String(x).localeCompare(String(y));
   return state.down ? -order : order;
@@ -83,58 +70,10 @@ function drawRow(run) {
     element("td", { class: "number" }, format(run.value)),
     element("td", { class: "number" }, format(run.best)),
     element("td", { class: "number" }, format(run.epochs)),
-    element("td", { class: "number" }, lasted(run.seconds)),
+    element("td", { class: "number" }, run.duration),
     element("td", {}, run.started.slice(0, 16).replace("T", " ")),
     element("td", { class: "mono soft" }, run.commit),
   );
-}
-
-function ticks(low, high) {
-  if (high <= low) [low, high] = [low - Math.abs(low) * 0.1, high + (Math.abs(low) * 0.1 || 1)];
-  const raw = (high - low) / 4;
-  const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => size >= raw * 0.999);
-  const found = [];
-  for (let index = Math.floor(low / step + 1e-9); index <= Math.ceil(high / step - 1e-9); index++) found.push(index * step);
-  return found;
-}
-
-function svg(tag, attributes, text) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-// The same chart as charts.py draws for one run.
-function chart(title, series) {
-  const [width, height, left, right, top, bottom] = [400, 206, 44, 392, 8, 182];
-  const points = series.flatMap((line) => line.points);
-  const from = Math.min(...points.map(([x]) => x));
-  const to = Math.max(...points.map(([x]) => x));
-  const values = points.map(([, y]) => y);
-  const marks = ticks(Math.min(...values), Math.max(...values));
-  const [low, high] = [Math.min(marks[0], ...values), Math.max(marks.at(-1), ...values)];
-  const x = (epoch) => left + ((epoch - from) / (to - from || 1)) * (right - left);
-  const y = (value) => bottom - ((value - low) / (high - low || 1)) * (bottom - top);
-  const drawing = svg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title} over epochs` });
-  drawing.dataset.chart = JSON.stringify({ width, left, right, from, to, series });
-  for (const mark of marks) {
-    drawing.append(svg("line", { class: "grid", x1: left, x2: right, y1: y(mark), y2: y(mark) }));
-    drawing.append(svg("text", { x: left - 6, y: y(mark) + 4, "text-anchor": "end" }, Number(mark.toPrecision(3))));
-  }
-  const step = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].find((size) => (to - from) / size <= 8) ?? 5000;
-  for (let epoch = Math.ceil(from / step) * step; epoch <= to; epoch += step)
-    drawing.append(svg("text", { x: x(epoch), y: bottom + 16, "text-anchor": "middle" }, epoch));
-  drawing.append(svg("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }));
-  for (const line of series) {
-    const path = line.points.map(([epoch, value]) => `${x(epoch).toFixed(1)},${y(value).toFixed(1)}`).join("L");
-    drawing.append(svg("path", { class: "line", d: `M${path}`, style: `stroke:var(--c${line.colour})` }));
-    if (line.points.length <= 40)
-      for (const [epoch, value] of line.points) drawing.append(svg("circle", { cx: x(epoch), cy: y(value), r: 2.2, style: `fill:var(--c${line.colour})` }));
-  }
-  drawing.append(svg("line", { class: "cursor", y1: top, y2: bottom }));
-  return element("figure", {}, element("h3", {}, title), drawing);
 }
 
 function drawTable(target, head, rows, numbers) {
@@ -159,7 +98,7 @@ function drawComparison() {
   const names = sorted(chosen.flatMap((run) => Object.keys(run.series))).sort((a, b) => rank(a) - rank(b));
   const charts = names.map((name) => {
     const series = chosen.map((run, index) => ({ label: named[index], colour: index, points: run.series[name] ?? [] }));
-    return chart(name, series.filter((line) => line.points.length));
+    return drawChart({ title: name, series: series.filter((line) => line.points.length), legend: false });
   });
   byId("curves").replaceChildren(...charts);
   const keys = sorted(chosen.flatMap((run) => Object.keys(run.config)));
@@ -169,7 +108,7 @@ function drawComparison() {
   else byId("diff").replaceChildren(element("p", { class: "soft" }, chosen.length > 1 ? "The configs are the same." : "Choose a second run to see what differs."));
 }
 
-// The choice stands in the address, so that a comparison can be kept as a bookmark or passed on.
+// The choice is in the address, so that a comparison can be bookmarked or passed on.
 function readAddress() {
   const wanted = new URLSearchParams(location.hash.slice(1)).getAll("run");
   state.chosen = wanted.map((folder) => runs.find((run) => run.folder === folder)).filter(Boolean).slice(0, MOST);

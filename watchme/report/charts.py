@@ -1,0 +1,74 @@
+"""What the line charts show: metrics grouped into charts, and thinned points. `templates/charts.js` draws them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from watchme.core.metric_names import SPLITS
+
+Points = Sequence[tuple[int, float]]
+# The validation curve is the one that readers look for, so it has the first colour.
+_COLOURS = {"val": 0, "train": 1, "test": 2}
+_MOST_POINTS = 400
+
+
+def group(series: Mapping[str, Points], objective: str) -> dict[str, dict[str, Points]]:
+    """Gather what belongs in one chart: `train/loss` and `val/loss`; the objective's chart comes first.
+
+    Args:
+        series: Points by canonical name.
+        objective: Canonical name of the objective.
+
+    Returns:
+        Title of a chart -> label of a curve -> points.
+    """
+    charts: dict[str, dict[str, Points]] = {}
+    for name, points in series.items():
+        split, _, rest = name.partition("/")
+        title, label = (rest, split) if split in SPLITS and rest else (name, name.rpartition("/")[2])
+        charts.setdefault(title, {})[label] = points
+
+    first = objective.partition("/")[2]
+
+    def rank(title: str) -> tuple[int, list[str | int]]:
+        labels = charts[title]
+        if title == first:
+            return 0, []
+        if "val" in labels and not title.endswith("loss"):
+            return 1, natural(title)
+        if title.endswith("loss"):
+            return 2, natural(title)
+        return 3 if set(labels) & set(SPLITS) else 4, natural(title)
+
+    return {title: dict(sorted(charts[title].items(), reverse=True)) for title in sorted(charts, key=rank)}
+
+
+def line_chart(
+    title: str, curves: Mapping[str, Points], best: int | None = None, axis: str = "epoch"
+) -> dict[str, Any]:
+    """One chart as `templates/charts.js` reads it.
+
+    Args:
+        title: Shown above.
+        curves: Label -> points (epoch, value), in order of epochs; empty ones are left out.
+        best: Epoch that is marked with a dotted line.
+        axis: What the horizontal axis counts.
+    """
+    series = [
+        {"label": label, "colour": _COLOURS.get(label, index), "points": rounded(points, _MOST_POINTS)}
+        for index, (label, points) in enumerate((label, points) for label, points in curves.items() if points)
+    ]
+    return {"title": title, "axis": axis, "best": best, "series": series}
+
+
+def natural(text: str) -> list[str | int]:
+    """A sort key by which rank5 comes before rank10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
+
+
+def rounded(points: Points, most: int) -> list[tuple[int, float]]:
+    """At most so many points, evenly chosen, the last among them, with six digits."""
+    if len(points) > most:
+        chosen = sorted({round(index * (len(points) - 1) / (most - 1)) for index in range(most)})
+        points = [points[index] for index in chosen]
+    return [(epoch, float(f"{value:.6g}")) for epoch, value in points]
