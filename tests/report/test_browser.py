@@ -1,10 +1,12 @@
 """Both pages in headless Chromium: no console error, and what scripts draw is drawn."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,27 @@ def test_index_and_comparison(browse: Browse, outputs: Path) -> None:
     assert compared.count("<svg class") >= 4
     assert '<span class="mono">optimizer.lr</span>' in compared
     assert '<span class="mono">objective</span>' not in compared
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ((0.0, 1.0), ["0", "0.25", "0.5", "0.75", "1"]),
+        ((0.0, 0.0), ["0", "0.25", "0.5", "0.75", "1"]),
+        ((0.5, 0.5), ["0.45", "0.475", "0.5", "0.525", "0.55"]),
+        ((1e-7, 2e-7), ["1e-7", "1.25e-7", "1.5e-7", "1.75e-7", "2e-7"]),
+    ],
+)
+def test_ticks_span_the_values(values: tuple[float, float], labels: list[str], browse: Browse, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    charts = [{"title": "x", "series": [{"label": "val", "colour": 0, "points": [[0, values[0]], [300, values[1]]]}]}]
+    script = (resources.files("watchme.report") / "templates" / "charts.js").read_text()
+    page.write_text(f"<html><body><div data-charts='{json.dumps(charts)}'></div><script>{script}</script>")
+    document, messages = browse(page.as_uri())
+    assert messages == []
+    found = re.findall(r'text-anchor="end">([^<]+)<', document)
+    assert found == labels
+    assert re.findall(r'text-anchor="middle">([^<]+)<', document) == ["0", "50", "100", "150", "200", "250", "300"]
 
 
 def acted_on(page: Path, script: str) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +58,9 @@ def _tensorboard(folder: Path) -> dict[str, dict[int, float]]:
 def _report(folder: Path) -> dict[str, dict[int, float]]:
     page = (folder / "report.html").read_text()
     found: dict[str, dict[int, float]] = {}
-    for title, data in re.findall(r"<figure><h3>([^<]+)</h3>.*?data-chart='([^']*)'", page):
-        for curve in json.loads(unescape(data))["series"]:
-            name = title if "/" in title else f"{curve['label']}/{title}"
+    charts = [chart for data in re.findall(r"data-charts='([^']*)'", page) for chart in json.loads(data)]
+    for chart in charts:
+        for curve in chart["series"]:
+            name = chart["title"] if "/" in chart["title"] else f"{curve['label']}/{chart['title']}"
             found[name] = dict(curve["points"])
     return found

@@ -20,7 +20,7 @@ from tracking.made_up import Tracked, event, make_config
 from tracking.wandb_file import WandbFile
 from watchme.core.interfaces import Stop
 from watchme.tracking import process as guard
-from watchme.tracking.process import GuardedTrackers
+from watchme.tracking.process import TrackingProcess
 from watchme.tracking.setup import has_key, trial_parameters
 
 KEY = "0" * 40
@@ -59,8 +59,8 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def tracking_of(run: Tracked) -> GuardedTrackers:
-    (found,) = (item for item in run.session.callbacks if isinstance(item, GuardedTrackers))
+def tracking_of(run: Tracked) -> TrackingProcess:
+    (found,) = (item for item in run.session.callbacks if isinstance(item, TrackingProcess))
     return found
 
 
@@ -194,7 +194,7 @@ def test_an_upload_that_takes_long_goes_on_by_itself(
 def test_the_stop_button_stops_after_the_epoch(tmp_path: Path) -> None:
     run = Tracked.begin(tmp_path / "run", make_config(tensorboard=True))
     tracker = tracking_of(run)
-    tracker._inbox.put({"kind": "stop", "text": "the stop button was pressed in W&B"})
+    tracker._inbox.put(("stop", ("the stop button was pressed in W&B",)))
     assert run.session.emit(event(1, 0.5)) == Stop("the stop button was pressed in W&B")
     run.end("finished", run.result())
 
@@ -202,7 +202,7 @@ def test_the_stop_button_stops_after_the_epoch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tracker", [{}, {"wandb": True, "mode": "disabled"}])
 def test_none_and_disabled_start_nothing(tracker: dict[str, Any], tmp_path: Path) -> None:
     run, _ = trained(tmp_path / "run", **tracker)
-    assert not [item for item in run.session.callbacks if isinstance(item, GuardedTrackers)]
+    assert not [item for item in run.session.callbacks if isinstance(item, TrackingProcess)]
     assert not (run.folder / "wandb").exists()
     assert len(run.lines()) == 3
 

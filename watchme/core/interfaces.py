@@ -179,21 +179,21 @@ class Embedder(Protocol):
         ...
 
 
-class Callback(Protocol):
-    """Listens to a run: trackers, early stopping, pruning. Only the main process of a run has callbacks."""
+class Callback:
+    """Base of what listens to a run: trackers, early stopping, pruning. A subclass overrides what it needs.
+
+    Only the main process of a run has callbacks.
+    """
 
     def on_resume(self, epoch: int) -> None:
         """The run goes on after `epoch`."""
-        ...
 
     def on_epoch(self, event: EpochEvent) -> Stop | None:
         """An epoch has ended; return a `Stop` to end training."""
-        ...
+        return None
 
     def on_show(self, item: Picture | Table) -> None:
         """A picture or a table was made."""
-        ...
 
     def on_end(self, status: str, result: Result | None) -> None:
         """The run has ended: `status` is finished, pruned, interrupted or failed; no result where it broke off."""
-        ...

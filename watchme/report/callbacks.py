@@ -1,4 +1,4 @@
-"""Keeps what a run shows, and writes its model card and report at the end."""
+"""Callbacks that keep what a run shows, and write its model card and report at the end."""
 
 import csv
 import logging
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from watchme.config.schema import RunConfig
-from watchme.core.interfaces import EpochEvent, Picture, Result, Stop, Table
+from watchme.core.interfaces import Callback, Picture, Result, Table
 from watchme.io.files import replace_json
 from watchme.run import run_dir as rundir
 from watchme.run import summary as console
@@ -17,8 +17,8 @@ PICTURES = "pictures.json"
 TABLES = "tables"
 
 
-class ReportWriter:
-    """A callback that never fails a run: what it cannot write it warns about.
+class ReportWriter(Callback):
+    """Writes pictures.json, `tables/` and report.html. It never fails a run: what it cannot write it warns about.
 
     Args:
         config: The run's config.
@@ -38,26 +38,22 @@ class ReportWriter:
             known = read_pictures(self._record.path)
             self._pictures = [picture for picture in known if (picture["epoch"] or 0) <= epoch]
 
-        _careful("pictures", keep)
-
-    def on_epoch(self, event: EpochEvent) -> Stop | None:
-        """metrics.jsonl has it."""
-        return None
+        _warn_on_error("pictures", keep)
 
     def on_show(self, item: Picture | Table) -> None:
-        """Note a picture; write a table to `tables/<name>.csv`."""
+        """List a picture; write a table to `tables/<name>.csv`."""
         if isinstance(item, Picture):
-            _careful("pictures", lambda: self._note(item))
+            _warn_on_error("pictures", lambda: self._list(item))
         else:
-            _careful("tables", lambda: self._write(item))
+            _warn_on_error("tables", lambda: self._write_table(item))
 
     def on_end(self, status: str, result: Result | None) -> None:
         """Write report.html."""
         if result is not None:
-            _careful("next steps", lambda: self._next(result))
-        _careful("report", self._report)
+            _warn_on_error("next steps", lambda: self._record_next_steps(result))
+        _warn_on_error("report", self._write_report)
 
-    def _note(self, picture: Picture) -> None:
+    def _list(self, picture: Picture) -> None:
         path = picture.path.resolve()
         folder = self._record.path
         file = path.relative_to(folder) if path.is_relative_to(folder) else path
@@ -68,12 +64,12 @@ class ReportWriter:
             "epoch": picture.epoch,
             "boxes": picture.boxes,
         }
-        # One file may show one epoch after the other; what it shows last is what can be seen.
+        # One file may show one epoch after the other; only its last content can be seen.
         kept = [known for known in self._pictures if known["file"] != entry["file"]]
         self._pictures = [*kept, entry]
         replace_json(folder / PICTURES, {"pictures": self._pictures})
 
-    def _write(self, table: Table) -> None:
+    def _write_table(self, table: Table) -> None:
         folder = self._record.path / TABLES
         folder.mkdir(exist_ok=True)
         with (folder / f"{table.name.replace('/', '_')}.csv").open("w", newline="", encoding="utf-8") as file:
@@ -81,17 +77,17 @@ class ReportWriter:
             writer.writerow(table.columns)
             writer.writerows(table.rows)
 
-    def _next(self, result: Result) -> None:
+    def _record_next_steps(self, result: Result) -> None:
         self._record.record("next", console.next_commands(self._config, self._record.path, result))
 
-    def _report(self) -> None:
-        from watchme.report.run_page import write_report
+    def _write_report(self) -> None:
+        from watchme.report.run_page import write_report  # jinja2 and Pillow, which a refused run does without
 
         write_report(self._record.path)
 
 
-class ModelCardWriter:
-    """A callback that writes weights/MODEL_CARD.md, ahead of the trackers, which hand it over with the weights.
+class ModelCardWriter(Callback):
+    """Writes weights/MODEL_CARD.md before the trackers, which hand it over with the weights.
 
     Args:
         config: The run's config.
@@ -102,20 +98,10 @@ class ModelCardWriter:
         self._config = config
         self._record = record
 
-    def on_resume(self, epoch: int) -> None:
-        """Nothing is kept."""
-
-    def on_epoch(self, event: EpochEvent) -> Stop | None:
-        """Nothing is written before the end."""
-        return None
-
-    def on_show(self, item: Picture | Table) -> None:
-        """A card has no pictures."""
-
     def on_end(self, status: str, result: Result | None) -> None:
         """Write the card of a run that has trained weights."""
         if self._config.mode == "train" and result is not None and result.weights:
-            _careful("model card", self._write)
+            _warn_on_error("model card", self._write)
 
     def _write(self) -> None:
         from watchme.run import model_card
@@ -123,9 +109,9 @@ class ModelCardWriter:
         model_card.write(self._record.path)
 
 
-def _careful(what: str, act: Callable[[], None]) -> None:
+def _warn_on_error(what: str, act: Callable[[], None]) -> None:
     try:
         act()
-    except Exception as error:  # the run's result stands without it
+    except Exception as error:  # the run's result is valid without it
         log.warning("Could not write the %s: %s: %s", what, type(error).__name__, error)
         log.debug("Traceback", exc_info=True)

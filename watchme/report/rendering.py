@@ -33,7 +33,7 @@ def _environment() -> Environment:
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "default": str}
 
     def asset(name: str) -> Markup:
-        return Markup(loader.get_source(environment, name)[0])  # noqa: S704 (a file of this package)
+        return Markup(loader.get_source(environment, name)[0])
 
     environment.globals["asset"] = asset
     return environment

@@ -3,13 +3,13 @@
 import logging
 import math
 
-from watchme.core.interfaces import EpochEvent, Picture, Result, Stop, Table
+from watchme.core.interfaces import Callback, EpochEvent, Stop
 from watchme.core.metric_names import is_better
 
 log = logging.getLogger(__name__)
 
 
-class EarlyStopping:
+class EarlyStopping(Callback):
     """Ends training when the objective has not improved for `patience` epochs. The same for both engines.
 
     Epochs without a value of the objective (not evaluated, NaN) count as epochs without a better one.
@@ -48,9 +48,3 @@ class EarlyStopping:
                 f"{self.objective} has not improved since epoch {self.best_epoch} (train.patience={self.patience})"
             )
         return None
-
-    def on_show(self, item: Picture | Table) -> None:
-        """Pictures do not matter here."""
-
-    def on_end(self, status: str, result: Result | None) -> None:
-        """Nothing is open."""

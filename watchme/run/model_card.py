@@ -1,12 +1,11 @@
 """`weights/MODEL_CARD.md`: what someone must know who is handed the weights without the run."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from watchme.core.formatting import flatten, number
+from watchme.io.files import read_json, read_yaml, replace_text
 from watchme.run.run_dir import CONFIG, SUMMARY, WEIGHTS, read_manifest
 
 CARD = "MODEL_CARD.md"
@@ -55,16 +54,15 @@ def write(folder: Path) -> Path:
         OSError: If a file is missing.
     """
     manifest = read_manifest(folder)
-    config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     card = folder / WEIGHTS / CARD
-    card.write_text(render(manifest, config, summary), encoding="utf-8")
+    replace_text(card, render(manifest, read_yaml(folder / CONFIG), read_json(folder / SUMMARY)))
     return card
 
 
 def render(manifest: Mapping[str, Any], config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     """The card's text."""
     model, dataset = config["model"], config["dataset"]
+    data = flatten(manifest.get("dataset") or {}).items()
     use, limits = _USE.get(dataset["task"], ("See the config of the run.", ("Not known.",)))
     licence = _LICENCE.get(model["engine"], "The training code is AGPL-3.0-or-later.")
     git = manifest.get("git") or {}
@@ -76,7 +74,7 @@ def render(manifest: Mapping[str, Any], config: Mapping[str, Any], summary: Mapp
 {demo}
 ## Results
 
-Objective `{summary["objective"]}`: {_number(summary.get("objective_value"))} \
+Objective `{summary["objective"]}`: {number(summary.get("objective_value"))} \
 (epoch {summary.get("best_epoch")} of {summary.get("epochs")}, run {summary.get("status")}). \
 `val/...` are of the best epoch and chose it, `test/...` were measured once at the end.
 
@@ -84,7 +82,7 @@ Objective `{summary["objective"]}`: {_number(summary.get("objective_value"))} \
 
 ## Data
 
-{_table([("", ""), ("name", dataset["name"]), ("task", dataset["task"]), *_flat(manifest.get("dataset") or {})])}
+{_table([("", ""), ("name", dataset["name"]), ("task", dataset["task"]), *data])}
 
 The fingerprint names the very files. Rights in the data, and the consent of who is seen, are not part of this card.
 
@@ -115,7 +113,7 @@ pictures, say so to who is seen, and keep a person in every decision that concer
 
 
 def _metrics(summary: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return [(name, _number(value)) for name, value in summary.items() if name.startswith(("val/", "test/"))]
+    return [(name, number(value)) for name, value in summary.items() if name.startswith(("val/", "test/"))]
 
 
 def _recipe(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -123,21 +121,10 @@ def _recipe(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
     for section, names in (("train", ("epochs", "batch_size", "precision", "device")), ("dataset", ("image_size",))):
         rows += [(f"{section}.{name}", config[section][name]) for name in names if name in config[section]]
     for section in ("optimizer", "scheduler", "augmentation", "loss"):
-        rows += _flat({section: config.get(section) or {}})
-    return [(name, value) for name, value in rows if value is not None and not name.endswith(".engine")]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for name, value in values.items():
-        rows += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, value)]
-    return rows
+        rows += flatten({section: config.get(section) or {}}).items()
+    return [(name, value) for name, value in rows if value not in (None, {}) and not name.endswith(".engine")]
 
 
 def _table(rows: list[tuple[str, Any]]) -> str:
     lines = [f"| {name} | {str(value).replace('|', chr(92) + '|')} |" for name, value in rows]
     return "\n".join([lines[0], "|---|---|", *lines[1:]])
-
-
-def _number(value: Any) -> str:
-    return "undefined" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -12,7 +12,7 @@ from optuna.trial import Trial
 
 from watchme.config.schema import RunConfig, TrialConfig
 from watchme.core.errors import WatchmeError
-from watchme.core.interfaces import EpochEvent, Picture, Result, Stop, Table
+from watchme.core.interfaces import Callback, EpochEvent, Picture, Result, Stop, Table
 from watchme.sweep.samplers import make_pruner
 from watchme.sweep.storage import open_storage
 
@@ -25,7 +25,7 @@ class GivenUp(WatchmeError):
     """The sweep no longer waits for this trial: its machine was silent too long, or the sweep was ended."""
 
 
-class PruningCallback:
+class PruningCallback(Callback):
     """Reports each epoch's objective and asks to stop when the pruner says so.
 
     Args:

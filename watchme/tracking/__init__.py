@@ -19,11 +19,11 @@ def start_trackers(config: RunConfig, folder: RunFolder) -> list[Callback]:
     wandb = tracker.wandb and tracker.mode != "disabled"
     if not (tracker.tensorboard or wandb):
         return []
-    from watchme.tracking.process import GuardedTrackers
+    from watchme.tracking.process import TrackingProcess
     from watchme.tracking.setup import make_setup
 
     try:
-        return [GuardedTrackers(make_setup(config, folder, wandb=wandb), folder)]
+        return [TrackingProcess(make_setup(config, folder, wandb=wandb), folder)]
     except Exception as error:  # e.g. no process can be started: the training does not depend on it
         log.warning("No tracking besides metrics.jsonl: %s: %s", type(error).__name__, error)
         return []

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from watchme.core.interfaces import EpochEvent, Picture, Result, Stop, Table
+from watchme.core.interfaces import Callback, EpochEvent, Stop
+from watchme.io.files import replace_text
 
 
-class JsonlTracker:
+class JsonlTracker(Callback):
     """Appends a line to `metrics.jsonl` at the end of each epoch.
 
     A line is `{"epoch": 3, "time": <seconds since the epoch of Unix>, "is_best": true, "train/loss": ...}`.
@@ -26,9 +27,7 @@ class JsonlTracker:
     def on_resume(self, epoch: int) -> None:
         """Drop lines after `epoch` and a last line that a killed process left half written."""
         kept = [line for line in read_metrics(self.path) if line["epoch"] <= epoch]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        temporary.replace(self.path)
+        replace_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def on_epoch(self, event: EpochEvent) -> Stop | None:
         """Write the epoch's line, flushed to the system before training goes on."""
@@ -38,12 +37,6 @@ class JsonlTracker:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         return None
-
-    def on_show(self, item: Picture | Table) -> None:
-        """Pictures are files of the run folder already."""
-
-    def on_end(self, status: str, result: Result | None) -> None:
-        """Nothing is open between two lines."""
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -2,12 +2,14 @@
 
 - An import, a login, an upload or a server that does not answer delays only that process.
 - An error or a crash there is warned about once; training goes on, and metrics.jsonl has everything.
-- It is a process rather than a thread, since a data loader that forks while a thread imports can hang for ever.
+- It is a process rather than a thread, since a data loader that forks while a thread imports can hang for ever. It is
+  no `multiprocessing.Process`, since it must outlive a training that ends before its uploads do.
 """
 
 import contextlib
 import logging
 import os
+import pickle
 import queue
 import shlex
 import shutil
@@ -17,10 +19,11 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from watchme.core.interfaces import EpochEvent, Picture, Result, Stop, Table
+from watchme.core.interfaces import Callback, EpochEvent, Picture, Result, Stop, Table
 from watchme.run.run_dir import RunFolder
 from watchme.tracking import messages
 from watchme.tracking.setup import Setup
@@ -28,15 +31,15 @@ from watchme.tracking.setup import Setup
 log = logging.getLogger(__name__)
 
 LOG = "tracking.log"
-_WORKER = "from watchme.tracking.process_main import main; main()"
-# Seconds that the end of a run waits for its trackers; they go on by themselves after that.
+_MAIN = "from watchme.tracking.process_main import main; main()"
+# Seconds that the end of a run waits for its trackers; after that they finish in the background.
 WAIT_S = {"offline": 30.0, "online": 60.0}
 # So many messages may wait for a tracking process that is stuck; more are dropped.
 _BACKLOG = 2000
 
 
-class GuardedTrackers:
-    """A callback that hands what happens to the tracking process and never raises or waits before the end.
+class TrackingProcess(Callback):
+    """Passes every call on to the tracking process; never raises, and never waits before the end.
 
     Args:
         setup: What the tracking process must know.
@@ -51,57 +54,59 @@ class GuardedTrackers:
         self._stop: str | None = None
         self._done = threading.Event()
         self._outbox: queue.Queue[bytes | None] = queue.Queue(_BACKLOG)
-        self._inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[str, tuple[Any, ...]]] = queue.SimpleQueue()
         self._pictures: Path | None = None
         with (record.path / LOG).open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _WORKER],
+                [sys.executable, "-c", _MAIN],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=_environment(record.path),
-                # Ctrl-C is for the training, which then tells the trackers how it ended.
+                # Ctrl-C is for the training, which then reports to the trackers how it ended.
                 start_new_session=True,
             )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._send(messages.from_setup(setup))
+        self._put(pickle.dumps(setup))
         for target, pipe in ((self._write, self._process.stdin), (self._read, self._process.stdout)):
             threading.Thread(target=target, args=(pipe,), name="tracking", daemon=True).start()
 
     def on_resume(self, epoch: int) -> None:
         """Pass it on."""
-        self._send(messages.encode("resume", epoch=epoch))
+        self._call("on_resume", epoch)
 
     def on_epoch(self, event: EpochEvent) -> Stop | None:
         """Pass it on; ask to stop if the stop button of W&B was pressed."""
-        self._send(messages.from_event(event))
+        self._call("on_epoch", event)
         self._take_replies()
         return Stop(self._stop) if self._stop else None
 
     def on_show(self, item: Picture | Table) -> None:
-        """Pass it on, a picture by way of a copy of its file."""
+        """Pass it on, a picture with a copy of its file."""
+        if isinstance(item, Table):
+            self._call("on_show", item)
+            return
+        kind = (item.name, item.epoch)
+        self._shown[kind] += 1
+        if self._shown[kind] > self._setup.images or self._done.is_set():
+            return
         try:
-            if isinstance(item, Table):
-                self._send(messages.from_item(item))
-                return
-            kind = (item.name, item.epoch)
-            self._shown[kind] += 1
-            if self._shown[kind] > self._setup.images or self._done.is_set():
-                return
             # Engines may draw the next epoch's picture into the same file before a tracker has read this one.
             if self._pictures is None:
                 self._pictures = Path(tempfile.mkdtemp(prefix="watchme-tracking-"))
             copy = self._pictures / f"{self._shown.total()}{item.path.suffix}"
             shutil.copyfile(item.path, copy)
-            self._send(messages.from_item(item, copy))
-        except Exception as error:
+        except OSError as error:
             self._warn("pictures", f"{item.name} is not tracked: {error}")
+            return
+        self._call("on_show", replace(item, path=copy))
 
     def on_end(self, status: str, result: Result | None) -> None:
         """Pass it on, and wait a bounded time for the trackers to finish."""
-        self._send(messages.from_end(status, result))
-        self._send(None)
+        # Details may hold anything, and are only for summary.json.
+        self._call("on_end", status, None if result is None else replace(result, details={}))
+        self._put(None)
         wandb = self._setup.wandb
         wait = WAIT_S[wandb.mode if wandb else "offline"]
         deadline = time.monotonic() + wait
@@ -123,7 +128,14 @@ class GuardedTrackers:
             if errors.stat().st_size == 0:
                 errors.unlink()
 
-    def _send(self, message: bytes | None) -> None:
+    def _call(self, method: str, *arguments: object) -> None:
+        """Queue a call of a tracker's method. It is pickled here, as the training may change what it hands over."""
+        try:
+            self._put(pickle.dumps((method, arguments)))
+        except Exception as error:  # pickle raises what the object's own methods raise
+            self._warn("pickle", f"{method} is not tracked: {error}")
+
+    def _put(self, message: bytes | None) -> None:
         if self._done.is_set():
             return
         try:
@@ -134,38 +146,29 @@ class GuardedTrackers:
     def _write(self, pipe: IO[bytes]) -> None:
         with contextlib.suppress(OSError, ValueError):  # the process is gone; `_read` notices
             while (message := self._outbox.get()) is not None:
-                pipe.write(message)
-                pipe.flush()
+                messages.send(pipe, message)
         with contextlib.suppress(OSError):
             pipe.close()
 
     def _read(self, pipe: IO[bytes]) -> None:
-        ended = False
-        with contextlib.suppress(OSError, ValueError):
-            for line in pipe:
-                message = messages.decode(line)
-                ended = ended or message["kind"] == "done"
-                self._inbox.put(message)
-        if not ended:
-            self._inbox.put({"kind": "warn", "topic": "process", "text": f"the tracking process broke off; see {LOG}"})
+        kind = None
+        for kind, arguments in messages.receive(pipe):
+            self._inbox.put((kind, arguments))
+        if kind != "done":
+            self._inbox.put(("warn", ("process", f"the tracking process broke off; see {LOG}")))
         self._done.set()
 
     def _take_replies(self) -> None:
-        """Act on what the tracking process said. Only the training's thread writes the manifest."""
-        while True:
-            try:
-                message = self._inbox.get_nowait()
-            except queue.Empty:
-                return
-            if message["kind"] == "warn":
-                self._warn(message["topic"], message["text"])
-            elif message["kind"] == "info":
-                log.info("%s", message["text"])
-            elif message["kind"] == "stop":
-                self._stop = message["text"]
-            elif message["kind"] == "record":
-                known = self._record.manifest.get(message["key"], {})
-                self._record.record(message["key"], {**known, **message["value"]})
+        """Act on what the tracking process reported. Only the training's thread writes the manifest."""
+        while not self._inbox.empty():
+            kind, arguments = self._inbox.get()
+            if kind == "warn":
+                self._warn(*arguments)
+            elif kind == "stop":
+                (self._stop,) = arguments
+            elif kind == "record":
+                key, value = arguments
+                self._record.record(key, {**self._record.manifest.get(key, {}), **value})
 
     def _warn(self, topic: str, text: str) -> None:
         if topic not in self._warned:
@@ -177,7 +180,7 @@ def _environment(folder: Path) -> dict[str, str]:
     variables = dict(os.environ)
     # The package need not be installed: what the training can import, its trackers can.
     variables["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)  # noqa: PTH109
-    # W&B's crash reports go to a third party, and its staging area and logs would lie in the home folder.
+    # W&B's crash reports go to a third party, and its staging area and logs would be in the home folder.
     variables.setdefault("WANDB_ERROR_REPORTING", "false")
     variables.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / "data"))
     variables.setdefault("WANDB_CACHE_DIR", str(folder / "wandb" / "cache"))

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
@@ -17,7 +16,9 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from watchme.core.interfaces import EpochEvent, Picture, Result, Stop, Table
+from watchme.core.formatting import flatten
+from watchme.core.interfaces import Callback, EpochEvent, Picture, Result, Stop, Table
+from watchme.io.files import read_yaml
 from watchme.run.run_dir import CONFIG
 from watchme.tracking.draw_boxes import with_boxes
 from watchme.tracking.setup import Setup
@@ -26,7 +27,7 @@ FOLDER = "tensorboard"
 _SECTIONS = ("model", "dataset", "optimizer", "scheduler", "augmentation", "loss", "train")
 
 
-class TensorBoardTracker:
+class TensorBoardTracker(Callback):
     """Scalars under canonical names with the epoch as step, pictures, and hyper-parameters with the result.
 
     The hparams view shows the last value of a scalar. So that it shows the result rather than the last epoch,
@@ -42,7 +43,7 @@ class TensorBoardTracker:
         self._writer = EventFileWriter(str(self._folder / FOLDER))
         self._shown: dict[tuple[str, int], int] = {}
         self._epoch = 0
-        self._config = yaml.safe_load((self._folder / CONFIG).read_text(encoding="utf-8"))
+        self._config = read_yaml(self._folder / CONFIG)
         start = SessionStartInfo(start_time_secs=time.time(), group_name=str(self._folder))
         for name, value in hyperparameters(self._config).items():
             kind = "bool" if isinstance(value, bool) else "string" if isinstance(value, str) else "number"
@@ -116,16 +117,9 @@ def _data_type(value: bool | float | str) -> int:
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, bool | float | str]:
     """The settings of a config that may matter for its result, flat: `optimizer.lr` -> 0.001. Nulls are left out."""
     found: dict[str, bool | float | str] = {}
-
-    def walk(path: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for name, item in value.items():
-                walk(f"{path}.{name}", item)
-        elif isinstance(value, (bool, int, float, str)):
-            found[path] = value
-        elif isinstance(value, list):
-            found[path] = ", ".join(map(str, value))
-
-    for section in _SECTIONS:
-        walk(section, config.get(section))
-    return {name: value for name, value in found.items() if not name.startswith("model.family.")}
+    for name, value in flatten({section: config.get(section) for section in _SECTIONS}).items():
+        if isinstance(value, list):
+            found[name] = ", ".join(map(str, value))
+        elif isinstance(value, (bool, int, float, str)) and not name.startswith("model.family."):
+            found[name] = value
+    return found

@@ -4,7 +4,6 @@ Of W&B's automatics (console capture, code, git, jobs, requirements, crash repor
 What W&B writes lies in the run folder, and an offline run is uploaded later with `wandb sync`.
 """
 
-import json
 import math
 import os
 import shutil
@@ -16,12 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import wandb
-import yaml
 
-from watchme.core.interfaces import EpochEvent, Picture, Result, Stop, Table
+from watchme.core.interfaces import Callback, EpochEvent, Picture, Result, Stop, Table
 from watchme.core.metric_names import higher_is_better
+from watchme.io.files import read_json, read_yaml
 from watchme.run.run_dir import CONFIG, MANIFEST
-from watchme.tracking.process_main import Replies
+from watchme.tracking.messages import Replies
 from watchme.tracking.setup import Setup, WandbSetup, server
 
 # W&B's own convention: 255 is a run that its user ended. A pruned trial did what it should.
@@ -33,14 +32,14 @@ _FINISH_S = 600.0
 _MODEL_CARD = "MODEL_CARD.md"
 
 
-class WandbTracker:
+class WandbTracker(Callback):
     """Logs config, metrics, pictures, tables and weights of a run.
 
     The epoch is both the axis of every metric and W&B's own step, so that a resumed run goes on where it was.
 
     Args:
         setup: What is known of the run.
-        replies: Tells the training process of the mode, the address and the stop button.
+        replies: Reports mode, address and the stop button to the training process.
 
     Raises:
         wandb.Error: If not even an offline run can be started.
@@ -56,7 +55,7 @@ class WandbTracker:
         self._kept: list[Path] = []
         self._epoch = 0
         self._step = 0
-        config = yaml.safe_load((self._folder / CONFIG).read_text(encoding="utf-8"))
+        config = read_yaml(self._folder / CONFIG)
         if setup.trial is not None:
             config["trial"] = {**(config.get("trial") or {}), **setup.trial}
         self._run = self._start(setup.wandb, config)
@@ -133,7 +132,7 @@ class WandbTracker:
         return {name: value for name, value in wanted.items() if name in wandb.Settings.model_fields}
 
     def _stop_button(self) -> None:
-        self._replies.send("stop", text="the stop button was pressed in W&B")
+        self._replies.stop("the stop button was pressed in W&B")
 
     def on_resume(self, epoch: int) -> None:
         """Go on at the step after `epoch`."""
@@ -167,7 +166,7 @@ class WandbTracker:
         run = self._run
         if self._pending:
             self._log({}, commit=False)
-        manifest = json.loads((self._folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(self._folder / MANIFEST)
         dataset = manifest.get("dataset")
         run.summary["status"] = status
         if dataset is not None:

@@ -49,7 +49,7 @@ function epochTicks(first, last) {
 
 function tickLabel(value) {
   const size = Math.abs(value);
-  return size !== 0 && (size < 1e-3 || size >= 1e5) ? value.toExponential(1).replace(".0e", "e") : String(Number(value.toFixed(4)));
+  return size !== 0 && (size < 1e-3 || size >= 1e5) ? Number(value.toPrecision(3)).toExponential() : String(Number(value.toFixed(4)));
 }
 
 function scales(series) {
