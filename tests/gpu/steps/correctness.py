@@ -1,0 +1,90 @@
+"""Losses of each precision against the CPU's, and the mAP of one checkpoint on both."""
+
+import math
+from pathlib import Path
+
+from gpu.commands import Command, run_all
+from gpu.step import Step
+
+NEEDS_GPU = False
+# Of shared/people's README: torchreid's own functions on the published weights, squared Euclidean distance.
+_PUBLISHED_MAP = 0.697909
+_LOSS_TOLERANCE = 0.05
+_MAP_TOLERANCE = 1e-4
+
+
+def run(step: Step) -> None:
+    """Train on both devices side by side, then evaluate the CPU's best weights on both."""
+    trained = _train(step)
+    checkpoint = step.setting.weights or trained
+    if checkpoint is not None and checkpoint.is_file():
+        _evaluate(step, checkpoint)
+
+
+def _train(step: Step) -> Path | None:
+    setting = step.setting
+    small = [] if setting.tiny else ["dataset.height=128", "dataset.width=64"]
+    epochs = "train.epochs=2"
+
+    def command(name: str, *overrides: str) -> Command:
+        return Command(setting, f"correctness-{name}", setting.reid(epochs, *small, *overrides))
+
+    commands = {"cpu": command("cpu", "train.device=cpu", "train.precision=fp32")}
+    if setting.cuda:
+        for precision in ("fp32", "bf16", "fp16", "auto"):
+            device = f"train.device={'auto' if precision == 'auto' else 'cuda'}"
+            commands[precision] = command(precision, device, f"train.precision={precision}")
+    else:
+        commands["again"] = command("again", "train.device=cpu", "train.precision=fp32")
+    statuses = run_all(commands, 600 if setting.tiny else 80)
+    reference = [line["train/loss"] for line in commands["cpu"].epochs()]
+    step.fact("losses_cpu", reference)
+    step.check("training on the CPU finishes", statuses["cpu"] == 0, statuses["cpu"] or commands["cpu"].output(200))
+    for name, done in commands.items():
+        if name == "cpu":
+            continue
+        lines = done.epochs()
+        losses = [line["train/loss"] for line in lines]
+        step.fact(f"losses_{name}", losses)
+        step.fact(f"device_{name}", done.manifest().get("device"))
+        good = statuses[name] == 0 and len(losses) == len(reference)
+        step.check(f"training ({name}) finishes", good, statuses[name] if good else done.output(400))
+        worst = max((abs(a / b - 1) for a, b in zip(losses, reference, strict=False)), default=math.nan)
+        step.check(f"losses ({name}) are the CPU's within {_LOSS_TOLERANCE:.0%}", worst < _LOSS_TOLERANCE, worst)
+        if setting.cuda:
+            devices = (done.manifest().get("device") or {}).get("devices", [])
+            step.check(f"run.json ({name}) names the GPU", any("cuda" in each for each in devices), devices)
+    if setting.cuda:
+        # A run of seconds may end before the first sample; any of them is enough.
+        used = [line.get("perf/gpu_memory_gb") for done in commands.values() for line in done.epochs()]
+        step.check("GPU use is sampled", any(each is not None for each in used), used)
+    best = commands["cpu"].folder / "weights" / "best.pt"
+    return best if best.is_file() else None
+
+
+def _evaluate(step: Step, checkpoint: Path) -> None:
+    setting = step.setting
+    base = setting.reid("mode=evaluate", f"checkpoint={checkpoint}", weights=False)
+    commands = {"cpu": Command(setting, "evaluate-cpu", [*base, "train.device=cpu"])}
+    if setting.cuda:
+        for name, more in (("auto", []), ("fp32", ["train.precision=fp32"]), ("bf16", ["train.precision=bf16"])):
+            commands[name] = Command(setting, f"evaluate-{name}", [*base, "train.device=cuda", *more])
+    else:
+        commands["again"] = Command(setting, "evaluate-again", [*base, "train.device=cpu"])
+    run_all(commands, 300 if setting.tiny else 60)
+    maps = {name: done.summary().get("test/map") for name, done in commands.items()}
+    step.fact("map", maps)
+    step.fact("rank1", {name: done.summary().get("test/rank1") for name, done in commands.items()})
+    reference = maps["cpu"]
+    for name, value in maps.items():
+        if name == "cpu":
+            continue
+        if value is None or reference is None:
+            step.check(f"mAP ({name}) is the CPU's", False, commands[name].output(400))
+            continue
+        difference = abs(value - reference)
+        step.fact(f"map_difference_{name}", difference)
+        step.check(f"mAP ({name}) is the CPU's within {_MAP_TOLERANCE}", difference <= _MAP_TOLERANCE, difference)
+    if setting.weights and not setting.tiny and reference is not None:
+        difference = abs(reference - _PUBLISHED_MAP)
+        step.check("mAP on the CPU is torchreid's within 1e-5", difference < 1e-5, difference)

@@ -1,0 +1,96 @@
+"""Ranking and re-ranking on the CPU, on the GPU, and torchreid's, at the sizes of Market-1501 and MSMT17."""
+
+import contextlib
+import io
+import resource
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from gpu.step import Step
+from watchme.metrics.distance import pairwise_distance
+from watchme.metrics.reranking import rerank_k_reciprocal
+from watchme.metrics.retrieval import evaluate_features
+
+NEEDS_GPU = False
+_MARKET, _MSMT = (3368, 15913), (11659, 82161)
+# torchreid's time is proportional to the queries: a part is timed.
+_THEIR_QUERIES = 100
+
+
+def run(step: Step) -> None:
+    """Seconds of each; what runs longest comes last."""
+    sizes = {"small": (50, 400)} if step.setting.tiny else {"market1501": _MARKET, "msmt17": _MSMT}
+    devices = ["cpu", *(["cuda"] if step.setting.cuda else [])]
+    for name, size in sizes.items():
+        query, gallery, ids = _problem(*size)
+        found: dict[str, Any] = {}
+        for device in devices:
+            with step.part(f"ranking on {device}"):
+                pair = query.to(device), gallery.to(device)
+                evaluate_features(pair[0][:64], pair[1], ids[0][:64], ids[1], ids[2][:64], ids[3])
+                result, found[f"{device}_s"] = _timed(lambda pair=pair, ids=ids: evaluate_features(*pair, *ids))  # type: ignore[misc]
+                found[f"{device}_map"] = result.map
+            step.fact(f"ranking_{name}", found)
+        if "cuda_map" in found:
+            same = abs(found["cuda_map"] - found["cpu_map"])
+            step.check(f"ranking on the GPU gives the CPU's mAP ({name})", same < 1e-6, same)
+        if name != "msmt17":
+            with step.part("torchreid's ranking"):
+                found["torchreid_s"] = _torchreid_seconds(query, gallery, ids)
+                step.fact(f"ranking_{name}", found)
+        step.fact("peak_memory_gb", round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2))
+    _rerank(step, devices)
+
+
+def _rerank(step: Step, devices: list[str]) -> None:
+    size = (50, 400) if step.setting.tiny else (2000, 8000)
+    query, gallery, _ = _problem(*size)
+    found: dict[str, float] = {}
+    for device in devices:
+        with step.part(f"re-ranking on {device}"):
+            parts = [(query, gallery), (query, query), (gallery, gallery)]
+            distances = [pairwise_distance(a.to(device), b.to(device)) for a, b in parts]
+            _, found[f"{device}_s"] = _timed(lambda distances=distances: rerank_k_reciprocal(*distances))  # type: ignore[misc]
+            step.fact(f"rerank_{size[0]}x{size[1]}", found)
+
+
+def _problem(queries: int, gallery: int, people: int = 751, size: int = 512) -> tuple[Any, Any, list[Any]]:
+    """Features (people as overlapping clouds), identities and cameras."""
+    generator = torch.Generator().manual_seed(0)
+    random = np.random.default_rng(0)
+    ids = [random.integers(0, top, n) for top in (people, 6) for n in (queries, gallery)]
+    centres = torch.randn(people, size, generator=generator)
+    pair = [
+        centres[torch.from_numpy(pids)].add_(torch.randn(len(pids), size, generator=generator), alpha=4)
+        for pids in ids[:2]
+    ]
+    return pair[0], pair[1], ids
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.perf_counter()
+    result = work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return result, round(time.perf_counter() - start, 4)
+
+
+def _torchreid_seconds(query: Any, gallery: Any, ids: list[Any]) -> float:
+    """For all queries, from a part of them."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        from torchreid.reid.metrics.distance import compute_distance_matrix
+        from torchreid.reid.metrics.rank import evaluate_rank
+
+        part = min(_THEIR_QUERIES, len(query))
+
+        def work() -> None:
+            distances = compute_distance_matrix(query[:part], gallery, "euclidean").numpy()
+            evaluate_rank(distances, ids[0][:part], ids[1], ids[2][:part], ids[3], use_cython=False)
+
+        return round(_timed(work)[1] * len(query) / part, 2)
