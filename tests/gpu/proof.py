@@ -36,7 +36,7 @@ from gpu.summary import render
 # Steps in the order of risk, with their limits in seconds. Those of one group share the machine where it has the
 # cores: they prove behaviour. A group of one step measures speed, or must come first.
 GROUPS: tuple[dict[str, float], ...] = (
-    {"environment": 60},
+    {"environment": 90},
     {"correctness": 100, "resume": 100, "compile_cache": 110},
     {"throughput": 110},
     {"compile": 60},
@@ -153,7 +153,7 @@ def _wait(process: "subprocess.Popen[bytes]", deadline: float) -> int | None:
 def _write(setting: Setting, results: dict[str, Any]) -> None:
     temporary = setting.out / "result.tmp"
     temporary.write_text(json.dumps(results, indent=1))
-    os.replace(temporary, setting.out / "result.json")
+    temporary.replace(setting.out / "result.json")
 
 
 def _run_step(name: str, setting: Setting) -> int:

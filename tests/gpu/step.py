@@ -1,7 +1,6 @@
 """Facts and checks of one step, on disk after each of them, so that a step that hangs loses nothing."""
 
 import json
-import os
 import threading
 import time
 import traceback
@@ -74,7 +73,7 @@ class Step:
         with self._lock:
             temporary = self.file.with_suffix(".tmp")
             temporary.write_text(json.dumps(content, indent=1))
-            os.replace(temporary, self.file)
+            temporary.replace(self.file)
 
 
 def file_of(setting: Setting, name: str) -> Path:

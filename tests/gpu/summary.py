@@ -22,7 +22,8 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     yield ""
     for name, result in results.items():
         held = sum(check["ok"] for check in result["checks"])
-        yield f"{name:14s} {result['status']:12s} {held:3d} of {len(result['checks']):3d} hold  {result['seconds']:6.1f} s"
+        count = len(result["checks"])
+        yield f"{name:14s} {result['status']:12s} {held:3d} of {count:3d} hold  {result['seconds']:6.1f} s"
     failed = [(name, check) for name, result in results.items() for check in result["checks"] if not check["ok"]]
     if failed:
         yield "\nDoes not hold:"
@@ -54,9 +55,8 @@ def _table(rows: list[dict[str, Any]], bandwidth: float | None) -> Iterator[str]
         if bandwidth:
             precision = next((name for name in ("fp32", "fp16") if any(name in each for each in options)), "bf16")
             share = f"{row['images_per_s'] * _BYTES[precision] / (bandwidth * 1e12):.2f}"
-        yield (
-            f"{row['images_per_s']:10.0f} {ratio:>6} {share:>5} {row['step_ms']:8.2f} {row.get('peak_gb', 0):6.2f}  {what}"
-        )
+        measured = f"{row['step_ms']:8.2f} {row.get('peak_gb', 0):6.2f}"
+        yield f"{row['images_per_s']:10.0f} {ratio:>6} {share:>5} {measured}  {what}"
     yield "ratio: to torchreid's engine at that batch in fp32; roof: share of the unfused step's memory bandwidth"
 
 
@@ -82,4 +82,6 @@ def _more(facts: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 
 def _values(values: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items())
+    return ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()
+    )

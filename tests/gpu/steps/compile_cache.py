@@ -2,8 +2,8 @@
 
 import time
 
-from gpu.steps.compile import CASES, compiled
 from gpu.step import Step
+from gpu.steps.compile import CASES, compiled
 
 NEEDS_GPU = True
 

@@ -37,8 +37,8 @@ def run(step: Step) -> None:
         rates[f"torchreid, {workers} workers"] = _rate(_torchreids(step, batch, workers), batch, seconds)
         step.fact("images_per_s", rates)
     with step.part("an epoch with its loader"):
-        precision = ("train.precision=bf16",) if cuda else ()
-        loop = our_loop(step.setting, Variant(batch, (*precision, "train.workers=2") if tiny else precision), loaded=False)
+        overrides = (*(["train.precision=bf16"] if cuda else []), *(["train.workers=2"] if tiny else []))
+        loop = our_loop(step.setting, Variant(batch, overrides), loaded=False)
         few: Any = loop.batches
         few.batches = few.batches[: 3 if tiny else 64]
         few.set_epoch = lambda epoch: None

@@ -24,7 +24,8 @@ def _out_of_memory(step: Step) -> None:
     status = command.wait(_LIMIT_S)
     text = command.output()
     step.fact("out of memory", {"status": status, "output": text[-600:]})
-    step.check("out of memory: an error that names train.batch_size", status == 1 and "train.batch_size" in text, status)
+    explained = status == 1 and "train.batch_size" in text and "Unexpected" not in text
+    step.check("out of memory: an error that names train.batch_size", explained, status)
 
 
 def _by_number(step: Step) -> None:

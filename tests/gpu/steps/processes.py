@@ -24,6 +24,8 @@ def run(step: Step) -> None:
     """Each case is a training of its own."""
     setting = step.setting
     hanging = [] if setting.tiny else [partial(_ends, step, "follower killed", signal.SIGKILL)]
+    on_gpu = [partial(_refused, step, name, [f"train.device={each}"], {}) for name, each in _DEVICES.items()]
+    on_gpu.append(partial(_nccl, step))
     step.cases(
         partial(_ends, step, "leader terminated", signal.SIGTERM),
         partial(_ends, step, "follower stopped", signal.SIGSTOP),
@@ -31,8 +33,7 @@ def run(step: Step) -> None:
         partial(_corrupt, step),
         partial(_refused, step, "started by torchrun", [], _TORCHRUN),
         partial(_equal, step),
-        *([partial(_refused, step, name, [f"train.device={name}"], {}) for name in _DEVICES] if setting.cuda else []),
-        *([partial(_nccl, step)] if setting.cuda else []),
+        *(on_gpu if setting.cuda else []),
     )
 
 
@@ -44,7 +45,7 @@ _TORCHRUN = {
     "MASTER_ADDR": "127.0.0.1",
     "MASTER_PORT": "29517",
 }
-_DEVICES = ("[0,0]", "[0,7]", "'0,7'")
+_DEVICES = {"one card twice": "[0,0]", "a card that is not there": "[0,7]", "cards in quotes": "'0,7'"}
 
 
 def _two(setting: Setting, name: str, *overrides: str) -> Command:
@@ -119,7 +120,7 @@ def _refused(step: Step, name: str, overrides: list[str], environment: dict[str,
     """A command that cannot work is refused with the key that helps, soon and without a process left."""
     device = [] if overrides else [f"train.device={step.setting.device}"]
     options = step.setting.reid(*device, "train.epochs=1", *overrides)
-    command = Command(step.setting, "refused-" + "".join(filter(str.isalnum, name)), options, environment)
+    command = Command(step.setting, f"refused-{name.replace(' ', '-')}", options, environment)
     status = command.wait(60 if step.setting.tiny else 45)
     left = command.left_over(5)
     text = command.output(500)

@@ -33,7 +33,8 @@ def _out_of_memory(step: Step, jobs: int) -> None:
     swept = ["train.batch_size=8192,32,16", "dataset.height=256", "dataset.width=128"]
     options = step.setting.reid(*_SMALL, *more, *swept, weights=False)
     environment = {"PYTHONPATH": injected(), "PROOF_MEMORY_FRACTION": "0.03"}
-    command = Command(step.setting, f"sweep-memory-{jobs}", ["-m", *options, f"hydra.sweeper.n_jobs={jobs}"], environment)
+    options += ["-m", f"hydra.sweeper.n_jobs={jobs}"]
+    command = Command(step.setting, f"sweep-memory-{jobs}", options, environment)
     status = command.wait(_LIMIT_S)
     texts = [path.read_text(errors="replace") for path in sorted(command.folder.glob("*/train.log"))]
     finished = [path for path in command.folder.glob("*/run.json") if '"status": "finished"' in path.read_text()]

@@ -1,4 +1,4 @@
-"""Images a second of a training step, by precision, memory layout, determinism and batch; torchreid's in the same run."""
+"""Images a second of a training step by precision, memory layout, determinism and batch, and torchreid's."""
 
 from typing import Any
 
@@ -65,7 +65,11 @@ def _variants(tiny: bool, cuda: bool) -> list[int | Variant]:
         for batch in (32, 128, 256)
         for precision in ("bf16", "fp32")
     ]
-    others = [Variant(64, ("train.precision=bf16", "model.name=osnet_ibn_x1_0")), 128, Variant(64, ("train.precision=fp16",))]
+    others = [
+        Variant(64, ("train.precision=bf16", "model.name=osnet_ibn_x1_0")),
+        128,
+        Variant(64, ("train.precision=fp16",)),
+    ]
     return [*first, *grid, *sizes, *others] if cuda else first
 
 
@@ -82,9 +86,7 @@ def _profile(step: Step, recipe: str) -> None:
         loop._epoch(1)
         synchronize()
     events = profiler.events() or []
-    found: dict[str, Any] = {
-        name: sum(event.name == name for event in events) / _PROFILED_STEPS for name in _SYNCS
-    }
+    found: dict[str, Any] = {name: sum(event.name == name for event in events) / _PROFILED_STEPS for name in _SYNCS}
     found["operators"] = sum(event.name.startswith("aten::") for event in events) / _PROFILED_STEPS
     kernels = [event for event in events if event.device_type == DeviceType.CUDA and _is_kernel(event.name)]
     if kernels:
