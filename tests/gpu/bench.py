@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image, ImageFilter
-from torch.utils.data._utils.pin_memory import pin_memory
+from torch.utils.data._utils import pin_memory
 
 from gpu.setting import PROJECT, Setting
 from watchme.cli import main as cli
@@ -81,20 +81,18 @@ def root(setting: Setting) -> Path:
     return folder
 
 
-class Repeated(Sequence[Any]):
+class Repeated:
     """A few ready batches as a loader of `count` batches, so that loading takes no time."""
 
     def __init__(self, batches: Sequence[Any], count: int) -> None:
         self.batches = batches
-        self.count = count
+        self.length = count
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
-    def __getitem__(self, index: Any) -> Any:
-        if index >= self.count:
-            raise IndexError
-        return self.batches[index % len(self.batches)]
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.islice(itertools.cycle(self.batches), self.length)
 
     def set_epoch(self, epoch: int) -> None:
         """As a sampler has it; nothing changes."""
@@ -123,8 +121,13 @@ def our_loop(setting: Setting, variant: Variant, *, loaded: bool = True) -> Loop
     if loaded:
         draws = [list(batch) for batch, _ in zip(loop.batches, range(4), strict=False)]
         ready = [dataset.__getitems__(batch) for batch in draws]
-        use(loop, [pin_memory(batch) for batch in ready] if setting.cuda else ready, len(ready))
+        use(loop, [_pinned(batch) for batch in ready] if setting.cuda else ready, len(ready))
     return loop
+
+
+def _pinned(batch: Any) -> Any:
+    """A batch in page-locked memory, as a loader with `pin_memory` gives it."""
+    return pin_memory.pin_memory(batch)  # type: ignore[no-untyped-call]
 
 
 def use(loop: Any, batches: Sequence[Any], count: int) -> None:
@@ -182,7 +185,7 @@ class Torchreid:
             for _ in range(4)
         ]
         if setting.cuda:
-            self.batches = [pin_memory(batch) for batch in self.batches]
+            self.batches = [_pinned(batch) for batch in self.batches]
         net = ReidNet("osnet_x0_25" if setting.tiny else "osnet_x1_0", IDENTITIES).backbone
         net = net.cuda() if setting.cuda else net
         optimizer = torch.optim.Adam(net.parameters(), config.optimizer.lr, weight_decay=5e-4, betas=(0.9, 0.99))

@@ -61,7 +61,7 @@ class Setting:
 
     def detection(self, *more: str) -> list[str]:
         """Overrides of a small detector run: YOLO11n."""
-        options = ["model=yolo11n", "train.workers=0" if self.tiny else "train.workers=4"]
+        options = ["model=yolo11n", "model.pretrained=false", "train.workers=0" if self.tiny else "train.workers=4"]
         if self.data is None:
             options += ["dataset=demo_detection", *(f"dataset.demo.{each}" for each in DEMO)]
         else:

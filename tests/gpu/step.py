@@ -63,7 +63,7 @@ class Step:
             case()
 
     def save(self, status: str) -> None:
-        """Write the step's file; `status` is running, done, failed or no GPU."""
+        """Write the step's file; `status` is running, done or failed."""
         content = {
             "status": status,
             "seconds": round(time.monotonic() - self._start, 1),

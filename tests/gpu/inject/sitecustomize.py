@@ -11,7 +11,9 @@ if fraction := os.environ.get("PROOF_MEMORY_FRACTION"):
     import torch
 
     # Queued until the process uses CUDA: most do not.
-    torch.cuda._lazy_call(lambda: torch.cuda.set_per_process_memory_fraction(float(fraction)))
+    torch.cuda._lazy_call(  # type: ignore[no-untyped-call]
+        lambda: torch.cuda.set_per_process_memory_fraction(float(fraction))
+    )
 
 if os.environ.get("PROOF_ONE_CARD"):
     import torch
@@ -36,7 +38,7 @@ if os.environ.get("PROOF_ONE_CARD"):
         for part, copy in zip(parts, copies, strict=True):
             part.copy_(copy)
 
-    torch.distributed.all_gather = _gather_on_cpu
+    torch.distributed.all_gather = _gather_on_cpu  # type: ignore[assignment]
 
     def _one_card(wanted: Any, processes: int | None) -> list[torch.device]:
         return [torch.device("cuda:0")] * (processes or 1)

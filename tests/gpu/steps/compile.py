@@ -8,7 +8,6 @@ from gpu.bench import Variant, our_loop, rate
 from gpu.setting import Setting
 from gpu.step import Step
 
-NEEDS_GPU = True
 CASES = (("default", 64), ("reduce-overhead", 64), ("default", 256))
 
 

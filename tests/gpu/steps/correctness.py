@@ -6,7 +6,6 @@ from pathlib import Path
 from gpu.commands import Command, run_all
 from gpu.step import Step
 
-NEEDS_GPU = False
 # Of shared/people's README: torchreid's own functions on the published weights, squared Euclidean distance.
 _PUBLISHED_MAP = 0.697909
 _LOSS_TOLERANCE = 0.05

@@ -10,7 +10,6 @@ import torch
 
 from gpu.step import Step
 
-NEEDS_GPU = False
 _PACKAGES = ("torch", "torchvision", "accelerate", "ultralytics-opencv-headless", "torchreid", "numpy", "hydra-core")
 
 
@@ -29,7 +28,7 @@ def run(step: Step) -> None:
         step.fact("capability", f"{properties.major}.{properties.minor}")
         step.fact("device_memory_gb", round(properties.total_memory / 2**30, 1))
         step.fact("cuda_version", torch.version.cuda)
-        step.fact("cudnn", torch.backends.cudnn.version())
+        step.fact("cudnn", torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
         step.fact("architectures", torch.cuda.get_arch_list())
         query = "--query-gpu=driver_version,clocks.max.sm,clocks.max.mem,power.limit"
         step.fact("driver", _output("nvidia-smi", query, "--format=csv,noheader"))
@@ -75,9 +74,10 @@ def cuda_seconds(work: Any, times: int = 10) -> float:
     """Median seconds of a piece of work on the GPU."""
     for _ in range(3):
         work()
-    seconds = []
+    seconds: list[float] = []
     for _ in range(times):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         start.record()
         work()
         end.record()

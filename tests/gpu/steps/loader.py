@@ -14,8 +14,6 @@ from gpu.bench import Variant, crops, our_loop
 from gpu.step import Step
 from watchme.engines.osnet.data.loader import stop_workers
 
-NEEDS_GPU = False
-
 
 def run(step: Step) -> None:
     """Loaders alone, then an epoch with the default workers."""
@@ -27,7 +25,7 @@ def run(step: Step) -> None:
     for cache in ("none", "ram"):
         for workers in counts:
             with step.part(f"loader, {workers} workers, cache={cache}"):
-                overrides = (f"train.workers={workers}", f"dataset.cache={cache}")
+                overrides: tuple[str, ...] = (f"train.workers={workers}", f"dataset.cache={cache}")
                 loop = our_loop(step.setting, Variant(batch, overrides), loaded=False)
                 rates[f"watchme, {workers} workers, cache={cache}"] = _rate(loop.loader, batch, seconds)
                 stop_workers(loop.loader)

@@ -6,7 +6,6 @@ from gpu.commands import Command
 from gpu.step import Step
 from gpu.steps.processes import injected
 
-NEEDS_GPU = True
 _LIMIT_S = 70.0
 
 

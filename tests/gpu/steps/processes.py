@@ -14,7 +14,6 @@ from gpu.commands import Command
 from gpu.setting import PROJECT, Setting
 from gpu.step import Step
 
-NEEDS_GPU = False
 _ENDS_WITHIN_S = 30.0
 # Each process normalises by its own share of a batch; frozen, two train as one does.
 _EQUAL = ("model.freeze=['*bn*','fc.1.*']", "optimizer=sgd", "optimizer.lr=0.001", "train.precision=fp32")
@@ -91,7 +90,7 @@ def _follower(command: Command) -> int:
     """The second training process: the one that multiprocessing spawned."""
     for process in command.descendants():
         if "spawn_main" in " ".join(process.cmdline()):
-            return process.pid
+            return int(process.pid)
     raise RuntimeError(f"no follower among {[process.cmdline() for process in command.descendants()]}")
 
 

@@ -16,7 +16,6 @@ from watchme.metrics.distance import pairwise_distance
 from watchme.metrics.reranking import rerank_k_reciprocal
 from watchme.metrics.retrieval import evaluate_features
 
-NEEDS_GPU = False
 _MARKET, _MSMT = (3368, 15913), (11659, 82161)
 # torchreid's time is proportional to the queries: a part is timed.
 _THEIR_QUERIES = 100

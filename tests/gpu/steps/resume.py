@@ -8,7 +8,6 @@ import torch
 from gpu.commands import Command, run_all
 from gpu.step import Step
 
-NEEDS_GPU = False
 _EPOCHS = 4
 
 

@@ -7,7 +7,6 @@ from gpu.commands import Command
 from gpu.step import Step
 from gpu.steps.processes import injected
 
-NEEDS_GPU = True
 _LIMIT_S = 80.0
 _SMALL = ("dataset.height=128", "dataset.width=64", "train.epochs=1", "train.workers=0", "hydra.sweeper.report=false")
 

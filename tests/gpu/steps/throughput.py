@@ -9,7 +9,6 @@ from torch.profiler import ProfilerActivity, profile
 from gpu.bench import Torchreid, Variant, our_loop, rate, synchronize, use
 from gpu.step import Step
 
-NEEDS_GPU = False
 _PROFILED_STEPS = 5
 _SYNCS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "aten::_local_scalar_dense", "aten::item")
 
@@ -65,7 +64,7 @@ def _variants(tiny: bool, cuda: bool) -> list[int | Variant]:
         for batch in (32, 128, 256)
         for precision in ("bf16", "fp32")
     ]
-    others = [
+    others: list[int | Variant] = [
         Variant(64, ("train.precision=bf16", "model.name=osnet_ibn_x1_0")),
         128,
         Variant(64, ("train.precision=fp16",)),
@@ -77,7 +76,7 @@ def _profile(step: Step, recipe: str) -> None:
     """Kernels, launches, synchronisations and the idle share of a few steps."""
     cuda = step.setting.cuda
     variant = Variant(8 if step.setting.tiny else 64, ("train.precision=bf16",) if cuda else (), recipe)
-    loop = our_loop(step.setting, variant)
+    loop: Any = our_loop(step.setting, variant)
     batches = loop.loader.batches
     rate(loop, 1 if not cuda else 5, 1 if not cuda else 5, variant.batch)
     use(loop, batches, _PROFILED_STEPS)

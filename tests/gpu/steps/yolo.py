@@ -10,8 +10,6 @@ from gpu.setting import Setting
 from gpu.step import Step
 from gpu.steps.processes import injected
 
-NEEDS_GPU = False
-
 
 def run(step: Step) -> None:
     """Each case is a training of its own."""
