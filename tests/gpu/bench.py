@@ -21,6 +21,7 @@ from gpu.setting import PROJECT, Setting
 from watchme.cli import main as cli
 from watchme.config.validation import validate
 from watchme.core import device as runtime
+from watchme.core.seed import seed_everything
 from watchme.data.formats.market1501 import Crop, read_market
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data.loader import Images, TrainSet
@@ -111,7 +112,7 @@ def our_loop(setting: Setting, variant: Variant, *, loaded: bool = True) -> Loop
     )
     device = runtime.choose_device(config.train.device)
     precision = runtime.choose_precision(config.train.precision, device)
-    runtime.seed_everything(0, deterministic=config.train.deterministic)
+    seed_everything(0, deterministic=config.train.deterministic)
     images = crops(setting, variant.batch * 64)
     classes = {pid: index for index, pid in enumerate(sorted({crop.pid for crop in images}))}
     model = ReidNet(config.model.name, len(classes), bnneck=config.model.bnneck)
