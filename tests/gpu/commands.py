@@ -40,12 +40,13 @@ class Command:
         key = "hydra.sweep.dir" if "-m" in overrides else "hydra.run.dir"
         fresh = [] if folder else [f"{key}={self.folder}"]
         arguments = ["train.py", *overrides, "tracker=none", *fresh]
+        threads = {} if setting.tiny else {"OMP_NUM_THREADS": "4"}  # several run side by side
         self._start = time.monotonic()
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=PROJECT,
-                env=setting.environment(**{"OMP_NUM_THREADS": "1" if setting.tiny else "4", **(environment or {})}),
+                env=setting.environment(**{**threads, **(environment or {})}),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

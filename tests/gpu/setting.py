@@ -84,4 +84,6 @@ class Setting:
             "TORCHINDUCTOR_CACHE_DIR": str(self.work / "inductor"),
             "TRITON_CACHE_DIR": str(self.work / "triton"),
         }
+        if self.tiny:
+            own["OMP_NUM_THREADS"] = "1"  # threads that wait for each other starve on a busy machine
         return {**os.environ, **own, **more}
