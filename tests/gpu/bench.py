@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter
 from torch.utils.data._utils import pin_memory
 
 from gpu.setting import PROJECT, Setting
-from watchme.cli import main as cli
+from watchme.cli import command_line
 from watchme.config.validation import validate
 from watchme.core import device as runtime
 from watchme.core.seed import seed_everything
@@ -50,7 +50,7 @@ class Variant:
 
 def typed(*overrides: str) -> Config:
     """The validated config of a command line."""
-    cli.register_resolvers()
+    command_line.register_resolvers()
     with initialize_config_dir(str(PROJECT / "conf")):
         return cast(Config, validate(compose("config", list(overrides))))
 

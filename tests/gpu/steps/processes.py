@@ -15,8 +15,8 @@ from gpu.setting import PROJECT, Setting
 from gpu.step import Step
 
 _ENDS_WITHIN_S = 30.0
-# Each process normalises by its own share of a batch; frozen, two train as one does.
-_EQUAL = ("model.freeze=['*bn*','fc.1.*']", "optimizer=sgd", "optimizer.lr=0.001", "train.precision=fp32")
+# Each process normalises by its own share of a batch; frozen, two train as one does, but no faster than this.
+_EQUAL = ("model.freeze=['*bn*','fc.1.*']", "optimizer=sgd", "optimizer.lr=0.00002", "train.precision=fp32")
 
 
 def run(step: Step) -> None:
