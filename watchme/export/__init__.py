@@ -1,1 +1,1 @@
-"""What the exports of all engines share: hand-off folder, ONNX files, latency."""
+"""mode=export: the part that all engines share (formats, comparison, ONNX files, latency, hand-off folder)."""

@@ -1,10 +1,10 @@
-"""The hand-off folder: weights where the backend's settings expect them, and all that its team must know of them.
+"""The hand-off folder: weights where the backend's settings expect them, and what its developers must know.
 
 handoff/
-  README.md     what is here, how to put it in place, what must be minded
+  README.md     what is here, how to install it, what to mind
   backend.env   lines for the backend's .env
   SHA256SUMS    for `sha256sum -c SHA256SUMS`
-  src/...       goes to the backend as it is: weights, other formats, preprocessing.json, MODEL_CARD.md
+  src/...       copied to the backend: weights, other formats, preprocessing.json, MODEL_CARD.md
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from watchme.core.interfaces import Job, Table
+from watchme.export.tables import markdown_table, text_table
 from watchme.io.run_lookup import folder_of
 
 log = logging.getLogger(__name__)
@@ -32,14 +33,15 @@ _CARD = "MODEL_CARD.md"
 
 @dataclass
 class Handoff:
-    """A hand-off that is being put together, in a folder that nobody takes for a whole one.
+    """A hand-off that is being written, under a temporary name until it is complete.
 
     Attributes:
-        root: The folder, which becomes `handoff`.
+        root: The folder, renamed to `handoff` at the end.
         place: Where the backend expects the weights, below `root`.
         env: Variable -> value of the backend's `.env`.
-        notes: What its team must mind, a paragraph each.
+        notes: What its developers must know, a paragraph each.
         refusals: Why it must not be used.
+        tables: What was measured.
     """
 
     root: Path
@@ -50,7 +52,7 @@ class Handoff:
     tables: list[Table] = field(default_factory=list)
 
     def show(self, job: Job, table: Table) -> None:
-        """Hand a table to the report, the log and the README."""
+        """Send a table to the report, the log and the README."""
         self.tables.append(table)
         job.show(table)
         log.info("%s", "\n".join(["", *text_table(table)]))
@@ -65,17 +67,17 @@ class Handoff:
         return {"handoff": str(self.root), "files": found, "env": self.lines()}
 
     def refused(self, fix: str) -> str:
-        """Why the export must end with exit status 1; empty: all is well."""
+        """Why the export must end with exit status 1; empty: it may be used."""
         if not self.refusals:
             return ""
         lines = "".join(f"    {text}\n" for text in self.refusals)
         return (
-            f"The export is refused; what it made lies in {self.root}.\n{lines}"
+            f"The export is refused; its files are in {self.root}.\n{lines}"
             f"    {fix}, or raise the limit if you can accept it."
         )
 
     def write(self, title: str, sections: Mapping[str, str], preprocessing: Mapping[str, Any], card: str) -> None:
-        """Write everything but the weights; the checksums last."""
+        """Write everything but the weights, the checksums last."""
         (self.place / _CARD).write_text(card, encoding="utf-8")
         text = json.dumps(preprocessing, indent=2) + "\n"
         (self.place / "preprocessing.json").write_text(text, encoding="utf-8")
@@ -121,7 +123,7 @@ _TITLES = {
 
 @contextlib.contextmanager
 def staged(folder: Path, place: str) -> Iterator[Handoff]:
-    """A hand-off below a run folder. It gets its name when the block ends well: it is whole, or not there.
+    """A hand-off in a run folder, renamed into place when the block ends without an error: it is complete, or absent.
 
     Args:
         folder: The run folder.
@@ -133,7 +135,7 @@ def staged(folder: Path, place: str) -> Iterator[Handoff]:
     made = Handoff(root, root / place)
     try:
         yield made
-        # A refused one must not be found where somebody looks for weights to use.
+        # A refused one must not be mistaken for weights to use.
         final = folder / (REFUSED if made.refusals else FOLDER)
         root.rename(final)
         made.place, made.root = final / made.place.relative_to(root), final
@@ -142,7 +144,7 @@ def staged(folder: Path, place: str) -> Iterator[Handoff]:
 
 
 def write_checksums(root: Path) -> Path:
-    """Write SHA256SUMS of all files below a folder, in the form of sha256sum."""
+    """Write SHA256SUMS of all files below a folder, in sha256sum's format."""
     lines = []
     for path in sorted(path for path in root.rglob("*") if path.is_file() and path != root / SUMS):
         with path.open("rb") as file:
@@ -156,53 +158,22 @@ def write_checksums(root: Path) -> Path:
 
 
 def card_of(checkpoint: Path, title: str) -> str:
-    """The model card of the run that a checkpoint comes from; a short one that says so for weights from elsewhere."""
+    """The model card of the checkpoint's run; for weights from elsewhere a short one that says so."""
     written = checkpoint.parent / _CARD
     if folder_of(checkpoint) is not None and written.is_file():
         return written.read_text(encoding="utf-8")
     return (
-        f"# {title}\n\nExported from `{checkpoint.name}`, which lies in no run folder of watchme: what it was trained "
-        "on, how well it does and on what terms it may be used is not known here. Ask whoever gave the file, and "
-        "evaluate it on pictures of the place before use.\n"
+        f"# {title}\n\nExported from `{checkpoint.name}`, which is in no run folder of watchme: its training data, "
+        "accuracy and licence are not known here. Ask where it came from, and evaluate it on your own images before "
+        "use.\n"
     )
 
 
 def evenly(count: int, wanted: int) -> list[int]:
-    """`wanted` numbers below `count`, spread evenly; all of them where there are not so many."""
+    """`wanted` numbers below `count`, spread evenly; all of them where there are fewer."""
     if count <= wanted:
         return list(range(count))
     return [number * count // wanted for number in range(wanted)]
-
-
-def text_table(table: Table) -> list[str]:
-    """The lines of a table for a terminal; numbers to the right."""
-    cells = [list(table.columns), *([_shown(value) for value in row] for row in table.rows)]
-    widths = [max(len(row[index]) for row in cells) for index in range(len(table.columns))]
-    right = [
-        all(isinstance(row[index], (int, float)) or row[index] is None for row in table.rows)
-        for index in range(len(table.columns))
-    ]
-    return [
-        "  ".join(
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in cells
-    ]
-
-
-def markdown_table(table: Table) -> str:
-    """The table in Markdown."""
-    head = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
-    return "\n".join([*head, *("| " + " | ".join(map(_shown, row)) + " |" for row in table.rows)])
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.2e}" if value and abs(value) < 1e-3 else f"{value:.4g}"
-    return str(value)
 
 
 def _listed(items: Sequence[str]) -> str:

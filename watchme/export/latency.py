@@ -1,4 +1,4 @@
-"""How long a model takes: formats timed in turn, so that what else the machine does meanwhile hits all of them."""
+"""Latency of several formats, timed in turn, so that other load on the machine affects all of them."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -25,11 +25,11 @@ class Latency:
 
 
 def measure(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Latency]:
-    """Time calls, one of each kind a round, after a warm-up of three rounds that do not count.
+    """Time calls, each once a round, after three rounds of warm-up.
 
     Args:
-        calls: Name -> what is timed.
-        rounds: How often each is called.
+        calls: Name -> function.
+        rounds: Number of timed calls of each.
     """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(_WARM_UP + rounds):

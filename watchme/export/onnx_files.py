@@ -1,7 +1,7 @@
-"""ONNX files on the CPU by onnxruntime: run, halved to fp16, quantised to int8. Imports them when they are needed.
+"""ONNX files: run on the CPU by onnxruntime, convert to fp16, quantise to int8. Both are imported lazily.
 
-int8 is static quantisation of the convolutions and matrix products alone, with unsigned 8-bit activations and one scale
-for each output channel of the weights: the best of what was tried with osnet_x0_25 on real people (docs/handoff.md).
+int8 is static quantisation of the convolutions and matrix products only, with unsigned 8-bit activations and one scale
+for each output channel of the weights: the best that was tried with osnet_x0_25 on real people (docs/handoff.md).
 Dynamic quantisation took seven times as long. A detector's head must stay float, as ultralytics found: boxes in pixels
 and probabilities would share one scale, which rounds each probability to 0.
 """
@@ -21,29 +21,29 @@ _QUANTISED = frozenset({"Conv", "Gemm", "MatMul"})
 
 @dataclass(frozen=True)
 class Session:
-    """An ONNX file of one input, ready to run on so many threads."""
+    """A loaded ONNX file with one input."""
 
     session: Any
     input: str
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Its first output for a batch, float32."""
+        """The first output for a batch, float32."""
         return np.asarray(self.session.run(None, {self.input: batch})[0], np.float32)
 
 
 def session(path: Path, threads: int) -> Session:
-    """Load a file to run it on the CPU by `threads` threads."""
+    """Load a file to run on the CPU with `threads` threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # its warnings tell of the graph's inner life
+    options.log_severity_level = 3  # its warnings concern its own graph optimisations
     made = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return Session(made, made.get_inputs()[0].name)
 
 
 def describe(path: Path, values: Mapping[str, str]) -> None:
-    """Put names and values into a file's metadata."""
+    """Add names and values to a file's metadata."""
     import onnx
 
     model = onnx.load(str(path))
@@ -52,12 +52,12 @@ def describe(path: Path, values: Mapping[str, str]) -> None:
 
 
 def to_fp16(source: Path, target: Path) -> None:
-    """Halve the weights; input and output stay float32, so that a caller need not know."""
+    """Convert weights to fp16; input and output stay float32, so callers need no change."""
     import onnx
     from onnxruntime.transformers import float16
 
     with _quiet():
-        # Some weights are smaller than the smallest number of 16 bits and are cut off; it warns of each.
+        # It warns of each weight that is below fp16's smallest number and becomes 0.
         model = float16.convert_float_to_float16(onnx.load(str(source)), keep_io_types=True)
     onnx.save(model, str(target))
 
@@ -67,8 +67,8 @@ def to_int8(source: Path, target: Path, batches: Iterable[NDArray[np.float32]]) 
 
     Args:
         source: A float32 file.
-        target: What is written.
-        batches: Inputs, from which the ranges of activations are taken.
+        target: The file to write.
+        batches: Calibration inputs, from which the ranges of activations are taken.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
@@ -89,7 +89,7 @@ def to_int8(source: Path, target: Path, batches: Iterable[NDArray[np.float32]]) 
     prepared = target.with_name(f".{target.name}.prepared")
     try:
         with _quiet():
-            # Folds batch normalisation into convolutions, so that these are quantised as they are run.
+            # Folds batch normalisation into convolutions before they are quantised.
             quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
             graph = onnx.load(str(prepared)).graph
             quantize_static(
@@ -115,7 +115,7 @@ def _add(model: Any, values: Mapping[str, str]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Mute what these tools say through the root logger and by warnings."""
+    """Mute these tools' log records and warnings."""
     import warnings
 
     logging.disable(logging.WARNING)

@@ -209,7 +209,7 @@ def test_a_small_file_that_loses_too_much_is_refused(
     refused: bool,
 ) -> None:
     found = {"trained": {"val/map": 0.5, "val/rank1": 0.5}, "fp16": {"val/map": value, "val/rank1": value}}
-    monkeypatch.setattr(export._Export, "_rank", lambda *_: found)
+    monkeypatch.setattr(export.OsnetExporter, "rank", lambda *_: found)
     checkpoint = f"checkpoint={trained.folder}/weights/best.pt"
     run = run_engine(tmp_path, *tiny, *QUICK, checkpoint, "export.fp16=true", "export.formats=[onnx]")
     assert ("model_fp16.onnx loses" in run.result.refused) == refused
@@ -268,9 +268,9 @@ def broken(kind: str, folder: Path, good: Path) -> Path:
         ("truncated", "cannot be read as a checkpoint"),
         ("text", "cannot be read as a checkpoint"),
         ("yolo", "holds a YOLO model of ultralytics.*model=yolo11n"),
-        ("other", "holds an osnet_x0_5, but model.name is osnet_x0_25"),
-        ("foreign", "is no OSNet"),
-        ("missing", "is no OSNet"),
+        ("other", "holds osnet_x0_5, but model.name is osnet_x0_25"),
+        ("foreign", "is not an OSNet"),
+        ("missing", "is not an OSNet"),
         ("nan", "not finite.*conv1.conv.weight"),
     ],
 )

@@ -124,7 +124,7 @@ def test_every_key_of_ours_is_mapped_or_the_houses() -> None:
     ours |= {f"dataset.{name}" for name in ("task", "name", "demo")}
     ours |= {f"evaluation.{name}" for name in ("engine", "examples", "batch_size")}
     ours |= {f"{section}.engine" for section in ("augmentation", "loss", "train")}
-    # Refused by checks.py wherever they are set; see test_checks.
+    # Refused by config_rules.py wherever they are set; see test_config_rules.
     ours |= {f"optimizer.{name}" for name in ("beta2", "eps", "nesterov", "dampening", "amsgrad", "alpha")}
     ours |= {f"scheduler.{name}" for name in ("eta_min", "restart_epochs", "step_size", "milestones", "gamma")}
     sections = {"model", "dataset", "optimizer", "scheduler", "augmentation", "loss", "evaluation", "train"}

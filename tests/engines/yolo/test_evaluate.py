@@ -184,13 +184,13 @@ def test_split_without_boxes_is_an_error(evaluate: Evaluate, tmp_path: Path) -> 
 
 
 def test_checkpoint_with_fewer_classes_is_an_error(evaluate: Evaluate, two_classes: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"knows 1 classes \(person\), the dataset has 2 \(car, person\)"):
+    with pytest.raises(CheckpointError, match=r"has 1 classes \(person\), the dataset has 2 \(car, person\)"):
         evaluate(f"dataset.root={two_classes}")
 
 
 def test_differing_names_are_announced(evaluate: Evaluate, two_classes: Path) -> None:
     _, recorder = evaluate(f"dataset.root={two_classes}", "dataset.classes=[car]")
-    assert "classes are matched by their number, and in best.pt car is person" in recorder.fallbacks[0]
+    assert "classes are matched by number, and in best.pt car is person" in recorder.fallbacks[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 truncated"])

@@ -8,19 +8,19 @@ import pytest
 
 from watchme.core.errors import TrainingError
 from watchme.core.interfaces import EpochEvent, Stop
-from watchme.engines.yolo.events import canonical_metrics, line_to_parent, serve
+from watchme.engines.yolo.events import canonical_metrics, connect_to_parent, serve
 
 CHILD = """
 from watchme.core.interfaces import EpochEvent
-from watchme.engines.yolo.events import line_to_parent
-line = line_to_parent()
+from watchme.engines.yolo.events import connect_to_parent
+line = connect_to_parent()
 answers = [line(EpochEvent(epoch, 3, {"train/loss": 1.0 / epoch})) for epoch in (1, 2)]
 assert answers[0] is None and answers[1].reason == "enough", answers
 """
 FAILING = """
-from watchme.engines.yolo.events import line_to_parent
+from watchme.engines.yolo.events import connect_to_parent
 from watchme.core.errors import TrainingError
-line_to_parent().fail(TrainingError("the loss is nan after epoch 1"))
+connect_to_parent().fail(TrainingError("the loss is nan after epoch 1"))
 raise SystemExit(1)
 """
 
@@ -58,7 +58,7 @@ def test_events_and_answers_travel_between_processes() -> None:
     with serve(emit):
         subprocess.run([sys.executable, "-c", CHILD], check=True)
     assert [event.metrics["train/loss"] for event in seen] == [1.0, 0.5]
-    assert line_to_parent() is None, "the address is gone with the block"
+    assert connect_to_parent() is None, "the address is gone with the block"
 
 
 def test_error_of_the_process_is_raised_instead_of_its_exit_status() -> None:

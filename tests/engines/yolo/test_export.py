@@ -147,7 +147,7 @@ def test_the_preprocessing_that_is_told_is_that_of_ultralytics_and_of_the_checks
     """Done by Pillow from preprocessing.json alone, on a coloured image that needs scaling and padding."""
     from ultralytics import YOLO
 
-    from watchme.engines.yolo.export import _Export
+    from watchme.engines.yolo.export import YoloExporter
 
     recorder, _ = exported
     said = json.loads((recorder.folder / PLACE / "preprocessing.json").read_text())
@@ -167,9 +167,9 @@ def test_the_preprocessing_that_is_told_is_that_of_ultralytics_and_of_the_checks
     model.predict(bgr, imgsz=64, rect=False, verbose=False)
     theirs = model.predictor.preprocess([bgr]).numpy()
     image.save(tmp_path / "image.png")
-    work = _Export.__new__(_Export)
+    work = YoloExporter.__new__(YoloExporter)
     work.config = tiny("mode=export", f"checkpoint={learned.folder}/weights/best.pt")
-    ours = work._pixels([tmp_path / "image.png"])
+    ours = work.pixels([tmp_path / "image.png"])
     assert np.abs(theirs - batch).mean() < 0.01
     assert np.abs(theirs - ours).max() < 1e-6
 
@@ -213,7 +213,7 @@ def test_an_export_that_fails_leaves_nothing(
         raise ModuleNotFoundError("No module named 'onnxslim'")
 
     monkeypatch.setattr(Exporter, "export_onnx", fail)
-    with pytest.raises(ExportError, match=r"cannot make or run onnx here: No module named 'onnxslim'"):
+    with pytest.raises(ExportError, match=r"cannot write or run onnx here: No module named 'onnxslim'"):
         run_export(tiny(*QUICK, f"checkpoint={learned.folder}/weights/best.pt"), tmp_path)
     assert not list(tmp_path.iterdir())
 

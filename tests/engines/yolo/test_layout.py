@@ -75,8 +75,8 @@ def test_dataset_yaml_and_a_yaml_as_root(tmp_path: Path) -> None:
         ("train: images/train\nval: images/val\nnames: person\n", "must be a list or a mapping"),
         ("train: images/train\nval: images/valid\nnames: [person]\n", "images/valid"),
         ("train: images/train\nnames: [person]\n", "no val images"),
-        ("- a list\n", "holds no mapping"),
-        ("train: [images/train\n", "cannot be read as yaml"),
+        ("- a list\n", "is not a mapping"),
+        ("train: [images/train\n", "is not valid yaml"),
     ],
 )
 def test_faults_of_the_yaml_are_named(yaml: str, message: str, tmp_path: Path) -> None:

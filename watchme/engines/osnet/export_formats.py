@@ -1,42 +1,39 @@
-"""A trained OSNet as files for others: model.pth.tar, TorchScript, ONNX. Each takes and gives what torchreid's does."""
+"""A trained OSNet as model.pth.tar, TorchScript and ONNX; each has the inputs and outputs of torchreid's model."""
 
 import contextlib
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from watchme.core.errors import CheckpointError, ExportError
 from watchme.engines.osnet.initial_weights import state_of
 from watchme.engines.osnet.model import CLASSIFIER, ReidNet
 from watchme.engines.osnet.predict import architecture_of
+from watchme.export.base import Reader, torch_reader
 from watchme.io.checkpoint import load_checkpoint, save_checkpoint
 
-# (B, 3, H, W) float32 images, normalised, to (B, D) float32 embeddings.
-Embed = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 INPUT, OUTPUT = "images", "embeddings"
-# Has all operations that OSNet needs, and quantises; later ones bring nothing here.
+# Has all operations that OSNet needs, and can be quantised.
 _OPSET = 17
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What is exported.
+    """The model that is exported.
 
     Attributes:
         net: In evaluation mode, on the CPU.
         name: Architecture in torchreid's spelling.
         classes: Outputs of its classifier.
         epoch: Epoch of the weights; None where the file does not say.
-        neck: Whether it was trained with a BNNeck, which is no part of what is exported.
-        classified: Whether the file holds the classifier; a new one stands in where it does not.
+        neck: Whether it was trained with a BNNeck, which is not exported.
+        classified: Whether the file holds the classifier; else it is replaced by an untrained one.
     """
 
     net: ReidNet
@@ -48,14 +45,14 @@ class Trained:
 
 
 def load_trained(path: Path, name: str) -> Trained:
-    """Load a checkpoint of ours or of torchreid, every tensor of it.
+    """Load every tensor of a checkpoint of watchme or torchreid.
 
     Args:
         path: The checkpoint.
-        name: The architecture that it is to be of.
+        name: The architecture that it must hold.
 
     Raises:
-        CheckpointError: If it cannot be read, is no OSNet or one of another architecture, or holds NaN.
+        CheckpointError: If it cannot be read, is not an OSNet or one of another architecture, or holds NaN.
     """
     _refuse_yolo(path)
     content = load_checkpoint(path)
@@ -63,9 +60,9 @@ def load_trained(path: Path, name: str) -> Trained:
     body = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
     found = architecture_of(body, path)
     if found != name:
-        raise CheckpointError(f"{path} holds an {found}, but model.name is {name}; choose the model that it is of")
+        raise CheckpointError(f"{path} holds {found}, but model.name is {name}; set model.name={found}")
     if broken := [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
-        raise CheckpointError(f"{path} holds numbers that are not finite, e.g. in {broken[0]}; its training broke down")
+        raise CheckpointError(f"{path} holds numbers that are not finite, e.g. in {broken[0]}: its training diverged")
     classifier = state.get(f"{CLASSIFIER}weight")
     classes = 1 if classifier is None else len(classifier)
     net = ReidNet(name, classes)
@@ -99,7 +96,7 @@ def write_checkpoint(trained: Trained, path: Path) -> None:
 
 
 def write_torchscript(trained: Trained, path: Path, size: tuple[int, int]) -> None:
-    """Write a trace, for batches of any size of images of one size (height, width).
+    """Write a trace for batches of any size, of images of one size (height, width).
 
     Raises:
         ExportError: If torch cannot trace it.
@@ -110,9 +107,9 @@ def write_torchscript(trained: Trained, path: Path, size: tuple[int, int]) -> No
 
 
 def write_onnx(trained: Trained, path: Path, size: tuple[int, int]) -> None:
-    """Write an ONNX file of `images` to `embeddings`, for batches of any size of images of one size (height, width).
+    """Write an ONNX file from `images` to `embeddings` for batches of any size, of images of one size (height, width).
 
-    By torch's older exporter, which needs no further package and which ultralytics uses, too.
+    torch's TorchScript-based exporter is used, as in ultralytics: it needs no further package.
 
     Raises:
         ExportError: If torch cannot export it.
@@ -130,33 +127,23 @@ def write_onnx(trained: Trained, path: Path, size: tuple[int, int]) -> None:
         )
 
 
-def as_embed(module: Callable[[Tensor], Tensor]) -> Embed:
-    """A module of torch as a function of arrays."""
-
-    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.no_grad():
-            return np.asarray(module(torch.from_numpy(batch)).float().numpy())
-
-    return run
-
-
-def read_checkpoint(path: Path, trained: Trained) -> Embed:
-    """Load a model.pth.tar as strictly as torch can, into torchreid's model."""
+def read_checkpoint(path: Path, trained: Trained) -> Reader:
+    """Load a model.pth.tar into torchreid's model, key for key."""
     net = ReidNet(trained.name, trained.classes).backbone
     net.load_state_dict(load_checkpoint(path)["state_dict"])
-    return as_embed(net.eval())
+    return torch_reader(net.eval())
 
 
-def read_torchscript(path: Path) -> Embed:
+def read_torchscript(path: Path) -> Reader:
     """Load a TorchScript file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module: Any = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
-    return as_embed(module.eval())
+    return torch_reader(module.eval())
 
 
 def new_embedding_layer(trained: Trained, seed: int) -> nn.Module:
-    """The layer `fc` as a loader leaves it that drops its tensors: as torchreid initialises it."""
+    """The layer `fc` as torchreid initialises it, which is what a loader that drops its tensors leaves."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layer: nn.Module = ReidNet(trained.name, 1).backbone.fc
@@ -169,25 +156,27 @@ def _classifier(net: ReidNet) -> dict[str, Tensor]:
 
 
 def _refuse_yolo(path: Path) -> None:
-    """Tell the commonest mistake by its name: a detector's weights."""
+    """Name the most common mistake: a detector's weights."""
     try:
         with zipfile.ZipFile(path) as archive:
             listed = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
             foreign = listed is not None and b"ultralytics" in archive.read(listed)
     except (OSError, zipfile.BadZipFile):
-        return  # loading says what is wrong
+        return  # load_checkpoint reports what is wrong
     if foreign:
-        raise CheckpointError(f"{path} holds a YOLO model of ultralytics, no OSNet; choose model=yolo11n or its like")
+        raise CheckpointError(
+            f"{path} holds a YOLO model of ultralytics, not an OSNet; choose model=yolo11n or another detector"
+        )
 
 
 @contextlib.contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """Turn whatever an exporter raises into an `ExportError`; what it warns of is about itself."""
+    """Turn an exporter's exception into an `ExportError`, and mute its warnings."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except Exception as error:  # they raise whatever they like
+    except Exception as error:  # exporters raise many types
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ExportError(
             f"export.formats: torch cannot write {name}: {reason}\n    Leave it out: export.formats=[...]"

@@ -1,35 +1,33 @@
-"""What a hand-off of an OSNet says to the backend's team, in words and for machines."""
+"""README and preprocessing.json of an exported OSNet, for the backend's developers."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from watchme.core.interfaces import Table
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data.augmentation import MEAN, STD
 from watchme.engines.osnet.export_formats import INPUT, OUTPUT, Trained
-from watchme.export.handoff import markdown_table
+from watchme.export.handoff_text import HandoffText, input_entry
 
-# What the backend builds and feeds.
+# What the backend builds, and the height and width of its crops.
 BACKEND_ARCHITECTURE = "osnet_ibn_x1_0"
 BACKEND_SIZE = (256, 128)
 _RESTORE = "model.fc.load_state_dict({k[3:]: v for k, v in checkpoint['state_dict'].items() if k.startswith('fc.')})"
 
 
 def onnx_metadata(config: Config, trained: Trained) -> dict[str, str]:
-    """What an ONNX file says of itself."""
-    text = HandoffText(config, trained, Path())
+    """Metadata of the ONNX file."""
+    text = OsnetHandoffText(config, trained, Path())
     return {"arch": trained.name, "preprocessing": json.dumps(text.preprocessing())}
 
 
-class HandoffText:
-    """Texts on one export.
+class OsnetHandoffText(HandoffText):
+    """The texts of one export of an OSNet.
 
     Args:
         config: The run's config.
-        trained: What is exported.
-        checkpoint: Where it comes from.
+        trained: The model that is exported.
+        checkpoint: The file that it was loaded from.
     """
 
     def __init__(self, config: Config, trained: Trained, checkpoint: Path) -> None:
@@ -39,7 +37,7 @@ class HandoffText:
         self.size = (config.dataset.height, config.dataset.width)
 
     def env(self) -> dict[str, str]:
-        """The backend's variables that these weights are for."""
+        """The backend's settings that these weights are for."""
         return {
             "OSNET_SAVE_DIR": PurePosixPath(self.config.export.place).as_posix(),
             "OSNET_ARCHITECTURE": self.trained.name,
@@ -52,7 +50,7 @@ class HandoffText:
         return {
             "task": "reid",
             "architecture": self.trained.name,
-            "input": {"name": INPUT, "shape": ["batch", 3, *self.size], "dtype": "float32", "colours": "RGB"},
+            "input": input_entry(INPUT, *self.size),
             "steps": [
                 {
                     "resize": {
@@ -71,25 +69,25 @@ class HandoffText:
             "compare": "cosine similarity, or Euclidean distance of normalised embeddings",
         }
 
-    def notes(self) -> list[str]:
-        """What the backend's team must mind."""
+    def mind(self) -> list[str]:
+        """What the backend's developers must know."""
         notes = [
             "The embedding is the output of the layer `fc`. **A loader that drops keys beginning with `fc` leaves that "
             "layer random** and loses accuracy, differently at each start: see *Loading*.",
-            "Embeddings of other weights are not comparable with these: compute stored galleries anew, and choose the "
-            "threshold anew.",
+            "Embeddings of other weights are not comparable with these: compute stored galleries again, and choose "
+            "a new threshold.",
         ]
         if self.trained.neck:
             notes.append(
                 "Trained with a BNNeck. The backend embeds before it, and so do the evaluation, all numbers here and "
-                "all files; the neck is no part of them."
+                "all files: the neck is not exported."
             )
         if not self.trained.classified:
             notes.append("The file had no classifier; the one in model.pth.tar is random. Embedding does not use it.")
-        return notes + [f"**{text}**" for text in self.differences()]
+        return notes
 
     def differences(self) -> list[str]:
-        """Where the backend, as it is, computes something else than the run did."""
+        """Where the unchanged backend computes something else than the run did."""
         config, found = self.config, []
         if self.trained.name != BACKEND_ARCHITECTURE:
             found.append(
@@ -136,7 +134,7 @@ with `torch.load(path, weights_only=True)`. It fits `torchreid.models.build_mode
 the trained model's embeddings.
 
 A loader that also drops `fc.*` does not: `fc` is OSNet's embedding layer. No state dict can survive that, as the stock
-forward sends every image through the random layer. Each of these reads the export without loss:
+forward sends every image through the random layer. Each of these loads the export without loss:
 
 1. One line after the loader: `{_RESTORE}`
 2. The same by the file beside the weights: `from load_reid import restore_embedding; restore_embedding(model, path)`
@@ -150,11 +148,9 @@ aspect ratio; divide by 255{"; " + normalise if normalise else ""}; colours firs
 """,
         }
 
-    def card_section(self, tables: Sequence[Table]) -> str:
-        """What the model card says of the export."""
-        parts = ["\n## Export\n\n", f"From `{self.checkpoint.name}`, checked on real images of the dataset.\n"]
-        parts += [f"\n{markdown_table(table)}\n" for table in tables]
-        return "".join(parts)
+    def checked_on(self) -> str:
+        """One sentence for the model card."""
+        return f"From `{self.checkpoint.name}`, checked on images of the dataset."
 
 
 def _plain(values: Any) -> list[float]:

@@ -1,8 +1,8 @@
-"""Reads model.pth.tar whole, its embedding layer `fc` included. Shipped beside it; needs torch and torchreid alone.
+"""Loads model.pth.tar including its embedding layer `fc`. Shipped beside it; needs only torch and torchreid.
 
 from load_reid import load_reid, restore_embedding
-model = load_reid("model.pth.tar")              # the whole model, in evaluation mode
-restore_embedding(model, "model.pth.tar")       # or one line after a loader that drops fc.* : puts them back
+model = load_reid("model.pth.tar")              # the complete model, in evaluation mode
+restore_embedding(model, "model.pth.tar")       # or, after a loader that drops fc.*: restores them
 """
 
 from pathlib import Path
@@ -18,11 +18,11 @@ except ImportError:
 
 
 def load_reid(path: str | Path, device: str = "cpu") -> nn.Module:
-    """Build the model that a file holds.
+    """Build the model in a file and load its weights.
 
     Args:
         path: A model.pth.tar of watchme.
-        device: Where it shall be.
+        device: Where to put it.
 
     Returns:
         torchreid's model in evaluation mode: (B, 3, 256, 128) normalised images to (B, D) embeddings.
@@ -37,7 +37,7 @@ def load_reid(path: str | Path, device: str = "cpu") -> nn.Module:
 
 
 def restore_embedding(model: nn.Module, path: str | Path) -> None:
-    """Put the trained embedding layer back into a model whose loader dropped it.
+    """Restore the trained embedding layer of a model whose loader dropped it.
 
     Args:
         model: torchreid's OSNet of the same architecture.

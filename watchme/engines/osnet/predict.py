@@ -1,4 +1,4 @@
-"""A trained OSNet as an embedder of crops for the modes of other engines."""
+"""A trained OSNet as an embedder of person crops for other engines' modes, e.g. person search."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,13 +28,13 @@ def load(path: Path, device: str | int | list[int]) -> Embedder:
     """Load a re-ID model.
 
     Args:
-        path: A checkpoint of ours or of torchreid. In a run folder it brings architecture, size of the crops,
-            normalisation and mirrored test images of that run along; elsewhere the architecture is recognised by the
-            tensors, crops are 256x128 and normalised by ImageNet's mean and deviation.
+        path: A checkpoint of watchme or torchreid. In a run folder, architecture, size of the crops, normalisation and
+            flip test are that run's; elsewhere the architecture is recognised by the tensors, and crops are 256x128
+            and normalised by ImageNet's mean and standard deviation.
         device: As `train.device`.
 
     Raises:
-        CheckpointError: If it is no OSNet, or one of another architecture than its run's.
+        CheckpointError: If it is not an OSNet, or of another architecture than its run's.
         ConfigError: If the machine does not have the device.
     """
     path = path.expanduser()
@@ -43,8 +43,8 @@ def load(path: Path, device: str | int | list[int]) -> Embedder:
     if config is None:
         name, height, width, normalize, flip = architecture_of(state, path), _HEIGHT, _WIDTH, True, False
         assumed: tuple[str, ...] = (
-            f"{path} lies in no run folder: by its tensors it is an {name}; crops of {height}x{width}, normalised by "
-            f"ImageNet's mean and deviation, are assumed",
+            f"{path} is in no run folder: its tensors are those of {name}; crops of {height}x{width}, normalised by "
+            f"ImageNet's mean and standard deviation, are assumed",
         )
     else:
         name, assumed = str(config["model"]["name"]), ()
@@ -52,7 +52,7 @@ def load(path: Path, device: str | int | list[int]) -> Embedder:
         normalize = bool(config["augmentation"]["normalize"])
         flip = bool(config["evaluation"]["flip_test"])
         if _shapes(state) != _shapes_of(name):
-            raise CheckpointError(f"{path} does not hold the {name} that the config of its run names")
+            raise CheckpointError(f"{path} does not hold the {name} of its run's config")
     model = ReidNet(name, 1)
     model.backbone.load_state_dict({**_classifier_of(model), **state})
     return OsnetEmbedder(
@@ -61,17 +61,17 @@ def load(path: Path, device: str | int | list[int]) -> Embedder:
 
 
 class OsnetEmbedder:
-    """Embeds crops as the engine's evaluation does, and divides by the norm.
+    """Embeds crops as the engine's evaluation does, and divides by the L2 norm.
 
-    On embeddings of unit length, cosine and Euclidean distance rank alike, so which one the run was evaluated with
-    does not matter; nor does its BNNeck, which is behind what is compared.
+    On embeddings of unit length, cosine and Euclidean distance give the same ranking, so the run's choice does not
+    matter; nor does its BNNeck, which comes after the embedding.
 
     Args:
         model: In evaluation mode.
         size: (height, width) that the network sees.
-        assumed: See `contract.Embedder`.
+        assumed: See `interfaces.Embedder`.
         normalize: Whether images are normalised by ImageNet's mean and deviation.
-        flip: Whether the embedding is the mean of an image's and its mirror image's.
+        flip: Whether to average the embeddings of an image and its mirror image.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class OsnetEmbedder:
 
     @torch.no_grad()
     def embed(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Embed crops. See `contract.Embedder`."""
+        """Embed crops. See `interfaces.Embedder`."""
         if not crops:
             return np.zeros((0, self._model.feature_dim), np.float32)
         device = next(self._model.parameters()).device
@@ -98,16 +98,16 @@ class OsnetEmbedder:
 
     def _prepared(self, crop: NDArray[np.uint8]) -> NDArray[np.float32]:
         height, width = self._size
-        # Bilinear with Pillow, as `data.read_image` reads training and test crops.
+        # Bilinear with Pillow, as `read_image` resizes training and test crops.
         resized = Image.fromarray(crop).resize((width, height), Image.Resampling.BILINEAR)
         return to_network(np.asarray(resized), normalize=self._normalize)
 
 
 def architecture_of(state: Mapping[str, Tensor], path: Path) -> str:
-    """The OSNet that has tensors of exactly these names and shapes, the classifier aside.
+    """The OSNet that has tensors of exactly these names and shapes, apart from the classifier.
 
     Raises:
-        CheckpointError: If there is none.
+        CheckpointError: If none has.
     """
     shapes = _shapes(state)
     for name in ARCHITECTURES:
@@ -115,7 +115,7 @@ def architecture_of(state: Mapping[str, Tensor], path: Path) -> str:
             return name
     some = ", ".join(list(shapes)[:3])
     raise CheckpointError(
-        f"{path} is no OSNet: its {len(shapes)} tensors ({some}, ...) are not those of {', '.join(ARCHITECTURES)}"
+        f"{path} is not an OSNet: its {len(shapes)} tensors ({some}, ...) are not those of {', '.join(ARCHITECTURES)}"
     )
 
 
@@ -124,7 +124,7 @@ def _dropped(name: str) -> bool:
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    # torchreid's files of old torch versions do not count batches.
+    # torchreid's files of old torch versions lack num_batches_tracked.
     return {name: tuple(value.shape) for name, value in state.items() if not name.endswith("num_batches_tracked")}
 
 

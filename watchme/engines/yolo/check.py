@@ -1,4 +1,4 @@
-"""mode=check of a detection dataset, and its short form before each training. Neither imports ultralytics."""
+"""mode=check of a detection dataset, and its short form before each training; neither imports ultralytics."""
 
 import json
 import shutil
@@ -18,12 +18,14 @@ from watchme.engines.yolo.layout import Layout, read_layout
 
 
 def check(job: Job) -> Result:
-    """Look through a dataset, and say what would spoil a training.
+    """Check a whole dataset and report what would harm training.
 
     Raises:
-        DataError: If the dataset is not there, or its yaml contradicts itself.
+        DataError: If the dataset is missing, or its yaml contradicts itself.
     """
-    from watchme.data.check.dataset_plots import plot_detection  # matplotlib, which a training's start does without
+    from watchme.data.check.dataset_plots import (
+        plot_detection,
+    )  # imports matplotlib, which training does not need at its start
 
     config = cast(Config, job.config)
     layout = read_layout(data.root_of(config), ())
@@ -37,13 +39,13 @@ def check(job: Job) -> Result:
 
 
 def check_briefly(job: Job, layout: Layout, copy: Path) -> None:
-    """Look at names, labels and splits, and warn of what is wrong with them.
+    """Check names, labels and splits, and warn of what is wrong with them.
 
     Args:
         job: The run.
-        layout: Where the dataset lies.
-        copy: The folder of its checked copy, which is another for every change of a file. What was found is kept
-            there: labels are read once, and not at every start.
+        layout: Where the dataset is.
+        copy: The folder of its checked copy, a new one for every change of a file. The findings are kept there, so
+            that labels are read once and not at every start.
     """
     config = cast(Config, job.config)
     kept = copy / "check.json"

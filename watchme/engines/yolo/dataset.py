@@ -1,8 +1,8 @@
-"""A checked copy of a YOLO dataset, by links and in watchme's cache, on which ultralytics works.
+"""The checked copy of a YOLO dataset that ultralytics trains on: links in watchme's cache folder.
 
-ultralytics leaves cache files beside the labels, rewrites truncated JPEGs where they lie, drops images with bad
-labels in passing, and cannot reduce classes. So we look at every file first, and give it a folder of ours: links to
-the images, labels of the classes that are kept, and a data.yaml with absolute paths. The user's dataset is only read.
+ultralytics writes cache files beside the labels, rewrites truncated JPEGs in place, drops images with bad labels
+silently, and cannot remap classes. So every file is checked first, and ultralytics gets a folder of links to the
+images, labels of the kept classes, and a data.yaml with absolute paths. The user's dataset is only read.
 """
 
 import contextlib
@@ -37,13 +37,13 @@ _SHOWN = 20
 
 @dataclass
 class Scan:
-    """What was found in a dataset.
+    """Counts and faults of a dataset.
 
     Attributes:
-        fingerprint: Hash over the names, sizes and times of all files, and the classes kept.
+        fingerprint: Hash of the names, sizes and times of all files, and of the kept classes.
         splits: Split -> counts of images, boxes, negatives (images without a box), unlabelled (those of them without
             a label file) and unreadable images.
-        names: Class names that are kept.
+        names: Names of the kept classes.
         skipped: Unreadable images, which are left out.
     """
 
@@ -61,17 +61,17 @@ class _Item:
 
 
 def prepare(layout: Layout, classes: Sequence[int | str] | None) -> tuple[Path, Scan]:
-    """Check a dataset and return the data.yaml of its copy, and what was found.
+    """Check a dataset and return the data.yaml of its copy, and the counts.
 
     Args:
-        layout: Where the dataset lies.
+        layout: Where the dataset is.
         classes: Class ids or names to keep; None keeps all.
 
     Returns:
-        The data.yaml with absolute paths, and the scan. The same files give the same copy again.
+        The data.yaml with absolute paths, and the scan. Unchanged files reuse the copy.
 
     Raises:
-        DataError: If a label is not valid (each file and line is named), or a split has no readable image.
+        DataError: If a label line is invalid (each file and line is named), or a split has no readable image.
     """
     kept = layout.kept_classes(classes)
     items = {split: list(_items(places)) for split, places in layout.splits.items()}
@@ -84,7 +84,7 @@ def prepare(layout: Layout, classes: Sequence[int | str] | None) -> tuple[Path, 
 
 @contextlib.contextmanager
 def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Let one process at a time into a block, by a lock file in `folder`; with `wait` false, do nothing."""
+    """Run a block in one process at a time, by a lock file in `folder`; with `wait` false, do nothing."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -117,11 +117,11 @@ def _images(place: Path) -> tuple[Path, list[Path]]:
 
 
 def each_image(place: Path) -> Iterator[Path]:
-    """Images of a folder and those below it, as the system lists them, or of a file that lists them."""
+    """Images of a folder and its sub-folders, in the system's order, or of a file that lists them."""
     if place.is_dir():
         yield from (path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         return
-    # Relative lines start with ./ by ultralytics' rule, or are meant from the list's own folder.
+    # Relative lines, with ./ or without, are relative to the list's folder.
     folder = place.parent.absolute()
     yield from (folder / Path(line.strip()) for line in place.read_text(encoding="utf-8").splitlines() if line.strip())
 
@@ -188,7 +188,7 @@ def _build(
                 + more
             )
         content: dict[str, object] = {"path": str(folder.absolute()), **{split: f"images/{split}" for split in items}}
-        for required in ("train", "val"):  # ultralytics wants both to be named, also to evaluate a third
+        for required in ("train", "val"):  # ultralytics requires both, also to evaluate a third
             content.setdefault(required, f"images/{next(iter(items))}")
         content |= {"nc": len(scan.names), "names": dict(enumerate(scan.names))}
         (temporary / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
@@ -204,7 +204,7 @@ def _some(paths: Sequence[str], count: int = 5) -> str:
 
 
 def _publish(temporary: Path, folder: Path) -> None:
-    """Rename into place; another process may have been first, which is as good."""
+    """Rename into place; another process may have done so first."""
     temporary.chmod(0o755)
     try:
         temporary.rename(folder)
@@ -224,7 +224,7 @@ def _link(root: Path, split: str, item: _Item, lines: list[str]) -> None:
 
 
 def _is_readable(path: Path) -> bool:
-    """Whether an image decodes to its end: a truncated JPEG would be rewritten, others end in a library's traceback."""
+    """Whether an image decodes to its end: ultralytics rewrites truncated JPEGs, and crashes on others."""
     try:
         with Image.open(path) as image:
             if min(image.size) < 10:  # ultralytics refuses these
@@ -232,10 +232,10 @@ def _is_readable(path: Path) -> bool:
             if image.format == "JPEG":
                 if not _ends(path):
                     return False
-                # An eighth of the size takes an eighth of the time, and reads the file as far.
+                # Decoding at an eighth of the size takes an eighth of the time, and reads the whole file.
                 image.draft("L", (image.width // 8, image.height // 8))
             image.load()
-    except Exception:  # Pillow raises whatever its decoders raise
+    except Exception:  # Pillow's decoders raise many types
         return False
     return True
 
@@ -247,7 +247,7 @@ def _ends(path: Path) -> bool:
 
 
 def _read_label(path: Path, count: int, kept: Mapping[int, int], faults: list[str]) -> list[str]:
-    """Lines of a label file for the classes kept; what is not valid goes into `faults` as file:line."""
+    """Lines of a label file for the kept classes; invalid ones go into `faults` as file:line."""
     lines = []
     for line in read_label(path, count):
         if line.fault:

@@ -9,7 +9,7 @@ from watchme.core.interfaces import Job, Result
 from watchme.engines.yolo import isolation
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.config_rules import required_splits
-from watchme.engines.yolo.train import choose_device, prepare
+from watchme.engines.yolo.preparation import choose_device, prepare
 
 
 def evaluate(job: Job) -> Result:
@@ -22,7 +22,7 @@ def evaluate(job: Job) -> Result:
     yaml, scan = prepare(job, config, required_splits(config), only_one=True)
     (split,) = scan.splits
     if not scan.splits[split]["boxes"]:
-        raise DataError(f"the {split} split has no boxes, so there is nothing to measure")
+        raise DataError(f"the {split} split has no boxes, so it cannot be evaluated")
     assert config.checkpoint is not None
     found = evaluate_split(job, config, Path(config.checkpoint).expanduser(), yaml, split, device)
     objective = found.metrics.get(f"{split}/{config.objective.split('/', 1)[1]}", math.nan)

@@ -1,7 +1,7 @@
-"""ultralytics' numbers under canonical names, and their way from the process that trains to the callbacks.
+"""ultralytics' metrics under canonical names, and epoch events from the ranks of a multi-GPU run.
 
-Training on one device calls the callbacks directly. With several, ultralytics starts its own processes; the one of
-rank 0 then sends each event through a socket of this machine and waits for the answer, which may be a `Stop`.
+Training on one device calls the callbacks directly. On several, ultralytics starts its own processes; rank 0 sends
+each event through a local socket and waits for the answer, which may be a `Stop`.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ def canonical_metrics(metrics: Mapping[str, Any], split: str) -> dict[str, float
 
     Args:
         metrics: e.g. {"metrics/mAP50(B)": 0.5, "val/box_loss": 1.2}.
-        split: val, test or train: whose metrics they are.
+        split: train, val or test, the prefix of the names.
     """
     named = {f"{split}/{name}": float(metrics[theirs]) for theirs, name in _NAMES.items() if theirs in metrics}
     if f"{split}/precision" in named and f"{split}/recall" in named:
@@ -46,21 +46,21 @@ def f1(precision: float, recall: float) -> float:
 
 @contextlib.contextmanager
 def serve(emit: Emit) -> Iterator[None]:
-    """Answer the events of a training process that is started below, until the block ends.
+    """Answer the events of rank 0, which is started within the block.
 
     Raises:
-        WatchmeError: What the training process failed with, instead of the launcher's exit status.
+        WatchmeError: The error of the rank, instead of the launcher's exit status.
     """
     key = os.urandom(16)
     failures: list[BaseException] = []
-    met = threading.Event()
+    connected = threading.Event()
     with Listener(authkey=key) as listener:
         os.environ[_ADDRESS], os.environ[_KEY] = str(listener.address), key.hex()
 
         def answer() -> None:
             try:
                 with listener.accept() as connection:
-                    met.set()
+                    connected.set()
                     while True:
                         message = connection.recv()
                         if isinstance(message, WatchmeError):
@@ -77,15 +77,15 @@ def serve(emit: Emit) -> Iterator[None]:
         try:
             yield
         except Exception:
-            # The launcher only knows that its process failed; the process itself has said why.
-            if met.is_set():
+            # The launcher only knows that a rank failed; the rank has sent the reason.
+            if connected.is_set():
                 thread.join(timeout=10)
             if not failures:
                 raise
         finally:
             del os.environ[_ADDRESS], os.environ[_KEY]
-            if not met.is_set():
-                # Unblocks an accept() that no process ever came to.
+            if not connected.is_set():
+                # Unblocks an accept() to which no rank has connected.
                 with contextlib.suppress(OSError, EOFError):
                     Client(listener.address, authkey=key).close()
             thread.join(timeout=10)
@@ -93,11 +93,8 @@ def serve(emit: Emit) -> Iterator[None]:
         raise failures[0]
 
 
-class Line:
-    """The way to the callbacks of the process that started this one.
-
-    Called with an event, it returns their answer; `fail` tells them why training ends.
-    """
+class ParentConnection:
+    """Connection of rank 0 to the process that started it: call it with an event to get the callbacks' answer."""
 
     def __init__(self, address: str, key: bytes) -> None:
         self._connection: Connection = Client(address, authkey=key)
@@ -109,11 +106,11 @@ class Line:
         return answer
 
     def fail(self, error: WatchmeError) -> None:
-        """Hand an error over to be raised there."""
+        """Send an error, to be raised in the parent process."""
         self._connection.send(error)
 
 
-def line_to_parent() -> Line | None:
-    """The line to the process that started this one; None where there is none."""
+def connect_to_parent() -> ParentConnection | None:
+    """Connect to the process that started this rank; None where `serve` did not start it."""
     address = os.environ.get(_ADDRESS)
-    return None if address is None else Line(address, bytes.fromhex(os.environ[_KEY]))
+    return None if address is None else ParentConnection(address, bytes.fromhex(os.environ[_KEY]))

@@ -1,6 +1,6 @@
-"""The formats that ultralytics exports to, and what each needs here. ultralytics is not imported for that.
+"""The formats that ultralytics exports to, and what each needs, without importing ultralytics.
 
-Nothing is installed while a job runs: what is missing is told by validation.
+Nothing is installed while a job runs: validation names the missing packages.
 """
 
 import importlib.util
@@ -16,10 +16,10 @@ class Format:
     """One format.
 
     Attributes:
-        packages: What ultralytics imports for it -> the name to install it by.
-        dynamic: Whether one file takes batches of any size; else it takes one image at a time.
-        gpu: Whether it is built, and runs, on a CUDA GPU alone.
-        system: The one operating system that runs it.
+        packages: (module that ultralytics imports, package that provides it).
+        dynamic: Whether one file takes batches of any size; else one image at a time.
+        gpu: Whether it is built and run on a CUDA GPU only.
+        system: The only operating system that runs it; empty: any.
     """
 
     packages: tuple[tuple[str, str], ...] = ()
@@ -51,30 +51,30 @@ FORMATS = {
     "ncnn": Format((("ncnn", "ncnn"), ("pnnx", "pnnx"))),
     "executorch": Format((("executorch", "executorch"),)),
 }
-# For one chip each, quantised by its maker's compiler: nothing here could run them to compare.
+# Compiled for one chip each, which alone can run them, so they cannot be compared with the trained model here.
 CHIPS = ("edgetpu", "imx", "rknn", "axelera", "deepx", "qnn", "hailo", "ascend", "xilinx")
 
 
 def problem_of(name: str) -> str | None:
-    """Why a format cannot be made here; None if it can."""
+    """Why a format cannot be written here; None if it can."""
     if name in CHIPS:
         return (
             f"{name} is compiled for one chip, which alone can run it, so that it cannot be compared with the trained "
-            f"model here. Make it there from the hand-off's best.pt: yolo export format={name} model=best.pt"
+            f"model here. Write it there from the hand-off's best.pt: yolo export format={name} model=best.pt"
         )
     if name not in FORMATS:
         return one_of(name, FORMATS)
     wanted = FORMATS[name]
     missing = [package for module, package in wanted.packages if importlib.util.find_spec(module) is None]
     if missing:
-        return f"{name} needs {', '.join(missing)}: pip install {' '.join(missing)}; nothing is installed by itself"
+        return f"{name} needs {', '.join(missing)}: pip install {' '.join(missing)}; nothing is installed automatically"
     if wanted.system and platform.system() != wanted.system:
-        return f"{name} runs on {'macOS' if wanted.system == 'Darwin' else wanted.system} alone; export it there"
+        return f"{name} runs on {'macOS' if wanted.system == 'Darwin' else wanted.system} only; export it there"
     return None
 
 
 def problems_of(names: list[str]) -> Iterator[tuple[str, str]]:
-    """(name, fault) of each format that cannot be made."""
+    """(name, reason) of each format that cannot be written."""
     for name in names:
         fault = problem_of(name)
         if fault is not None:

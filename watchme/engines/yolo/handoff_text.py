@@ -1,25 +1,24 @@
-"""What a hand-off of a detector says to the backend's team, in words and for machines."""
+"""README and preprocessing.json of an exported detector, for the backend's developers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from watchme.core.interfaces import Table
 from watchme.engines.yolo.config import Config
-from watchme.export.handoff import markdown_table
+from watchme.export.handoff_text import HandoffText, input_entry
 
-# What the backend takes for people.
+# The backend detects class 0, and expects it to be this one.
 BACKEND_CLASS = "person"
 _BACKEND_SIZE = 640
 
 
-class HandoffText:
-    """Texts on one export.
+class YoloHandoffText(HandoffText):
+    """The texts of one export of a detector.
 
     Args:
         config: The run's config.
         names: Class names of the model by number.
-        checkpoint: Where it comes from.
+        checkpoint: The file that is exported.
     """
 
     def __init__(self, config: Config, names: Mapping[int, str], checkpoint: Path) -> None:
@@ -29,9 +28,9 @@ class HandoffText:
         self.size = config.dataset.image_size
 
     def env(self) -> dict[str, str]:
-        """The backend's variables that these weights are for."""
+        """The backend's settings that these weights are for."""
         place = PurePosixPath(self.config.export.place)
-        # <project>/<name>/weights/best.pt, as ultralytics lays out a project.
+        # ultralytics' layout is <project>/<name>/weights/best.pt.
         project = place.parent.parent if place.name == "weights" and len(place.parts) > 2 else place
         return {
             "YOLO_PROJECT_PATH": project.as_posix(),
@@ -46,12 +45,7 @@ class HandoffText:
             "task": "detection",
             "architecture": self.config.model.name,
             "classes": {str(number): name for number, name in self.names.items()},
-            "input": {
-                "name": "images",
-                "shape": ["batch", 3, self.size, self.size],
-                "dtype": "float32",
-                "colours": "RGB",
-            },
+            "input": input_entry("images", self.size, self.size),
             "steps": [
                 {
                     "letterbox": {
@@ -77,22 +71,20 @@ class HandoffText:
             },
         }
 
-    def notes(self) -> list[str]:
-        """What the backend's team must mind."""
-        notes = [
-            "`YOLO(path)` does all of *Preprocessing* and the suppression by itself, for `best.pt` and for every other "
-            "format here.",
-            "Choose the confidence threshold anew: that of other weights means something else.",
+    def mind(self) -> list[str]:
+        """What the backend's developers must know."""
+        return [
+            "`YOLO(path)` does all of *Preprocessing* and the suppression, for `best.pt` and every other format here.",
+            "Choose a new confidence threshold: confidences of other weights are not comparable.",
         ]
-        return notes + [f"**{text}**" for text in self.differences()]
 
     def differences(self) -> list[str]:
-        """Where the backend, as it is, does something else than the run did."""
+        """Where the unchanged backend does something else than the run did."""
         found = []
         first = self.names.get(0, "nothing")
         if first != BACKEND_CLASS:
             found.append(
-                f"The backend takes class 0 for people, and class 0 of this model is {first}. Train with "
+                f"The backend detects class 0 as people, and class 0 of this model is {first}. Train with "
                 "dataset.classes=[person,...], or change the backend."
             )
         if self.size != _BACKEND_SIZE:
@@ -126,12 +118,9 @@ confidence for each class; suppress boxes that overlap by an IoU above {self.con
 """,
         }
 
-    def card_section(self, tables: Sequence[Table]) -> str:
-        """What the model card says of the export."""
-        parts = [
-            "\n## Export\n\n",
-            f"From `{self.checkpoint.name}`, checked on the validation split, on squares (training "
-            "validates on rectangles, which gives slightly other metrics).\n",
-        ]
-        parts += [f"\n{markdown_table(table)}\n" for table in tables]
-        return "".join(parts)
+    def checked_on(self) -> str:
+        """One sentence for the model card."""
+        return (
+            f"From `{self.checkpoint.name}`, checked on the validation split, on squares (training validates on "
+            "rectangles, which gives slightly different metrics)."
+        )

@@ -1,4 +1,4 @@
-"""ultralytics kept to itself: no settings of the user, no analytics, no pip, no downloads, no other tracker.
+"""ultralytics without side effects: no user settings, analytics, pip installs, downloads or own trackers.
 
 Import ultralytics only after `isolate()`, which sets what it reads at import.
 """
@@ -21,7 +21,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def isolate() -> None:
-    """Set up the process for ultralytics; may be called again."""
+    """Set up the process for ultralytics; calling it again is harmless."""
     home = cache_dir()
     os.environ["YOLO_CONFIG_DIR"] = str(home / "ultralytics")
     os.environ["YOLO_OFFLINE"] = "true"
@@ -35,20 +35,20 @@ def isolate() -> None:
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     with _quiet_import():
         from ultralytics import utils
-    # In memory only: a settings file that several runs write at once could be read half written.
+    # In memory only: several runs would write one settings file at once.
     wanted = {"sync": False, "api_key": "", "weights_dir": str(home / "weights")}
     wanted |= dict.fromkeys(_INTEGRATIONS, False)
     dict.update(utils.SETTINGS, {name: value for name, value in wanted.items() if name in utils.SETTINGS})
     if utils.USER_CONFIG_DIR.is_relative_to(home):
         _provide_fonts(utils.USER_CONFIG_DIR)
-    # Its bars are drawn where it is verbose; without a terminal they would be hundreds of lines.
+    # It draws progress bars where it is verbose; without a terminal they would be hundreds of lines.
     utils.VERBOSE = sys.stdout.isatty()
     _route_logs(utils.LOGGER)
 
 
 @contextlib.contextmanager
 def threads_kept() -> Iterator[None]:
-    """Give torch back the number of threads that it had: ultralytics sets its own on a CPU."""
+    """Restore torch's number of threads after a block: ultralytics sets its own on a CPU."""
     import torch
 
     threads = torch.get_num_threads()
@@ -73,7 +73,7 @@ def _quiet_import() -> Iterator[None]:
 
 
 def _provide_fonts(folder: Path) -> None:
-    """Put matplotlib's own font where ultralytics looks for Arial, which it would download otherwise."""
+    """Put matplotlib's font where ultralytics expects Arial, which it would download otherwise."""
     found = importlib.util.find_spec("matplotlib")
     if found is None or found.origin is None:
         return
@@ -86,7 +86,7 @@ def _provide_fonts(folder: Path) -> None:
 
 
 def _route_logs(logger: logging.Logger) -> None:
-    """ultralytics' messages go to train.log; warnings to the console too."""
+    """Send ultralytics' messages to train.log, and warnings to the console too."""
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
     logger.addHandler(_Forward())
@@ -95,7 +95,7 @@ def _route_logs(logger: logging.Logger) -> None:
 
 
 class _Forward(logging.Handler):
-    """Hands a record to the root logger's files, and from WARNING on to all of its handlers."""
+    """Passes a record to the root logger's files, and from WARNING on to all of its handlers."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = _ANSI.sub("", record.getMessage()).strip()
@@ -104,7 +104,7 @@ class _Forward(logging.Handler):
         values: dict[str, Any] = {**record.__dict__, "msg": text, "args": None}
         root = logging.getLogger()
         handlers: list[logging.Handler] = list(root.handlers)
-        # A process of a multi-GPU run has no handlers of ours; its warnings must not be lost.
+        # The ranks of a multi-GPU run have no logging set up; their warnings must not be lost.
         if not handlers and logging.lastResort is not None:
             handlers = [logging.lastResort]
         for handler in handlers:

@@ -1,4 +1,4 @@
-"""The YOLO layout on disk: data.yaml, splits, class names. Standard library and yaml only: validation uses it."""
+"""The YOLO layout on disk: data.yaml, splits, class names. Standard library and yaml only, as validation uses it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ _YAML_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the images of a dataset lie.
+    """Where the images of a dataset are.
 
     Attributes:
         root: Folder of the dataset.
         splits: `train`, `val`, and maybe `test` -> folders of images or .txt files that list them.
         names: Class names by class id.
-        source: The yaml that says so; None where the standard layout was assumed.
-        assumed_names: Whether no yaml names the classes, so that they are made up: `person`, or class_0, ...
+        source: Its yaml; None where the standard layout was assumed.
+        assumed_names: Whether no yaml names the classes, so that they are called `person`, or class_0, ...
     """
 
     root: Path
@@ -39,10 +39,10 @@ class Layout:
     assumed_names: bool = False
 
     def kept_classes(self, wanted: Sequence[int | str] | None) -> dict[int, int]:
-        """Old class id -> new class id for the classes to keep, in the order in which they are wanted.
+        """Old class id -> new class id of the classes to keep, in the order of `wanted`.
 
         Raises:
-            DataError: If a class is wanted that the dataset does not have.
+            DataError: If the dataset lacks one of them.
         """
         if wanted is None:
             return {index: index for index in range(len(self.names))}
@@ -63,7 +63,7 @@ def read_layout(root: Path, required: Sequence[str] = ("train", "val")) -> Layou
 
     Args:
         root: The dataset's folder, or its yaml file.
-        required: Splits that must be there.
+        required: Splits that must exist.
 
     Raises:
         DataError: If a folder is missing or the yaml contradicts itself; the message shows the expected layout.
@@ -103,14 +103,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path} cannot be read as yaml: {error}") from None
+        raise DataError(f"{path} is not valid yaml: {error}") from None
     if not isinstance(content, dict):
-        raise DataError(f"{path} holds no mapping with train, val and names\n{EXPECTED}")
+        raise DataError(f"{path} is not a mapping with train, val and names\n{EXPECTED}")
     return content
 
 
 def _base(folder: Path, path: object) -> Path:
-    """The folder that train and val are relative to. A `path:` may be relative to the yaml or to the caller."""
+    """The folder that train and val are relative to; `path:` may be relative to the yaml or the working directory."""
     if not path:
         return folder
     given = Path(str(path)).expanduser()
@@ -119,19 +119,19 @@ def _base(folder: Path, path: object) -> Path:
     for candidate in (folder / given, Path.cwd() / given):
         if candidate.is_dir():
             return candidate
-    # The guide's own example says path: src/dataset/yolo, which is the yaml's folder seen from the backend.
+    # The training guide's example has path: src/dataset/yolo, the yaml's folder as seen from the backend.
     return folder
 
 
 def _place(base: Path, folder: Path, entry: str) -> Path:
-    """Where a split lies that the yaml calls `entry`."""
+    """Where the images are that the yaml calls `entry`."""
     given = Path(entry).expanduser()
     if given.is_absolute():
         return given
     for candidate in (base / given, folder / given):
         if candidate.exists():
             return candidate
-    # Roboflow's exports say ../train/images for what lies beside the yaml.
+    # Roboflow's exports have ../train/images for a folder beside the yaml.
     trimmed = folder / entry.removeprefix("../")
     return trimmed if trimmed.exists() else base / given
 

@@ -1,4 +1,4 @@
-"""A trained YOLO as a person detector for the modes of other engines."""
+"""A trained YOLO model as a person detector for other engines' modes, e.g. person search."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ from watchme.core.errors import CheckpointError
 from watchme.core.interfaces import Detector
 from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo import isolation
-from watchme.engines.yolo.train import choose_device
+from watchme.engines.yolo.preparation import choose_device
 from watchme.io.run_lookup import config_of
 
-# What ultralytics validates with where nothing else is said; its predict mode would start at 0.25.
+# ultralytics' validation defaults; its predict mode would start at a confidence of 0.25.
 _CONFIDENCE = 0.001
 _IOU = 0.7
 _MAX_DETECTIONS = 300
@@ -25,12 +25,12 @@ def load(path: Path, device: str | int | list[int]) -> Detector:
     """Load a detector.
 
     Args:
-        path: A .pt file of ultralytics. In a run folder it brings image size, non-maximum suppression and lowest
-            confidence of that run along; elsewhere the image size is the file's own, the rest as ultralytics validates.
+        path: A .pt file of ultralytics. In a run folder, image size, non-maximum suppression and lowest confidence are
+            that run's; elsewhere the image size is the file's own, the rest ultralytics' validation defaults.
         device: As `train.device`.
 
     Raises:
-        CheckpointError: If it is no detector of ultralytics.
+        CheckpointError: If it is not a detector of ultralytics.
         ConfigError: If the machine does not have the device.
     """
     isolation.isolate()
@@ -38,7 +38,7 @@ def load(path: Path, device: str | int | list[int]) -> Detector:
 
     path = path.expanduser()
     if path.suffix != ".pt":
-        raise CheckpointError(f"{path} is no .pt file, in which ultralytics keeps its models")
+        raise CheckpointError(f"{path} is not a .pt file of ultralytics")
     config = config_of(path)
     with weights.loading(path):
         model = YOLO(str(path.resolve()))
@@ -50,27 +50,27 @@ class YoloDetector:
     """Finds people with a model of ultralytics, as its predict mode does.
 
     Args:
-        path: Where the weights lie, for messages.
+        path: The weights, for messages.
         model: ultralytics' model.
-        config: The config of the run that it comes from; None where there is none.
+        config: The config of its run; None for weights that are in no run folder.
         device: In ultralytics' spelling.
     """
 
     def __init__(self, path: Path, model: Any, config: Mapping[str, Any] | None, device: str) -> None:
         self._model = model
         assumed = []
-        person, sure = _person_class(model.names)
-        if not sure:
-            assumed.append(f"{path} has no class person: its class 0, {model.names[0]}, is taken for people")
+        person, certain = _person_class(model.names)
+        if not certain:
+            assumed.append(f"{path} has no class person: class 0, {model.names[0]}, is assumed to be people")
         if config is not None:
             size = int(config["dataset"]["image_size"])
             evaluation: Mapping[str, Any] = config["evaluation"]
         else:
             size, evaluation = int(model.overrides.get("imgsz", 640)), {}
             assumed.append(
-                f"{path} lies in no run folder: it detects at an image size of {size}, which the file names"
+                f"{path} is in no run folder: the file's own image size of {size} is used"
                 if "imgsz" in model.overrides
-                else f"{path} lies in no run folder and names no image size: it detects at {size}"
+                else f"{path} is in no run folder and names no image size: {size} is used"
             )
         self.assumed = tuple(assumed)
         confidence = evaluation.get("confidence")
@@ -87,10 +87,10 @@ class YoloDetector:
         }
 
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        """Find people. See `contract.Detector`.
+        """Find people. See `interfaces.Detector`.
 
-        Images of one shape go through the network together, padded no further than each alone would be: what is found
-        in one does not depend on the others.
+        Images of equal shape are batched, so that each is padded as it would be alone and its boxes do not depend on
+        the others.
         """
         found: list[NDArray[np.float32]] = [np.zeros((0, 5), np.float32)] * len(images)
         shapes: dict[tuple[int, ...], list[int]] = {}
@@ -98,7 +98,7 @@ class YoloDetector:
             shapes.setdefault(image.shape, []).append(number)
         with isolation.threads_kept():
             for numbers in shapes.values():
-                # ultralytics takes arrays for BGR, as OpenCV reads them.
+                # ultralytics expects arrays in OpenCV's BGR.
                 arrays = [np.ascontiguousarray(images[number][:, :, ::-1]) for number in numbers]
                 results = self._model.predict(arrays, batch=len(arrays), **self._arguments)
                 for number, result in zip(numbers, results, strict=True):
@@ -110,7 +110,7 @@ class YoloDetector:
 
 
 def _person_class(names: Mapping[int, str]) -> tuple[int, bool]:
-    """The class of people, and whether that is sure: it is called so, or is the only one."""
+    """The class of people, and whether it is certain: it has that name, or is the only class."""
     for wanted in _PERSON:
         for number, name in names.items():
             if name.lower() == wanted:

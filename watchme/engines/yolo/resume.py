@@ -1,7 +1,7 @@
-"""Going on with a run: what its checkpoint holds, what may change, and what best.pt is worth by then.
+"""Resuming a YOLO run: what its checkpoint holds, which values may change, and the metrics of best.pt.
 
 ultralytics restores model, optimizer and epoch, but takes most arguments from the checkpoint and only warns of those
-that it ignores. It does not restore random states, so a resumed run is not bit for bit the one that was not stopped.
+that it ignores. It does not restore random states, so a resumed run is not bit-equal to an uninterrupted one.
 """
 
 import json
@@ -17,7 +17,7 @@ from watchme.engines.yolo.arguments import MAPPED
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.events import canonical_metrics
 
-# What ultralytics lets change when a run is resumed, and `amp`, which our trainer sets again.
+# What ultralytics lets change when a run is resumed, and `amp`, which `WatchmeTrainer.check_resume` sets again.
 _CHANGEABLE = frozenset(
     [
         "amp",
@@ -35,21 +35,33 @@ _CHANGEABLE = frozenset(
         "workers",
     ]
 )
-# What describes the place and the kind of the run rather than its training; `_identity` covers what matters of it.
+# Place and kind of the run rather than its training; `_identity` holds those of them that must not change.
 _PLACE = frozenset(
-    ["data", "device", "mode", "model", "patience", "pretrained", "resume", "save_dir", "split", "task", "verbose"]
+    [
+        "data",
+        "device",
+        "mode",
+        "model",
+        "patience",
+        "pretrained",
+        "resume",
+        "save_dir",
+        "split",
+        "task",
+        "verbose",
+    ]
 )
 _KEPT = "a resumed run keeps its {!r}; start a new one from its weights to change it"
 _IDENTITY = Path("yolo", "identity.json")
 
 
 @dataclass(frozen=True)
-class Past:
-    """What a run has come to before it is resumed.
+class EarlierRun:
+    """State of a run before it is resumed.
 
     Attributes:
-        checkpoint: File that it goes on from.
-        epoch: Last epoch that the checkpoint holds, from 1.
+        checkpoint: File that it is resumed from.
+        epoch: Last epoch in the checkpoint, from 1.
         best_epoch: Epoch of weights/best.pt.
         best_metrics: Canonical `val/...` of that epoch.
     """
@@ -61,17 +73,17 @@ class Past:
 
 
 def write_identity(folder: Path, config: Config, names: list[str]) -> None:
-    """Note in the run folder what a resumed run must have in common with this one."""
+    """Write into the run folder what a resumed run must have in common with this one."""
     path = folder / _IDENTITY
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(_identity(config, names)), encoding="utf-8")
 
 
-def look_back(folder: Path, config: Config, names: list[str], wanted: Mapping[str, Any]) -> Past:
-    """Check that a run can be resumed as asked, and return what it has come to.
+def read_checkpoint(folder: Path, config: Config, names: list[str], wanted: Mapping[str, Any]) -> EarlierRun:
+    """Check that a run can be resumed as asked, and return its state.
 
-    A best.pt that is not of an epoch before the checkpoint belongs to a future that is given up; the checkpoint
-    takes its place.
+    A best.pt of an epoch after the checkpoint belongs to epochs that are trained again; it is replaced by the
+    checkpoint.
 
     Args:
         folder: The run folder.
@@ -80,7 +92,7 @@ def look_back(folder: Path, config: Config, names: list[str], wanted: Mapping[st
         wanted: Arguments for ultralytics' trainer.
 
     Raises:
-        CheckpointError: If the checkpoint cannot be read, or is of a run that has finished.
+        CheckpointError: If the checkpoint cannot be read, or is of a finished run.
         ConfigError: If a value was changed that ultralytics would silently take from the checkpoint.
     """
     assert config.train.resume is not None
@@ -108,13 +120,13 @@ def look_back(folder: Path, config: Config, names: list[str], wanted: Mapping[st
         shutil.copyfile(checkpoint, temporary)
         temporary.replace(best)
         best_content, best_epoch = content, epoch
-    _forget_rows(folder / "yolo" / "results.csv", epoch)
+    _drop_rows(folder / "yolo" / "results.csv", epoch)
     metrics = best_content.get("train_metrics") or {}
-    return Past(checkpoint, epoch, best_epoch, canonical_metrics(metrics, "val"))
+    return EarlierRun(checkpoint, epoch, best_epoch, canonical_metrics(metrics, "val"))
 
 
-def _forget_rows(results: Path, epoch: int) -> None:
-    """Drop what ultralytics' own table says of epochs after `epoch`: it writes a row before the checkpoint."""
+def _drop_rows(results: Path, epoch: int) -> None:
+    """Drop the rows after `epoch` from ultralytics' results.csv, which it writes before the checkpoint."""
     if not results.is_file():
         return
     head, *rows = results.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -125,35 +137,25 @@ def _forget_rows(results: Path, epoch: int) -> None:
 
 
 def _identity(config: Config, names: list[str]) -> dict[str, Any]:
-    return {
-        "objective": config.objective,
-        "model.name": config.model.name,
-        "dataset.classes": names,
-    }
+    return {"objective": config.objective, "model.name": config.model.name, "dataset.classes": names}
 
 
 def _refuse_changes(
     folder: Path, config: Config, names: list[str], saved: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> None:
     # ultralytics itself writes other values of these into a checkpoint than it was given.
-    own = {"warmup_bias_lr", "lr0", "momentum"} if wanted["optimizer"] == "auto" else set()
-    own |= {"epochs"} if wanted.get("time") else set()
-    own |= {"max_det"} if saved.get("max_det", 0) > wanted["max_det"] else set()
+    rewritten = {"warmup_bias_lr", "lr0", "momentum"} if wanted["optimizer"] == "auto" else set()
+    rewritten |= {"epochs"} if wanted.get("time") else set()
+    rewritten |= {"max_det"} if saved.get("max_det", 0) > wanted["max_det"] else set()
     problems = [
-        Problem(
-            MAPPED.get(name, f"model.args.{name}"),
-            _KEPT.format(saved[name]),
-            repr(value),
-        )
+        Problem(MAPPED.get(name, f"model.args.{name}"), _KEPT.format(saved[name]), repr(value))
         for name, value in wanted.items()
-        if name not in _CHANGEABLE | _PLACE | own and name in saved and saved[name] != value
+        if name not in _CHANGEABLE | _PLACE | rewritten and name in saved and saved[name] != value
     ]
     path = folder / _IDENTITY
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     problems += [
-        Problem(
-            key, f"a resumed run keeps its {before[key]!r}; start a new one from its weights to change it", repr(now)
-        )
+        Problem(key, _KEPT.format(before[key]), repr(now))
         for key, now in _identity(config, names).items()
         if key in before and before[key] != now
     ]

@@ -1,23 +1,22 @@
-"""The YOLO engine: prepares data and weights, trains, evaluates the best weights, hands over pictures."""
+"""mode=train of a YOLO detector: prepare data and weights, train with ultralytics, evaluate the best weights."""
 
 import logging
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from watchme.core.errors import ConfigError, DataError, Problem, TrainingError
+from watchme.core.errors import ConfigError, Problem, TrainingError
 from watchme.core.interfaces import EpochEvent, Job, Result, Stop
 from watchme.engines.yolo import arguments, isolation, resume
-from watchme.engines.yolo import dataset as data
 from watchme.engines.yolo import initial_weights as weights
-from watchme.engines.yolo.check import check_briefly
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.config_rules import required_splits
+from watchme.engines.yolo.dataset import Scan
 from watchme.engines.yolo.events import serve
-from watchme.engines.yolo.layout import read_layout
+from watchme.engines.yolo.preparation import choose_device, prepare
 
 log = logging.getLogger(__name__)
 
@@ -36,84 +35,30 @@ def train(job: Job) -> Result:
     )
     progress = _Progress()
     if config.train.resume is not None:
-        past = resume.look_back(job.folder, config, scan.names, overrides)
-        overrides["resume"] = str(past.checkpoint)
-        progress = _Progress(past.epoch, past.best_epoch, past.best_metrics)
-        job.resumed(past.epoch)
+        earlier = resume.read_checkpoint(job.folder, config, scan.names, overrides)
+        overrides["resume"] = str(earlier.checkpoint)
+        progress = _Progress(earlier.epoch, earlier.best_epoch, earlier.best_metrics)
+        job.resumed(earlier.epoch)
     _train(job, config, overrides, scan.names, progress)
     return _finish(job, config, yaml, scan, progress, device)
 
 
-def choose_device(wanted: str | int | list[int]) -> str:
-    """`train.device` in ultralytics' spelling: cpu, mps, 0, 0,1.
-
-    Raises:
-        ConfigError: If the machine does not have it.
-    """
-    from watchme.core.device import choose_device
-
-    if isinstance(wanted, list):
-        for index in wanted:
-            choose_device(index)
-        return ",".join(map(str, wanted))
-    device = choose_device(wanted)
-    return str(device.index or 0) if device.type == "cuda" else device.type
-
-
-def prepare(job: Job, config: Config, required: tuple[str, ...], *, only_one: bool = False) -> tuple[Path, data.Scan]:
-    """Check the dataset, tell of what was found, and return the data.yaml to work on."""
-    layout = read_layout(data.root_of(config), required)
-    if only_one:
-        split = next(name for name in (*required, "test", "val", "train") if name in layout.splits)
-        layout = replace(layout, splits={split: layout.splits[split]})
-    if layout.source is None:
-        job.fallback(f"{layout.root} has no data.yaml: the standard layout with the one class person is assumed")
-    elif layout.assumed_names:
-        job.fallback(f"{layout.source} has no names: the classes are called {', '.join(layout.names)}")
-    yaml, scan = data.prepare(layout, config.dataset.classes)
-    if scan.skipped:
-        some = ", ".join(scan.skipped[:5]) + (f" and {len(scan.skipped) - 5} more" if len(scan.skipped) > 5 else "")
-        count = f"{len(scan.skipped)} unreadable images are" if len(scan.skipped) > 1 else "1 unreadable image is"
-        job.fallback(f"{count} left out: {some}")
-    for split, counts in scan.splits.items():
-        log.info(
-            "%-5s %6d images, %6d boxes, %5d without a box (%d of them without a label file)",
-            split,
-            *(counts[name] for name in ("images", "boxes", "negatives", "unlabelled")),
-        )
-        if split in required and not counts["boxes"]:
-            kept = f" of {', '.join(scan.names)}" if config.dataset.classes else ""
-            raise DataError(f"the {split} split has no boxes{kept}: {', '.join(map(str, layout.splits[split]))}")
-    job.record(
-        "dataset",
-        {
-            "name": config.dataset.name,
-            "root": str(layout.root.resolve()),
-            "fingerprint": scan.fingerprint,
-            "splits": scan.splits,
-            "names": scan.names,
-            "unreadable": scan.skipped,
-        },
-    )
-    if config.mode == "train" and config.check.before_training:
-        check_briefly(job, layout, yaml.parent)
-    return yaml, scan
-
-
 def _announce(job: Job, config: Config, model: str) -> None:
-    """Say where something else is done than a reader of the config may think."""
+    """Announce what differs from what a reader of the config expects."""
     if config.optimizer.name == "auto":
-        job.fallback("optimizer=auto: ultralytics chooses optimizer, learning rate and momentum; ours are not used")
+        job.fallback(
+            "optimizer=auto: ultralytics chooses optimizer, learning rate and momentum; the config's are not used"
+        )
     if model.endswith(".pt") and config.train.resume is None:
         loaded, _ = weights.load(Path(model))
-        own = Path(str((loaded.yaml or {}).get("yaml_file", ""))).stem
-        if own and weights.canonical(own) != weights.canonical(config.model.name).removesuffix(".yaml"):
-            job.fallback(f"{model} holds a {own}, which is trained instead of model.name={config.model.name}")
+        found = Path(str((loaded.yaml or {}).get("yaml_file", ""))).stem
+        if found and weights.canonical(found) != weights.canonical(config.model.name).removesuffix(".yaml"):
+            job.fallback(f"{model} holds a {found}, which is trained instead of model.name={config.model.name}")
 
 
 @dataclass
 class _Progress:
-    """What the epochs have come to so far; `metrics` are those of the best one."""
+    """The epochs so far; `metrics` are those of the best one."""
 
     epochs: int = 0
     best_epoch: int | None = None
@@ -163,12 +108,12 @@ def _build_trainer(trainer: type[Any], overrides: dict[str, Any]) -> Any:
     try:
         return trainer(overrides=overrides)
     except (TypeError, ValueError, SyntaxError) as error:
-        # ultralytics checks the types and ranges of what model.args holds when it is made.
+        # ultralytics checks the types and ranges of its arguments here.
         raise ConfigError([Problem("model.args", f"ultralytics refuses an argument: {error}")]) from error
 
 
 def _explained(error: RuntimeError) -> RuntimeError | TrainingError:
-    """An error with a way out for what goes wrong most often; others as they are."""
+    """The most common errors with the keys that help; others unchanged."""
     text = str(error)
     if "out of memory" in text.lower():
         return TrainingError(
@@ -179,8 +124,8 @@ def _explained(error: RuntimeError) -> RuntimeError | TrainingError:
     return error
 
 
-def _finish(job: Job, config: Config, yaml: Path, scan: data.Scan, progress: _Progress, device: str) -> Result:
-    """Evaluate the best weights; of a pruned run only what its epochs have shown is reported."""
+def _finish(job: Job, config: Config, yaml: Path, scan: Scan, progress: _Progress, device: str) -> Result:
+    """Evaluate the best weights; of a pruned run only the metrics of its epochs are reported."""
     from watchme.engines.yolo.validator import evaluate
 
     files = {name: job.folder / "weights" / f"{name}.pt" for name in ("best", "last")}

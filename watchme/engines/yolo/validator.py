@@ -1,4 +1,4 @@
-"""One evaluation of a weights file on one split: metrics, per-class table, speed, curves and examples."""
+"""Evaluation of a weights file on one split: metrics, per-class table, speed, curves and example images."""
 
 import shutil
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ import torch  # noqa: E402
 from ultralytics import YOLO  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionValidator  # noqa: E402
 
-# Boxes below it are not shown in example pictures; ultralytics' own pictures and its predict mode do the same.
+# Boxes below this confidence are not drawn, as in ultralytics' own plots and its predict mode.
 _SHOWN_FROM = 0.25
 _ORIENTATION = 0x0112
 _PICTURES = {
@@ -40,7 +40,7 @@ _COLUMNS = ("class", "images", "boxes", "precision", "recall", "f1", "map50", "m
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation has found.
+    """Results of one evaluation.
 
     Attributes:
         metrics: Canonical name, e.g. `test/map50` -> value; precision and recall at the confidence of the best F1.
@@ -52,10 +52,10 @@ class Evaluation:
 
 
 def evaluate(job: Job, config: Config, checkpoint: Path, yaml: Path, split: str, device: str) -> Evaluation:
-    """Evaluate a weights file on one split, as `YOLO(checkpoint).val(...)` does, and show the pictures.
+    """Evaluate a weights file on one split as `YOLO(checkpoint).val(...)` does, and show its pictures.
 
     Args:
-        job: Gets the table and the pictures; they lie in `job.folder / "evaluation" / split`.
+        job: Gets the table and the pictures, which are written to `job.folder / "evaluation" / split`.
         config: The run's config.
         checkpoint: Weights of a detector.
         yaml: The data.yaml of the checked copy.
@@ -105,9 +105,9 @@ def validate(
         yaml: The data.yaml of the checked copy.
         split: train, val or test.
         device: In ultralytics' spelling.
-        folder: Where it writes.
-        examples: Images of which the boxes are kept.
-        changes: Arguments of ultralytics that differ from the config's.
+        folder: Where ultralytics writes.
+        examples: Number of images whose boxes are kept.
+        changes: Arguments of ultralytics that replace the config's.
 
     Returns:
         Its metrics, and the examples.
@@ -138,18 +138,18 @@ def validate(
 
 
 def check_classes(job: Job, checkpoint: Path, known: Mapping[int, str], yaml: Path) -> None:
-    """Raise a `CheckpointError` if a model has fewer classes than the dataset; announce where names differ."""
+    """Raise a `CheckpointError` if a model has fewer classes than the dataset; announce names that differ."""
     from yaml import safe_load
 
     names: dict[int, str] = safe_load(yaml.read_text(encoding="utf-8"))["names"]
     if len(known) < len(names):
         raise CheckpointError(
-            f"{checkpoint} knows {len(known)} classes ({', '.join(known.values())}), the dataset has "
-            f"{len(names)} ({', '.join(names.values())}); keep those in common with dataset.classes=[...]"
+            f"{checkpoint} has {len(known)} classes ({', '.join(known.values())}), the dataset has "
+            f"{len(names)} ({', '.join(names.values())}); keep common ones with dataset.classes=[...]"
         )
     differing = [f"{names[index]} is {known[index]}" for index in names if names[index] != known[index]]
     if differing:
-        job.fallback(f"classes are matched by their number, and in {checkpoint.name} {', '.join(differing[:5])}")
+        job.fallback(f"classes are matched by number, and in {checkpoint.name} {', '.join(differing[:5])}")
 
 
 def _row(found: Any, position: int) -> tuple[Any, ...]:
@@ -167,7 +167,7 @@ class _Example:
 
 
 class _Validator(DetectionValidator):  # type: ignore[misc]
-    """DetectionValidator that keeps the boxes of a few images, all over the split, with people or predictions."""
+    """DetectionValidator that keeps the boxes of a few images with labels or predictions, spread over the split."""
 
     wanted = 0
 
@@ -176,16 +176,16 @@ class _Validator(DetectionValidator):  # type: ignore[misc]
         self.examples: list[_Example] = []
 
     def get_dataloader(self, dataset_path: str, batch_size: int) -> Any:
-        """Build the loader; one process at a time writes ultralytics' label cache."""
+        """Build a loader; the lock lets one process at a time write ultralytics' label cache."""
         with locked(Path(self.args.data).parent):
             return super().get_dataloader(dataset_path, batch_size)
 
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
-        """Count a batch's predictions, and look whether its images make good examples."""
+        """Match a batch's predictions, and keep examples."""
         first = self.seen
         super().update_metrics(preds, batch)
         for index, pred in enumerate(preds):
-            # Frames of one camera stand side by side: the next example is looked for a stretch further on.
+            # Neighbours are often frames of one camera, so examples are taken at equal distances.
             if len(self.examples) * len(self.dataloader.dataset) > (first + index) * self.wanted or not self.wanted:
                 continue
             truth = self._prepare_batch(index, batch)
@@ -201,15 +201,20 @@ class _Validator(DetectionValidator):  # type: ignore[misc]
 
 
 def _example(example: _Example, number: int, folder: Path, split: str) -> Picture:
-    """The picture of an example: a copy of its image, so that the run folder stands on its own."""
+    """An example as a picture: a copy of its image, so that the run folder needs no dataset."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{number:02d}-{example.image.name}"
     with Image.open(example.image) as image:
         upright = image.getexif().get(_ORIENTATION, 1) == 1
         if upright and image.format in ("JPEG", "PNG"):
             shutil.copyfile(example.image, path)
-        else:  # as the network saw it, and as every viewer can show it
+        else:  # upright, as the network sees it, in a format that browsers show
             path = path.with_suffix(".jpg")
             ImageOps.exif_transpose(image).convert("RGB").save(path, quality=92)
     count = "1 box" if len(example.boxes) == 1 else f"{len(example.boxes)} boxes"
-    return Picture(f"{split}/detections", path, f"{example.image.name}: {count} from {_SHOWN_FROM} on", example.boxes)
+    return Picture(
+        f"{split}/detections",
+        path,
+        f"{example.image.name}: {count}, confidence >= {_SHOWN_FROM}",
+        example.boxes,
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from watchme.core.interfaces import Job, Table
-from watchme.export import handoff, latency
+from watchme.export import handoff, latency, tables
 
 CARD = "# card\n"
 
@@ -83,7 +83,7 @@ def test_a_card_of_weights_from_elsewhere_says_so(tmp_path: Path) -> None:
 
 def test_tables_read_well(tmp_path: Path) -> None:
     table = Table("export/formats", ("format", "difference"), (("onnx", 3.2e-7), ("fp16", 0.0123456), ("int8", None)))
-    assert handoff.text_table(table) == [
+    assert tables.text_table(table) == [
         "format  difference",
         "onnx      3.20e-07",
         "fp16       0.01235",

@@ -128,9 +128,9 @@ def test_of_several_classes_people_alone_are_found(untrained: Callable[..., Path
     path = untrained("car", "Person", "dog")
     model = detector(path)
     same(model.detect(photos[:1])[0], direct(path, photos[0], imgsz=640, classes=[1]))
-    assert not any("taken for people" in text for text in model.assumed)
+    assert not any("assumed to be people" in text for text in model.assumed)
     nameless = detector(untrained("head", "hand"))
-    assert "its class 0, head, is taken for people" in nameless.assumed[0]
+    assert "class 0, head, is assumed to be people" in nameless.assumed[0]
 
 
 @pytest.mark.real
@@ -152,7 +152,7 @@ def embedder(path: Path) -> Any:
 def test_embeddings_reach_the_reference_values(real_data: Path) -> None:
     """people/README.md: OSNet x0.25 on market1501_mini by cosine, as torchreid's own functions gave them."""
     model = embedder(real_data / "weights" / "osnet_x0_25_msmt17.pth")
-    assert "it is an osnet_x0_25" in model.assumed[0]
+    assert "its tensors are those of osnet_x0_25;" in model.assumed[0]
 
     def split(name: str) -> tuple[torch.Tensor, list[int], list[int]]:
         files = sorted((real_data / "market1501_mini" / name).glob("*.jpg"))
@@ -206,12 +206,12 @@ def test_the_architecture_is_recognised_by_the_tensors(name: str, tmp_path: Path
         if not key.endswith("num_batches_tracked")
     }
     torch.save(state, tmp_path / "plain.pth")
-    assert f"it is an {name};" in embedder(tmp_path / "plain.pth").assumed[0]
+    assert f"its tensors are those of {name};" in embedder(tmp_path / "plain.pth").assumed[0]
 
 
 def test_what_is_no_osnet_is_refused(untrained: Callable[..., Path], composed_config: Composed, tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match=r"other.pth is no OSNet: its 1 tensors \(weight, ...\)"):
+    with pytest.raises(CheckpointError, match=r"other.pth is not an OSNet: its 1 tensors \(weight, ...\)"):
         embedder(tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=r"untrained.pt cannot be read as a checkpoint of tensors"):
         embedder(untrained("person"))
@@ -228,7 +228,7 @@ def test_what_is_no_detector_is_refused(tmp_path: Path) -> None:
     torch.save(ReidNet("osnet_x0_25", 5).backbone.state_dict(), tmp_path / "reid.pt")
     with pytest.raises(CheckpointError, match=r"reid.pt cannot be loaded as a YOLO model"):
         detector(tmp_path / "reid.pt")
-    with pytest.raises(CheckpointError, match=r"x.pth is no .pt file"):
+    with pytest.raises(CheckpointError, match=r"x.pth is not a .pt file"):
         detector(tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         detector(tmp_path / "x.pt")
