@@ -1,34 +1,16 @@
-"""Config -> ultralytics' arguments: one pure function, and what becomes of every argument that ultralytics has.
+"""Config -> ultralytics' arguments: one pure function, and a table of every argument that ultralytics has.
 
-Each key of ultralytics' default.yaml is in exactly one of MAPPED (ours under another name), FREE (reachable through
+Each key of ultralytics' default.yaml is in exactly one of MAPPED (a key of the config), FREE (reachable through
 `model.args`) or REFUSED (with the reason); a test walks them all.
 """
 
+from dataclasses import fields
 from typing import Any
 
-from watchme.engines.yolo.config import Config
+from watchme.engines.yolo.config import Config, YoloAugmentation
 
 OPTIMIZERS = {"auto": "auto", "sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSProp", "radam": "RAdam"}
-_AUGMENTATIONS = [
-    "hsv_h",
-    "hsv_s",
-    "hsv_v",
-    "degrees",
-    "translate",
-    "scale",
-    "shear",
-    "perspective",
-    "flipud",
-    "fliplr",
-    "bgr",
-    "mosaic",
-    "mixup",
-    "cutmix",
-    "copy_paste",
-    "copy_paste_mode",
-    "close_mosaic",
-    "multi_scale",
-]
+_AUGMENTATIONS = [each.name for each in fields(YoloAugmentation) if each.name != "engine"]
 
 MAPPED: dict[str, str] = {
     "epochs": "train.epochs",
@@ -166,7 +148,7 @@ def training_arguments(config: Config, *, model: str, data: str, save_dir: str, 
         "seed": train.seed,
         "deterministic": train.deterministic,
         "save_period": train.save_period or -1,
-        # Early stopping is the house's callback, the same for every engine; 0 turns ultralytics' own off.
+        # Early stopping is a callback, the same for every engine; 0 turns ultralytics' own off.
         "patience": 0,
         "rect": train.rect,
         "freeze": train.freeze,

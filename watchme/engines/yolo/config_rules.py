@@ -1,4 +1,4 @@
-"""What can be wrong with a YOLO config: values that ultralytics cannot honour, folders, weights, names."""
+"""Rules of a YOLO config beyond its types, checked without ultralytics: values, folders, weights, names."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -16,89 +16,79 @@ _LOSSES = ("box_loss", "cls_loss", "dfl_loss")
 
 
 def check(config: Config) -> list[Problem]:
-    """Return every fault of a config that can be seen without ultralytics."""
+    """Return every fault of a config that can be found without ultralytics."""
     if config.mode == "check":  # only the dataset is used
         return list(_dataset(config))
-    return [*_refusals(config), *_free_arguments(config), *_files(config), *_export(config), *_dataset(config)]
-
-
-def _refusals(config: Config) -> Iterator[Problem]:
-    """What is asked for that ultralytics cannot do, and would silently drop."""
-    optimizer, scheduler, train = config.optimizer, config.scheduler, config.train
-    devices = len(train.device) if isinstance(train.device, list) else 1
-    automatic = optimizer.name == "auto"
-    family = config.model.family
-    rules: list[tuple[bool, str, str]] = [
-        (
-            optimizer.name not in arguments.OPTIMIZERS,
-            "optimizer.name",
-            f"the YOLO engine has {', '.join(arguments.OPTIMIZERS)}",
-        ),
-        (
-            automatic and optimizer.lr != family.get("lr", {}).get("sgd", optimizer.lr),
-            "optimizer.lr",
-            "optimizer=auto chooses the learning rate itself; choose an optimizer to set it",
-        ),
-        (
-            automatic and optimizer.momentum != family.get("momentum", optimizer.momentum),
-            "optimizer.momentum",
-            "optimizer=auto chooses the momentum itself; choose an optimizer to set it",
-        ),
-        (_differs(optimizer.beta2, 0.999), "optimizer.beta2", "ultralytics fixes it at 0.999; leave it null"),
-        (_differs(optimizer.eps, 1e-8), "optimizer.eps", "ultralytics fixes it at 1e-8; leave it null"),
-        (optimizer.nesterov is False, "optimizer.nesterov", "ultralytics' SGD is always Nesterov; leave it null"),
-        (_differs(optimizer.dampening, 0.0), "optimizer.dampening", "ultralytics' SGD has none; leave it null"),
-        (optimizer.amsgrad is True, "optimizer.amsgrad", "ultralytics has no AMSGrad; leave it null"),
-        (_differs(optimizer.alpha, 0.99), "optimizer.alpha", "ultralytics fixes it at 0.99; leave it null"),
-        (
-            scheduler.name not in ("linear", "cosine", "constant"),
-            "scheduler.name",
-            "the YOLO engine has linear, cosine and constant",
-        ),
-        *(
-            (getattr(scheduler, name) is not None, f"scheduler.{name}", f"the schedule {scheduler.name} has none")
-            for name in ("eta_min", "restart_epochs", "step_size", "milestones", "gamma")
-            if scheduler.name in ("linear", "cosine", "constant")
-        ),
-        (
-            scheduler.name == "constant" and _differs(scheduler.final_lr_ratio, 1.0),
-            "scheduler.final_lr_ratio",
-            "a constant learning rate ends where it starts; choose scheduler=linear or cosine",
-        ),
-        (train.eval_every != 1, "train.eval_every", "ultralytics validates after every epoch; leave it at 1"),
-        (train.dropout != 0, "train.dropout", "ultralytics' detectors have no dropout; leave it at 0"),
-        (
-            train.precision in ("fp16", "bf16") and train.device in ("cpu", "mps"),
-            "train.precision",
-            "ultralytics trains in fp32 there; use auto or fp32",
-        ),
-        (train.batch_size == 0, "train.batch_size", "expected >= 1, or -1 for what fits the GPU"),
-        (
-            train.batch_size == -1 and (devices > 1 or train.device == "cpu"),
-            "train.batch_size",
-            "-1 measures the memory of one GPU; give a number here",
-        ),
-        (
-            train.batch_size > 0 and train.batch_size % devices != 0,
-            "train.batch_size",
-            f"must be a multiple of the {devices} devices",
-        ),
-        (train.rect and devices > 1, "train.rect", "rectangular batches are not possible on several GPUs"),
-        (
-            devices > 1 and importlib.util.find_spec("cloudpickle") is None,
-            "train.device",
-            "several GPUs need the package cloudpickle>=3.1.1, by which ultralytics starts its processes",
-        ),
-        (
-            config.dataset.image_size % 32 != 0,
-            "dataset.image_size",
-            f"must be a multiple of 32, e.g. {max(32, round(config.dataset.image_size / 32) * 32)}",
-        ),
+    rules = [*_optimizer_rules(config), *_scheduler_rules(config), *_training_rules(config)]
+    broken = [Problem(key, expected, _value(config, key)) for holds, key, expected in rules if not holds]
+    return [
+        *broken,
+        *_objective(config),
+        *_free_arguments(config),
+        *_files(config),
+        *_export(config),
+        *_dataset(config),
     ]
-    for broken, key, expected in rules:
-        if broken:
-            yield Problem(key, expected, _value(config, key))
-    yield from _objective(config)
+
+
+# Whether the rule holds, the key that it is about, and what is expected there.
+_Rule = tuple[bool, str, str]
+
+
+def _optimizer_rules(config: Config) -> Iterator[_Rule]:
+    """Values that ultralytics' optimizers can honour; it would silently ignore others."""
+    optimizer, family = config.optimizer, config.model.family
+    known = ", ".join(arguments.OPTIMIZERS)
+    yield optimizer.name in arguments.OPTIMIZERS, "optimizer.name", f"the YOLO engine has {known}"
+    if optimizer.name == "auto":
+        expected = "optimizer=auto chooses it; choose an optimizer to set it"
+        yield optimizer.lr == family.get("lr", {}).get("sgd", optimizer.lr), "optimizer.lr", expected
+        yield optimizer.momentum == family.get("momentum", optimizer.momentum), "optimizer.momentum", expected
+    yield optimizer.beta2 in (None, 0.999), "optimizer.beta2", "ultralytics fixes it at 0.999; leave it null"
+    yield optimizer.eps in (None, 1e-8), "optimizer.eps", "ultralytics fixes it at 1e-8; leave it null"
+    yield optimizer.nesterov is not False, "optimizer.nesterov", "ultralytics' SGD is always Nesterov; leave it null"
+    yield optimizer.dampening in (None, 0), "optimizer.dampening", "ultralytics' SGD has none; leave it null"
+    yield optimizer.amsgrad is not True, "optimizer.amsgrad", "ultralytics has no AMSGrad; leave it null"
+    yield optimizer.alpha in (None, 0.99), "optimizer.alpha", "ultralytics fixes it at 0.99; leave it null"
+
+
+def _scheduler_rules(config: Config) -> Iterator[_Rule]:
+    """Schedules that ultralytics has, and no values of other ones."""
+    scheduler = config.scheduler
+    if scheduler.name not in ("linear", "cosine", "constant"):
+        yield False, "scheduler.name", "the YOLO engine has linear, cosine and constant"
+        return
+    for name in ("eta_min", "restart_epochs", "step_size", "milestones", "gamma"):
+        unused = getattr(scheduler, name) is None
+        yield unused, f"scheduler.{name}", f"scheduler={scheduler.name} does not use it; leave it null"
+    if scheduler.name == "constant":
+        expected = "a constant learning rate ends where it starts; choose scheduler=linear or cosine"
+        yield scheduler.final_lr_ratio in (None, 1), "scheduler.final_lr_ratio", expected
+
+
+def _training_rules(config: Config) -> Iterator[_Rule]:
+    """What ultralytics can train, and on which devices."""
+    train, size = config.train, config.dataset.image_size
+    devices = len(train.device) if isinstance(train.device, list) else 1
+    yield train.eval_every == 1, "train.eval_every", "ultralytics validates after every epoch; leave it at 1"
+    yield train.dropout == 0, "train.dropout", "ultralytics' detectors have no dropout; leave it at 0"
+    fp32 = train.device in ("cpu", "mps")
+    expected = "ultralytics trains in fp32 on this device; use auto or fp32"
+    yield not fp32 or train.precision not in ("fp16", "bf16"), "train.precision", expected
+    yield train.batch_size != 0, "train.batch_size", "expected >= 1, or -1 for what fits the GPU"
+    if train.batch_size == -1:
+        one_gpu = devices == 1 and train.device != "cpu"
+        yield one_gpu, "train.batch_size", "-1 measures the memory of one GPU; give a number here"
+    else:
+        divisible = train.batch_size % devices == 0
+        yield divisible, "train.batch_size", f"must be a multiple of the {devices} devices"
+    if devices > 1:
+        yield not train.rect, "train.rect", "rectangular batches are not possible on several GPUs"
+        cloudpickle = importlib.util.find_spec("cloudpickle") is not None
+        expected = "several GPUs need the package cloudpickle>=3.1.1, which ultralytics uses to start its processes"
+        yield cloudpickle, "train.device", expected
+    nearest_size = max(32, round(size / 32) * 32)
+    yield size % 32 == 0, "dataset.image_size", f"must be a multiple of 32, e.g. {nearest_size}"
 
 
 def _objective(config: Config) -> Iterator[Problem]:
@@ -115,7 +105,7 @@ def _objective(config: Config) -> Iterator[Problem]:
 
 
 def _free_arguments(config: Config) -> Iterator[Problem]:
-    """Arguments in `model.args` that have a key of their own, that would break the house, or that do not exist."""
+    """Arguments in `model.args` that have a key of their own, that watchme sets, or that do not exist."""
     for name, value in config.model.args.items():
         key = f"model.args.{name}"
         if name in arguments.MAPPED:
@@ -126,7 +116,7 @@ def _free_arguments(config: Config) -> Iterator[Problem]:
             close = nearest(name, arguments.FREE | arguments.MAPPED.keys())
             hint = f"did you mean {arguments.MAPPED.get(close, f'model.args.{close}')}?" if close else ""
             free = ", ".join(sorted(arguments.FREE))
-            yield Problem(key, f"ultralytics has no such argument. {hint or f'Free are {free}'}", repr(value))
+            yield Problem(key, f"ultralytics has no such argument. {hint or f'Possible are {free}'}", repr(value))
     teacher = config.model.args.get("distill_model")
     if teacher is not None and not Path(str(teacher)).expanduser().is_file():
         yield Problem("model.args.distill_model", "no such file, and nothing is downloaded", repr(teacher))
@@ -149,7 +139,7 @@ def _files(config: Config) -> Iterator[Problem]:
     if config.train.resume is not None:
         resume = Path(config.train.resume).expanduser()
         yield from _checkpoint("train.resume", str(resume / "weights" / "last.pt" if resume.is_dir() else resume))
-        return  # the weights that the run started from are in the checkpoint's past
+        return  # the run's initial weights are no longer needed
     try:
         weights.initial_model(config.model)
     except CheckpointError as error:
@@ -167,7 +157,7 @@ def _checkpoint(key: str, path: str | None) -> Iterator[Problem]:
 
 
 def _export(config: Config) -> Iterator[Problem]:
-    """Formats that cannot be made here, and where the hand-off is to be laid out."""
+    """Formats that cannot be written here, and a path that is not below the backend's folder."""
     if config.mode != "export":
         return
     export, place = config.export, PurePosixPath(config.export.place)
@@ -177,7 +167,7 @@ def _export(config: Config) -> Iterator[Problem]:
         yield Problem("export.formats", "names a format twice", repr(export.formats))
     for key in ("fp16", "int8"):
         if getattr(export, key) and "onnx" not in export.formats:
-            yield Problem(f"export.{key}", "is made of onnx: name it in export.formats", "True")
+            yield Problem(f"export.{key}", "is made from onnx: add it to export.formats", "True")
     if not export.place or place.is_absolute() or ".." in place.parts:
         expected = "expected a path below the backend's folder, e.g. src/infrastructure/yolo/projects/<name>/weights"
         yield Problem("export.place", expected, repr(export.place))
@@ -187,7 +177,7 @@ def _dataset(config: Config) -> Iterator[Problem]:
     dataset = config.dataset
     if dataset.root is None:
         if dataset.demo is None:
-            yield Problem("dataset.root", f"say where the dataset lies: dataset.root=<folder>\n{layout.EXPECTED}")
+            yield Problem("dataset.root", f"give the dataset: dataset.root=<folder>\n{layout.EXPECTED}")
             return
         for text in dataset.demo.problems():
             name, _, fault = text.partition(":")
@@ -205,16 +195,12 @@ def _dataset(config: Config) -> Iterator[Problem]:
 
 
 def required_splits(config: Config) -> tuple[str, ...]:
-    """Splits that a dataset must have for what is to be done with it."""
+    """Splits that a dataset must have in the config's mode."""
     if config.mode == "train" or (config.mode == "export" and config.export.int8):
         return ("train", "val")
     if config.mode == "export":
         return ("val",)
     return (config.evaluation.split,) if config.evaluation.split else ()
-
-
-def _differs(value: float | None, fixed: float) -> bool:
-    return value is not None and value != fixed
 
 
 def _value(config: Config, key: str) -> str:
