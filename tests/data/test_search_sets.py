@@ -105,7 +105,7 @@ def test_an_identity_twice_in_a_frame_becomes_unknown(tmp_path: Path) -> None:
     frames = [{"image": name, "people": twice} for name in ("a.jpg", "b.jpg")]
     found = read_search_set(own(tmp_path, frames=frames))
     assert [frame.pids.tolist() for frame in found.frames] == [[7, 0], [7, 0]]
-    assert "2 boxes have an identity" in found.assumed[0]
+    assert found.assumed[0].startswith("2 boxes have an identity")
 
 
 def test_the_demo_world_knows_who_is_in_its_test_frames(small_world: DemoWorld) -> None:
@@ -307,7 +307,7 @@ def test_mot(tmp_path: Path) -> None:
         *[("MOT17-02-FRCNN", 1)] * 3,
         *[("PETS", 2)] * 3,
     ]
-    assert "1 sequences are copies" in found.assumed[0]
+    assert found.assumed[0].startswith("1 sequences are copies")
     second = found.frames[1]
     assert second.boxes.tolist() == [[12, 20, 22, 40]]
     assert second.ignored.tolist() == [[40, 20, 50, 40], [0, 0, 10, 20], [0, 30, 10, 50]]

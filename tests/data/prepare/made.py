@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 import zlib
@@ -38,6 +39,13 @@ def prepare(*arguments: object) -> Ended:
         except SystemExit as end:
             code = int(end.code or 0)
     return Ended(code, out.getvalue(), err.getvalue())
+
+
+def written(ended: Ended) -> tuple[int, int]:
+    """How many files a conversion says that it wrote, and how many were there already."""
+    line = re.search(r"\((\d+) files new(?:, \d+ of them copies)?, (\d+) there already\)", ended.out)
+    assert line is not None, ended.out
+    return int(line[1]), int(line[2])
 
 
 def made(*arguments: object) -> Ended:

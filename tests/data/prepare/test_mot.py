@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prepare.made import Track, content, labels, made, manifest, mot, prepare, same, splits_of, state
+from prepare.made import Track, content, labels, made, manifest, mot, prepare, same, splits_of, state, written
 from watchme.data.formats.market1501 import Crop, read_market
 from watchme.engines.yolo.dataset import prepare as engine_prepare
 from watchme.engines.yolo.layout import read_layout
@@ -65,7 +65,7 @@ def test_a_sequence_is_never_torn_apart(tmp_path: Path) -> None:
     wrong = prepare("mot", source, "--to", "yolo", "--val-sequences", "A-09", "--out", tmp_path / "x")
     assert "there is no sequence A-09; the source has A-01, A-02, A-03, A-04" in wrong.err
     few = prepare("mot", source / "A-01", "--to", "yolo", "--out", tmp_path / "x")
-    assert "1 sequence cannot be divided into train, val, test" in few.err
+    assert few.err.startswith("1 sequence cannot be divided into train, val, test")
 
 
 def test_the_same_video_under_several_names_is_taken_once(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_the_same_video_under_several_names_is_taken_once(tmp_path: Path) -> Non
         "MOT20-02",
         "MOT20-03",
     }
-    assert "3 sequences are left out" in ended.out
+    assert "\n3 sequences are left out" in ended.out
     again = tmp_path / "s" / "other" / "MOT20-02"
     (again / "gt").mkdir(parents=True)
     (again / "gt" / "gt.txt").write_text("")
@@ -220,7 +220,7 @@ def test_twice_is_once(tmp_path: Path) -> None:
     before = state(tmp_path / "out")
     ended = made("mot", source, "--to", "reid", "--every", 3, "--out", tmp_path / "out")
     assert state(tmp_path / "out") == before
-    assert "0 files new" in ended.out
+    assert written(ended)[0] == 0
 
 
 def test_shared_ids_are_found_across_cameras(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_nobody_left(tmp_path: Path) -> None:
     source = world(tmp_path / "s")
     ended = prepare("mot", source, "--to", "reid", "--min-height", 89, "--out", tmp_path / "out")
     assert ended.code == 1
-    assert "0 identities are left to train on" in ended.err
+    assert ended.err.startswith("0 identities are left to train on")
     ended = prepare("mot", source, "--to", "reid", "--every", 10, "--min-crops", 9, "--out", tmp_path / "out")
     assert "lower --min-visibility, --min-height" in ended.err
     assert "give --test-share above 0" in prepare(

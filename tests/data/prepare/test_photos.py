@@ -92,7 +92,7 @@ def test_crowdhuman_splits_and_bad_lines(tmp_path: Path) -> None:
     train.write_text("\n".join(lines))
     ended = prepare("crowdhuman", train, "--val", val, "--out", tmp_path / "bad")
     assert ended.code == 1
-    assert "4 bad records" in ended.err
+    assert "the source has 4 bad records" in ended.err
     assert f"{train}:5: gtboxes[0]: a box of four numbers was expected" in ended.err
     assert f"{train}:7: not json" in ended.err
     assert f"{train}:8: the file name '../../x' leads out" in ended.err
