@@ -13,17 +13,10 @@ import pytest
 
 from prepare.made import content, draw, made, manifest, prepare, run_and_kill, state, written
 from watchme.data.formats import market1501 as market
-from watchme.data.formats.torchreid_layouts import CATALOG, find_known
-from watchme.data.prepare.places import PLACES, find_move
+from watchme.data.formats.reid_datasets import REID_DATASETS, TORCHREID_DATASETS, find_known
+from watchme.data.prepare.archive_layout import find_move
 
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
-
-
-def test_places_are_those_of_the_engine() -> None:
-    assert PLACES.keys() - {"market1501"} == CATALOG.keys()
-    for name, known in CATALOG.items():
-        place = PLACES[name]
-        assert (place.folder, place.layouts, place.reader, place.use) == (known.folder, known.layouts, name, known.use)
 
 
 def reid(root: Path) -> Path:
@@ -72,10 +65,10 @@ def test_market1501(pack: Callable[[Path, Path, str], Path], below: str, tmp_pat
     assert written(again)[0] == 0
 
 
-@pytest.mark.parametrize("name", sorted(CATALOG))
+@pytest.mark.parametrize("name", sorted(TORCHREID_DATASETS))
 def test_every_dataset_of_the_engine_finds_its_place(name: str, tmp_path: Path) -> None:
     """Each layout is packed as below a folder that nobody knows, and found where the engine looks."""
-    for number, layout in enumerate(CATALOG[name].layouts):
+    for number, layout in enumerate(TORCHREID_DATASETS[name].layouts):
         if layout == ("CUHK01.zip",):
             continue  # torchreid's own way of unpacking; the folder is better
         source = tmp_path / f"s{number}"
@@ -88,8 +81,8 @@ def test_every_dataset_of_the_engine_finds_its_place(name: str, tmp_path: Path) 
         archive = zipped(source, tmp_path / f"x{number}.zip", "download/")
         out = tmp_path / f"data{number}"
         made("torchreid", archive, "--name", name, "--out", out)
-        assert find_known(name, out) == out / CATALOG[name].folder
-        assert content(source).items() <= content(out / CATALOG[name].folder).items()
+        assert find_known(name, out) == out / TORCHREID_DATASETS[name].folder
+        assert content(source).items() <= content(out / TORCHREID_DATASETS[name].folder).items()
         # A folder that is unpacked already is linked.
         made("torchreid", source, "--name", name, "--out", tmp_path / f"linked{number}")
         found = find_known(name, tmp_path / f"linked{number}")
@@ -107,7 +100,7 @@ def test_every_dataset_of_the_engine_finds_its_place(name: str, tmp_path: Path) 
     ],
 )
 def test_the_name_tells_which_dataset_it_is(file_name: str, name: str, tmp_path: Path) -> None:
-    layout = PLACES[name].layouts[-1]
+    layout = REID_DATASETS[name].layouts[-1]
     for path in layout:
         if path.endswith(".txt"):
             (tmp_path / "s" / path).parent.mkdir(parents=True, exist_ok=True)
@@ -116,12 +109,12 @@ def test_the_name_tells_which_dataset_it_is(file_name: str, name: str, tmp_path:
             draw(tmp_path / "s" / path / "0001_c1.jpg", (16, 16))
     pack = zipped if file_name.endswith("zip") else tarred
     made("torchreid", pack(tmp_path / "s", tmp_path / file_name), "--out", tmp_path / "data")
-    assert [path.name for path in (tmp_path / "data").iterdir()] == [PLACES[name].folder]
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [REID_DATASETS[name].folder]
     # Under another name the folders in the archive tell.
     suffix = next(suffix for suffix in (".zip", ".tar.gz", ".tar") if file_name.endswith(suffix))
     renamed = (tmp_path / file_name).rename(tmp_path / f"x{suffix}")
     made("torchreid", renamed, "--out", tmp_path / "again")
-    assert [path.name for path in (tmp_path / "again").iterdir()] == [PLACES[name].folder]
+    assert [path.name for path in (tmp_path / "again").iterdir()] == [REID_DATASETS[name].folder]
 
 
 def test_parts_come_one_after_the_other(tmp_path: Path) -> None:
@@ -370,6 +363,6 @@ def test_a_full_disk_is_told_before(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_least_deep_place_wins() -> None:
     """A dataset that holds a copy of itself deeper down."""
     inner = {f"{below}{folder}" for folder in FOLDERS for below in ("a/", "a/backup/old/")}
-    found = find_move(PLACES["market1501"], inner)
+    found = find_move(REID_DATASETS["market1501"], inner)
     assert found is not None
     assert (found[0].origin, found[0].target, found[1]) == ("a", "Market-1501-v15.09.15", 3)

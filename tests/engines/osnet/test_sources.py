@@ -19,7 +19,7 @@ from torchreid.reid.data import datasets as theirs
 from watchme.config.schema import RunConfig
 from watchme.core.errors import ConfigError, DataError
 from watchme.data.formats.market1501 import Crop, Splits
-from watchme.data.formats.torchreid_layouts import CATALOG, find_known
+from watchme.data.formats.reid_datasets import TORCHREID_DATASETS, find_known
 from watchme.engines.osnet.config import Config, Format, ReidDataset
 from watchme.engines.osnet.data.holdout import hold_out
 from watchme.engines.osnet.data.sources import merged, read_datasets
@@ -230,15 +230,15 @@ def test_identities_cameras_and_paths_are_torchreids(name: str, options: dict[st
     ours = read_datasets(dataset, tmp_path).sources[name]
     if name == "cuhk03":
         # torchreid insists on files that it does not read any more, and on paths as they were.
-        touch(*(tmp_path / "cuhk03" / path for path in CATALOG["cuhk03"].layouts[0]))
+        touch(*(tmp_path / "cuhk03" / path for path in TORCHREID_DATASETS["cuhk03"].layouts[0]))
         for path in (tmp_path / "cuhk03").glob("*.json"):
             path.write_text(path.read_text().replace("/elsewhere", str(tmp_path)))
     reference = theirs.init_image_dataset(name, root=str(tmp_path), verbose=False, **options)
     junk = set(reference._junk_pids)
-    if CATALOG.get(name) is None or CATALOG[name].use != "test":
+    if TORCHREID_DATASETS.get(name) is None or TORCHREID_DATASETS[name].use != "test":
         assert people(rows(ours.train)) == people(row[:3] for row in reference.train)
         assert len({crop.pid for crop in ours.train}) == reference.num_train_pids
-    if CATALOG.get(name) is None or CATALOG[name].use != "train":
+    if TORCHREID_DATASETS.get(name) is None or TORCHREID_DATASETS[name].use != "train":
         assert people(rows(ours.query)) == people(row[:3] for row in reference.query)
         known = [row[:3] for row in reference.gallery if row[1] not in junk]
         assert people(rows(crop for crop in ours.gallery if crop.pid)) == people(known)
@@ -264,7 +264,7 @@ def test_cuhk03_is_extracted_from_what_its_authors_give_out(tmp_path: Path) -> N
 
 
 def test_every_known_dataset_is_a_format_and_an_option() -> None:
-    assert set(get_args(Format)) == {"market1501", *CATALOG}
+    assert set(get_args(Format)) == {"market1501", *TORCHREID_DATASETS}
     conf = Path(__file__).resolve().parents[3] / "conf" / "dataset"
     assert all((conf / f"{name}.yaml").is_file() for name in get_args(Format))
 
@@ -298,7 +298,7 @@ def test_the_dataset_folder_itself_is_a_root(tmp_path: Path) -> None:
 
 
 class TestNotThere:
-    @pytest.mark.parametrize("name", CATALOG)
+    @pytest.mark.parametrize("name", TORCHREID_DATASETS)
     def test_nothing_is_downloaded_and_the_folder_is_shown(
         self, name: str, typed_config: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -310,7 +310,7 @@ class TestNotThere:
         mode = ["mode=evaluate", "checkpoint=random"] if name == "sensereid" else []
         with pytest.raises(ConfigError) as caught:
             typed_config("model=osnet_x0_25", f"dataset={name}", f"dataset.root={tmp_path}", *more, *mode)
-        known = CATALOG[name]
+        known = TORCHREID_DATASETS[name]
         problem = next(problem for problem in caught.value.problems if problem.key == "dataset.root")
         assert f"<root>/{known.folder}/{known.layouts[0][0]}" in problem.expected
         assert not list(tmp_path.iterdir())
@@ -338,7 +338,7 @@ class TestNotThere:
     def test_what_torchreid_needs_for_the_first_extraction_is_named(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        touch(*(tmp_path / "cuhk03" / path for path in CATALOG["cuhk03"].layouts[0]))
+        touch(*(tmp_path / "cuhk03" / path for path in TORCHREID_DATASETS["cuhk03"].layouts[0]))
         monkeypatch.setitem(sys.modules, "imageio", None)
         with pytest.raises(DataError, match="torchreid needs imageio to read cuhk03: pip install imageio"):
             read_datasets(dataset_of("cuhk03", tmp_path), tmp_path)
@@ -394,7 +394,7 @@ def test_refused_by_its_key(
 ) -> None:
     for maker in (make_market1501, make_viper, make_cuhk03, make_sensereid, make_cuhksysu):
         maker(tmp_path)
-    for path in CATALOG["mars"].layouts[0]:
+    for path in TORCHREID_DATASETS["mars"].layouts[0]:
         touch(tmp_path / "mars" / path)
     with pytest.raises(ConfigError, match=expected) as caught:
         typed_config("model=osnet_x0_25", *overrides, f"dataset.root={tmp_path}")

@@ -135,7 +135,7 @@ def test_invalid_label_is_an_error_that_names_file_and_line(line: str, message: 
 
 def test_many_faults_are_counted(root: Path) -> None:
     (root / "labels" / "train" / "001.txt").write_text("9 0.5 0.5 0.1 0.1\n" * 30)
-    with pytest.raises(DataError, match="^30 label lines are not valid") as caught:
+    with pytest.raises(DataError, match=r"^30 label lines are not valid") as caught:
         prepare(root)
     assert str(caught.value).count("001.txt") == 20
     assert "and 10 more" in str(caught.value)

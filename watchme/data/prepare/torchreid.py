@@ -12,13 +12,14 @@ from typing import IO
 from tqdm import tqdm
 
 from watchme.core.errors import DataError
+from watchme.data.formats.reid_datasets import REID_DATASETS, DatasetLayout, own_layout, recognize
 from watchme.data.prepare import archives
 from watchme.data.prepare import closing_lines as summary
 from watchme.data.prepare import options as sources
+from watchme.data.prepare.archive_layout import Move, find_move
 from watchme.data.prepare.archives import Container
 from watchme.data.prepare.options import Source
 from watchme.data.prepare.output_dir import MANIFEST, UNFINISHED, Folder, filling
-from watchme.data.prepare.places import PLACES, Move, Place, find_move, missing, own, told_by_name
 
 HELP = "archives of Market-1501, DukeMTMC-reID, MSMT17, CUHK03, ... to their places"
 USAGE = "ARCHIVE ... [--name NAME] --out FOLDER [options]"
@@ -27,7 +28,7 @@ Unpack archives of a re-ID dataset (zip, tar, tar.gz) to where `dataset.root` ex
 it in the archive. A folder that is unpacked already is linked there; single files (.mat, .json) are put beside.
 Parts may come one after the other: what is still missing is said.
 
-Datasets: {", ".join(PLACES)}. Any other --name is a dataset of your own in Market-1501 naming.
+Datasets: {", ".join(REID_DATASETS)}. Any other --name is a dataset of your own in Market-1501 naming.
 
 Every entry is looked at first. Refused, with nothing unpacked: paths that lead out of the folder, links, devices,
 encrypted or doubled entries, more than --max-gib, and more than 100 times the archive's size from 1 GiB on."""
@@ -58,21 +59,21 @@ def run(arguments: argparse.Namespace) -> int:
     name = arguments.name or _name(paths, arguments.max_gib * 2**30)
     if arguments.name and not re.fullmatch(r"[\w.-]*\w[\w.-]*", arguments.name):
         raise DataError(f"--name {arguments.name}: letters, digits, _, - and . were expected")
-    place = PLACES.get(name) or own(name)
-    root = arguments.out / place.folder
+    dataset = REID_DATASETS.get(name) or own_layout(name)
+    root = arguments.out / dataset.folder
     sources.refuse_inside(root, [path for path in paths if path.is_dir()])
-    plans = [_plan(path, name, place, arguments.max_gib * 2**30) for path in paths]
+    plans = [_plan(path, name, dataset, arguments.max_gib * 2**30) for path in paths]
     source = Source(sources.Faults())
     marks = {path.name: mark for path, _, mark, _ in plans}
     with filling(
-        root, "torchreid", {"dataset": place.folder}, "", copy=arguments.copy, sources={"archives": marks}
+        root, "torchreid", {"dataset": dataset.folder}, "", copy=arguments.copy, sources={"archives": marks}
     ) as folder:
         known: dict[str, str] = folder.before.get("sources", {}).get("archives", {})
         for path, move, mark, size in plans:
             folder.same_source = known.get(path.name, mark) == mark
             _room(root, size, folder)
             _unpack(path, move, folder, source, arguments.max_gib * 2**30)
-        lacking = missing(place, [path for layout in place.layouts for path in layout if (root / path).exists()])
+        lacking = dataset.missing(root)
         counts = {"files": sum(path.is_file() for path in root.rglob("*") if not _is_ours(path, root))}
         facts = {"sources": {"archives": dict(sorted({**known, **marks}.items()))}, "splits": {name: counts}}
         manifest = folder.finish(**facts, missing=lacking, **summary.left_out(source))
@@ -81,19 +82,16 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"still missing in {root}:\n    " + "\n    ".join(lacking))
         print("unpack the rest of the dataset by the same command")
         return 1
-    _tell_next(name, place, arguments.out.expanduser().absolute())
+    out = arguments.out.expanduser().absolute()
+    if name in REID_DATASETS:
+        summary.tell_next(name, out, model="osnet_ibn", use=dataset.use)
+    else:
+        summary.tell_next("market1501", out / dataset.folder, model="osnet_ibn")
     return 0
 
 
 def _is_ours(path: Path, root: Path) -> bool:
     return path.parent == root and path.name in (MANIFEST, UNFINISHED)
-
-
-def _tell_next(name: str, place: Place, out: Path) -> None:
-    if place.reader:
-        summary.tell_next(place.reader, out, model="osnet_ibn", use=place.use)
-    else:
-        summary.tell_next("market1501", out / place.folder, model="osnet_ibn")
 
 
 def _name(paths: Sequence[Path], limit: int) -> str:
@@ -102,42 +100,42 @@ def _name(paths: Sequence[Path], limit: int) -> str:
     Raises:
         DataError: If that does not tell.
     """
-    name = told_by_name(path.name for path in paths)
+    name = recognize(path.name for path in paths)
     if name is None:
         inner: set[str] = set()
         for path in paths:
             if path.is_dir() or archives.is_archive(path):
                 with archives.opened(path, limit) as container:
                     inner |= {part for entry in container.entries for part in entry.name.split("/")[:2]}
-        name = told_by_name(inner)
+        name = recognize(inner)
     if name is None:
         names = ", ".join(path.name for path in paths)
         raise DataError(
-            f"which dataset is {names}? Say --name one of {', '.join(PLACES)},\n    or --name <other> for a dataset "
-            "of your own in Market-1501 naming (bounding_box_train, query, bounding_box_test)"
+            f"which dataset is {names}? Say --name one of {', '.join(REID_DATASETS)},\n"
+            "    or --name <other> for a dataset of your own in Market-1501 naming (bounding_box_train, query, ...)"
         )
     return name
 
 
-def _plan(path: Path, name: str, place: Place, limit: int) -> tuple[Path, Move | str, str, int]:
+def _plan(path: Path, name: str, dataset: DatasetLayout, limit: int) -> tuple[Path, Move | str, str, int]:
     """Where an archive goes, a fingerprint of it, and its bytes.
 
     Raises:
         DataError: If it has nothing of the dataset, or holds what is refused.
     """
-    if path.is_file() and (not archives.is_archive(path) or path.name in _single(place)):
-        target = _single(place).get(path.name)
+    if path.is_file() and (not archives.is_archive(path) or path.name in _single(dataset)):
+        target = _single(dataset).get(path.name)
         if target is None:
             raise DataError(
                 f"{path} is no archive, and no file of {name}, which has: "
-                + (", ".join(_single(place)) or "folders alone")
+                + (", ".join(_single(dataset)) or "folders alone")
             )
         state = path.stat()
         return path, target, f"{state.st_size}", state.st_size
     with archives.opened(path, limit) as container:
-        found = find_move(place, _all_paths(container))
+        found = find_move(dataset, _all_paths(container))
         if found is None:
-            expected = "\n    or ".join(", ".join(layout[:6]) for layout in place.layouts)
+            expected = "\n    or ".join(", ".join(layout[:6]) for layout in dataset.layouts)
             raise DataError(
                 f"{path} holds nothing of {name}, which consists of\n    {expected}\n--name says what it is"
             )
@@ -147,11 +145,11 @@ def _plan(path: Path, name: str, place: Place, limit: int) -> tuple[Path, Move |
         return path, found[0], digest.hexdigest()[:20], sum(entry.size for entry in container.entries)
 
 
-def _single(place: Place) -> dict[str, str]:
+def _single(dataset: DatasetLayout) -> dict[str, str]:
     """Single files of a dataset: name -> where."""
     return {
         path.rpartition("/")[2]: path
-        for layout in place.layouts
+        for layout in dataset.layouts
         for path in layout
         if path.endswith((".mat", ".json", ".txt"))
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from watchme.core.errors import DataError, Problem
 from watchme.data.formats import market1501 as market
-from watchme.data.formats.torchreid_layouts import CATALOG, expected_layout, splits_of
+from watchme.data.formats.reid_datasets import TORCHREID_DATASETS, expected_layout, splits_of
 from watchme.engines.osnet.config import Config, ReidDataset
 from watchme.engines.osnet.data.sources import (
     format_of,
@@ -82,7 +82,7 @@ def _option_problems(dataset: ReidDataset, names: list[str]) -> Iterator[Problem
 def _use_problems(config: Config) -> Iterator[Problem]:
     dataset = config.dataset
     for name in source_names(dataset):
-        known = CATALOG.get(format_of(dataset, name))
+        known = TORCHREID_DATASETS.get(format_of(dataset, name))
         if known and known.use == "test" and config.mode == "train":
             yield Problem(
                 "dataset.sources",
@@ -90,7 +90,7 @@ def _use_problems(config: Config) -> Iterator[Problem]:
                 name,
             )
     for name in target_names(dataset):
-        known = CATALOG.get(format_of(dataset, name))
+        known = TORCHREID_DATASETS.get(format_of(dataset, name))
         if known and known.use == "train":
             yield Problem("dataset.targets", f"{name} has no test split; name others, e.g. [market1501]", name)
         if known and known.use == "test" and dataset.load_train_targets:
@@ -99,7 +99,7 @@ def _use_problems(config: Config) -> Iterator[Problem]:
 
 def _video_problems(dataset: ReidDataset, names: list[str]) -> Iterator[Problem]:
     for name in names:
-        known = CATALOG.get(format_of(dataset, name))
+        known = TORCHREID_DATASETS.get(format_of(dataset, name))
         if known and known.video != dataset.tracklets:
             kind = "consists of tracklets" if known.video else "has no tracklets"
             expected = f"{name} {kind}: dataset.tracklets={str(known.video).lower()}"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from watchme.core.errors import DataError
-from watchme.data.formats.torchreid_layouts import CATALOG, Known
+from watchme.data.formats.reid_datasets import TORCHREID_DATASETS, DatasetLayout
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     # It warns that its Cython ranking is not built, which is not used here.
@@ -88,14 +88,14 @@ def read_torchreid(
     cuhk03_labeled: bool = False,
     cuhk03_classic_split: bool = False,
 ) -> Found:
-    """Read a dataset of `catalog.CATALOG` by torchreid's class, which may write its splits into the folder.
+    """Read one of `TORCHREID_DATASETS` by torchreid's class, which may write its splits into the folder.
 
     Random splits that torchreid makes are always the same ones, and its state of the generators is left alone. Where
     a file of splits names images by the place that they had once, they are looked for in `folder`.
 
     Args:
-        name: Name in the catalog.
-        folder: What `catalog.find_known` found.
+        name: Key of `TORCHREID_DATASETS`.
+        folder: What `reid_datasets.find_known` found.
         split_id: Which of the dataset's splits.
         combineall: Let torchreid add query and gallery to the training set, less its junk.
         cuhk03_labeled: cuhk03: boxes drawn by hand instead of detected ones.
@@ -104,7 +104,7 @@ def read_torchreid(
     Raises:
         DataError: If torchreid cannot read it, or images are missing.
     """
-    known = CATALOG[name]
+    known = TORCHREID_DATASETS[name]
     options: dict[str, Any] = {"combineall": combineall, "verbose": False}
     if known.splits > 1:
         options["split_id"] = split_id
@@ -168,7 +168,7 @@ def _quiet_and_repeatable(name: str) -> Iterator[None]:
         np.random.set_state(states[1])
 
 
-def _entries(rows: Sequence[Any], folder: Path, known: Known, junk: set[int]) -> list[Entry]:
+def _entries(rows: Sequence[Any], folder: Path, known: DatasetLayout, junk: set[int]) -> list[Entry]:
     entries = []
     missing: list[Path] = []
     for names, pid, cam, *_ in rows:
@@ -187,7 +187,7 @@ def _entries(rows: Sequence[Any], folder: Path, known: Known, junk: set[int]) ->
     return entries
 
 
-def _moved(path: Path, folder: Path, known: Known) -> Path:
+def _moved(path: Path, folder: Path, known: DatasetLayout) -> Path:
     """Where an image lies now, if the dataset was elsewhere when its splits were written."""
     _, inside, tail = path.as_posix().rpartition(f"/{known.folder}/")
     return folder / tail if inside else path

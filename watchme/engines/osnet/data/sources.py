@@ -12,7 +12,7 @@ from watchme.config.type_conversion import nearest
 from watchme.core.errors import DataError
 from watchme.data.formats import market1501 as market
 from watchme.data.formats.market1501 import Crop, Splits
-from watchme.data.formats.torchreid_layouts import CATALOG, find_known, splits_of
+from watchme.data.formats.reid_datasets import REID_DATASETS, TORCHREID_DATASETS, find_known, splits_of
 from watchme.engines.osnet.config import ReidDataset
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def format_of(dataset: ReidDataset, name: str) -> str:
     """How a dataset is read: by a name of torchreid's; others are in Market-1501 naming."""
     if name == dataset.name:
         return dataset.format
-    return name if name in CATALOG else "market1501"
+    return name if name in TORCHREID_DATASETS else "market1501"
 
 
 def has_500k(dataset: ReidDataset, name: str) -> bool:
@@ -73,14 +73,14 @@ def where(dataset: ReidDataset, name: str, root: Path | None) -> Path:
         root = Path(roots_of(dataset)[name])
     elif root is None:
         raise DataError(f"say where {name} lies: dataset.root=<folder>, or 'dataset.roots={{{name}:<folder>}}'")
-    elif name != dataset.name and name not in CATALOG and name != "market1501":
+    elif name != dataset.name and name not in REID_DATASETS:
         root = root.expanduser() / name
         if not root.is_dir():
-            close = nearest(name, ["market1501", *CATALOG])
+            close = nearest(name, REID_DATASETS)
             raise DataError(
                 f"torchreid knows no {name}, and there is no folder {root} in Market-1501 naming"
                 + (f"; did you mean {close}?" if close else "")
-                + f"\nknown: market1501, {', '.join(CATALOG)}; any other lies where "
+                + f"\nknown: {', '.join(REID_DATASETS)}; any other lies where "
                 f"'dataset.roots={{{name}:<folder>}}' says"
             )
     return market.find_root(root) if reader == "market1501" else find_known(reader, root)
@@ -175,20 +175,21 @@ def _read_known(dataset: ReidDataset, name: str, folder: Path) -> Splits:
         cuhk03_classic_split=dataset.cuhk03_classic_split,
     )
 
+    known = TORCHREID_DATASETS[name]
+
     def crops(entries: list[Entry], people: dict[int, int], offset: int) -> list[Crop]:
         made = []
         for entry in sorted(entries, key=lambda entry: entry.files):
             pid = 0 if entry.junk else people.setdefault(entry.pid, offset + len(people) + 1)
-            made.append(Crop(entry.files[0], pid, entry.cam, frames=entry.files if CATALOG[name].video else ()))
+            made.append(Crop(entry.files[0], pid, entry.cam, frames=entry.files if known.video else ()))
         return made
 
-    use = CATALOG[name].use
     train_people: dict[int, int] = {}
     test_people: dict[int, int] = {}
-    train = [] if use == "test" else crops(found.train, train_people, 0)
+    train = [] if known.use == "test" else crops(found.train, train_people, 0)
     # torchreid numbers the people of the test split anew: they are others than those of the training set.
     query, gallery = (
-        [] if use == "train" else crops(entries, test_people, len(train_people))
+        [] if known.use == "train" else crops(entries, test_people, len(train_people))
         for entries in (found.query, found.gallery)
     )
     return Splits(folder, train, query, gallery)
