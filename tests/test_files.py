@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from watchme.io.files import locked, read_json, read_yaml, remove_temporaries, replace_json, replace_text
+from watchme.io.files import (
+    locked,
+    read_json,
+    read_yaml,
+    remove_temporaries,
+    replace_json,
+    replace_text,
+    whole_folder,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
@@ -60,3 +68,20 @@ def test_a_lock_keeps_others_out_and_dies_with_its_process(tmp_path: Path) -> No
     holder.join()
     with locked(tmp_path, wait=False):
         assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_appears_complete_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "folder"
+    with pytest.raises(FileNotFoundError), whole_folder(folder, "done.json") as temporary:
+        (temporary / "no" / "half.txt").touch()
+    assert list(folder.parent.iterdir()) == []
+    for content, kept in (("first", "first"), ("second", "first")):
+        with whole_folder(folder, "done.json") as temporary:
+            assert not folder.exists() or content == "second"
+            (temporary / "done.json").write_text(content)
+        assert (folder / "done.json").read_text() == kept
+    (folder / "done.json").unlink()
+    with whole_folder(folder, "done.json") as temporary:
+        (temporary / "done.json").write_text("third")
+    assert (folder / "done.json").read_text() == "third"
+    assert list(folder.parent.iterdir()) == [folder]

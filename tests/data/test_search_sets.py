@@ -12,7 +12,7 @@ from scipy.io import savemat
 
 from watchme.core.errors import DataError
 from watchme.data.demo import DemoWorld
-from watchme.data.person_search import find_format, read_search_set
+from watchme.data.person_search.readers import find_format, read_search_set
 from watchme.data.person_search.search_set import Frame, choose_queries
 
 
@@ -307,12 +307,12 @@ def test_mot(tmp_path: Path) -> None:
         *[("MOT17-02-FRCNN", 1)] * 3,
         *[("PETS", 2)] * 3,
     ]
-    assert found.assumed[0].startswith("1 sequences are copies")
+    assert found.assumed[0].startswith("1 sequence is left out: the same videos again")
     second = found.frames[1]
     assert second.boxes.tolist() == [[12, 20, 22, 40]]
     assert second.ignored.tolist() == [[40, 20, 50, 40], [0, 0, 10, 20], [0, 30, 10, 50]]
     # One number, two people: each sequence counts for itself.
-    assert [found.name_of(query.pid) for query in found.queries] == ["MOT17-02-FRCNN/5", "PETS/5"]
+    assert [found.name_of(query.pid) for query in found.queries] == ["MOT17-02/5", "PETS/5"]
     assert len({query.pid for query in found.queries}) == 2
     assert [query.frame for query in found.queries] == [1, 4]
     assert found.frames[4].boxes.tolist() == [[11, 20, 21, 40]]
@@ -339,7 +339,10 @@ def test_broken_mot(tmp_path: Path) -> None:
     mot(tmp_path)
     gt = tmp_path / "PETS" / "gt" / "gt.txt"
     gt.write_text("1,5,11,21,10,20,1,-1,-1,-1\n2,5,zwölf,21,10,20,1\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"gt.txt, line 2: expected frame, identity"):
+    with pytest.raises(DataError, match=r"(?s)1 bad record.*gt.txt:2: not numbers: 2, 5, zwölf.*repair these records"):
+        read_search_set(tmp_path)
+    gt.write_text("1,5,11,21,10,20,1,-1,-1,-1\n9,5,11,21,10,20,1,-1,-1,-1\n")
+    with pytest.raises(DataError, match=r"gt.txt:2: there is no frame 9"):
         read_search_set(tmp_path)
 
 

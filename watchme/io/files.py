@@ -1,9 +1,11 @@
-"""Text, JSON and YAML files: atomic writes, locks, and readers for folders that may be incomplete."""
+"""Files: atomic writes of files and folders, locks, and readers for folders that may be incomplete."""
 
 import contextlib
 import json
 import math
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,31 @@ def remove_temporaries(folder: Path) -> None:
     """Delete what killed writers left in a folder; only while no other process writes there."""
     for path in folder.glob(f".*{_TEMPORARY}"):
         path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path, last: str) -> Iterator[Path]:
+    """Fill a temporary folder, and rename it to `folder` at the end, so that it appears complete or not at all.
+
+    Where another process was first, its folder is kept; one without the file `last` is incomplete, and is replaced.
+
+    Args:
+        folder: Its final path; the parent is made.
+        last: Name of the file that is in every complete folder.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not (folder / last).is_file():
+                shutil.rmtree(folder, ignore_errors=True)
+                temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def test_detection_opens_no_image_and_reads_labels_once(
     monkeypatch.setattr(yolo_check, "check_labels", None)
     assert yolo_briefly(configs["detection"], detection, tmp_path / "two") == first
     monkeypatch.undo()
-    monkeypatch.setattr("watchme.data.check.scan.look_at", None)
+    monkeypatch.setattr("watchme.data.check.scan.probe_image", None)
     (detection / "labels" / "train" / "001.txt").write_text("0 0.95 0.5 0.3 0.2\n")
     assert "box outside the frame" in kinds(yolo_briefly(configs["detection"], detection, tmp_path / "three"))
 

@@ -12,11 +12,11 @@ from scipy.fft import dctn
 
 from watchme.data.check.database import Facts, Finding
 from watchme.data.check.duplicates import near_duplicates
-from watchme.data.check.image_probe import hash_of, look_at, thumbnail
+from watchme.data.check.image_probe import hash_of, probe_image, thumbnail
 from watchme.data.check.issue_kinds import KINDS, SEVERITIES
 from watchme.data.check.scan import scan_images
 from watchme.data.check.summary_table import table_lines
-from watchme.data.check.yolo_labels import Box, box_of, overlap, overrun, read_label, repeated
+from watchme.data.check.yolo_labels import Box, box_of, overlaps, overrun, read_label, repeated
 from watchme.data.demo import DemoWorldConfig, ensure_demo_world
 
 
@@ -67,7 +67,7 @@ def test_frames_of_a_fixed_camera_differ_where_people_are() -> None:
         for number, name in enumerate(sorted(frames)):
             facts.list_images(str(number), "any", number, [(f"{world}/images/train/{name}.jpg", None, None, None)])
         scan_images(facts)
-        hashes = [value for (value,) in facts.ask("SELECT hash FROM images")]
+        hashes = [value for (value,) in facts.rows("SELECT hash FROM images")]
         close = sum(bin((one ^ other) % 2**64).count("1") <= 4 for one, other in itertools.combinations(hashes, 2))
         assert close >= 3, "hashes alone do not tell them apart"
         assert list(near_duplicates(facts)) == []
@@ -75,7 +75,7 @@ def test_frames_of_a_fixed_camera_differ_where_people_are() -> None:
 
 def test_pictures_without_contrast_have_no_looks(tmp_path: Path) -> None:
     Image.new("RGB", (40, 40), (9, 9, 9)).save(tmp_path / "night.png")
-    look = look_at(tmp_path / "night.png")
+    look = probe_image(tmp_path / "night.png")
     assert (look.fault, look.hash, look.thumb) == ("", None, None)
 
 
@@ -83,7 +83,7 @@ def test_turned_photographs_have_the_size_that_people_see(tmp_path: Path) -> Non
     exif = Image.Exif()
     exif[274] = 6
     Image.new("RGB", (60, 30), (200, 90, 0)).save(tmp_path / "turned.jpg", exif=exif)
-    look = look_at(tmp_path / "turned.jpg")
+    look = probe_image(tmp_path / "turned.jpg")
     assert (look.width, look.height) == (30, 60)
     shown = thumbnail(tmp_path / "turned.jpg", 100, 100)
     assert shown.height > shown.width
@@ -92,7 +92,7 @@ def test_turned_photographs_have_the_size_that_people_see(tmp_path: Path) -> Non
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"\xff\xd8\xff\xe0 no", b"text"])
 def test_what_cannot_be_read_has_a_reason_of_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(content)
-    fault = look_at(tmp_path / "x.jpg").fault
+    fault = probe_image(tmp_path / "x.jpg").fault
     assert fault
     assert "\n" not in fault
     assert "BytesIO" not in fault
@@ -100,7 +100,7 @@ def test_what_cannot_be_read_has_a_reason_of_one_line(content: bytes, tmp_path: 
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    look = look_at(tmp_path / "none.jpg")
+    look = probe_image(tmp_path / "none.jpg")
     assert look.digest is None
     assert "No such file" in look.fault
 
@@ -110,15 +110,15 @@ def test_bytes_behind_the_end_of_a_jpeg_are_no_fault(tmp_path: Path) -> None:
     Image.new("RGB", (40, 40), (200, 90, 0)).save(file, "JPEG")
     (tmp_path / "a.jpg").write_bytes(file.getvalue() + b"camera")
     (tmp_path / "b.jpg").write_bytes(file.getvalue()[:-2])
-    assert look_at(tmp_path / "a.jpg", whole=True).fault == ""
-    assert look_at(tmp_path / "b.jpg", whole=True).fault == "the file is truncated"
+    assert probe_image(tmp_path / "a.jpg", whole=True).fault == ""
+    assert probe_image(tmp_path / "b.jpg", whole=True).fault == "the file is truncated"
 
 
 def test_boxes() -> None:
     box = Box(1, 0, 0.9, 0.5, 0.3, 0.2)
     assert overrun(box) == pytest.approx(0.05)
     assert overrun(Box(1, 0, 0.5, 0.5, 1.0, 1.0)) == 0
-    assert overlap(Box(1, 0, 0.5, 0.5, 0.2, 0.2), Box(2, 0, 0.6, 0.5, 0.2, 0.2)) == pytest.approx(1 / 3)
+    assert overlaps([Box(1, 0, 0.5, 0.5, 0.2, 0.2)], [Box(2, 0, 0.6, 0.5, 0.2, 0.2)])[0, 0] == pytest.approx(1 / 3)
     same = [Box(1, 0, 0.5, 0.5, 0.2, 0.2), Box(2, 1, 0.5, 0.5, 0.2, 0.2), Box(3, 0, 0.5, 0.5, 0.2, 0.2)]
     assert list(repeated(same)) == [(same[2], same[0])]
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from prepare.made import Track, content, labels, made, manifest, mot, prepare, same, splits_of, state, written
 from watchme.data.formats.market1501 import Crop, read_market
+from watchme.data.person_search.readers import read_search_set
 from watchme.engines.yolo.dataset import prepare as engine_prepare
 from watchme.engines.yolo.layout import read_layout
 
@@ -110,7 +111,7 @@ def test_classes_visibility_crowds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("1,9,1,2,3,4,1,1", "nine columns were expected"),
+        ("1,9,1,2,3,4", "nine columns were expected"),
         ("1,9,1,2,x,4,1,1,1", "not numbers"),
         ("1.5,9,1,2,3,4,1,1,1", "the frame is 1.5"),
         ("31,9,1,2,3,4,1,1,1", "there is no frame 31"),
@@ -144,10 +145,52 @@ def test_bad_sequences(tmp_path: Path) -> None:
     assert "seqLength is 30, but" in ended.err
     assert f"{source / 'A-02' / 'seqinfo.ini'}: no section [Sequence]" in ended.err
     assert f"{source / 'A-01' / 'gt' / 'gt.txt'}:7: there is no frame 7" in ended.err
-    (source / "A-03" / "gt" / "gt.txt").write_text("1,1,2,3,4,5,1,-1,-1,-1\n")
-    assert "this is MOT15" in prepare("mot", source, "--to", "yolo", "--out", tmp_path / "out").err
     (tmp_path / "empty").mkdir()
     assert "no sequence is there" in prepare("mot", tmp_path / "empty", "--to", "yolo", "--out", tmp_path / "out").err
+
+
+ROWS = {
+    "MOT15": ("1,5,11,21,10,20,1,-1,-1,-1", "2,5,13,21,10,20,1,3.5,-7.1,0", "2,7,1,1,10,20,0,-1,-1,-1"),
+    "visibility -1": ("1,5,11,21,10,20,1,1,-1", "2,5,13,21,10,20,1,1,-1", "2,7,1,1,10,20,0,1,-1"),
+    "no visibility": ("1,5,11,21,10,20,1,1", "2,5,13,21,10,20,1,1", "2,7,1,1,10,20,0,1"),
+    "no class": ("1,5,11,21,10,20,1", "2,5,13,21,10,20,1", "2,7,1,1,10,20,0"),
+    "a BOM": ("\ufeff1,5,11,21,10,20,1,1,1", "2,5,13,21,10,20,1,1,1", "2,7,1,1,10,20,0,1,1"),
+    "a crowd": ("1,5,11,21,10,20,1,1,1", "2,5,13,21,10,20,1,1,1", "2,7,1,1,10,20,0,13,1"),
+    "track 0": ("1,0,11,21,10,20,1,1,1", "2,0,13,21,10,20,1,1,1", "2,7,1,1,10,20,0,1,1"),
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_preparation_and_person_search_read_a_sequence_alike(kind: str, tmp_path: Path) -> None:
+    for name in ("B-1", "B-2"):
+        folder = mot(tmp_path / "s", name, (), frames=2)
+        (folder / "gt" / "gt.txt").write_text("\n".join(ROWS[kind]) + "\n", encoding="utf-8")
+    ended = made(
+        "mot", tmp_path / "s", "--to", "yolo", "--test-share", 0, "--val-share", 0.5, "--out", tmp_path / "out"
+    )
+    assert all(same(boxes, [(10 + 2 * int(name[-5] == "2"), 20, 20 + 2 * int(name[-5] == "2"), 40)])
+               for name, boxes in labels(tmp_path / "out").items())  # fmt: skip
+    found = read_search_set(tmp_path / "s", frame_step=1, shared_ids=kind == "track 0")
+    assert [frame.boxes.tolist() for frame in found.frames] == [[[10, 20, 20, 40]], [[12, 20, 22, 40]]] * 2
+    assert [frame.ignored.tolist() for frame in found.frames] == [[], [[0, 0, 10, 20]]] * 2
+    assert len({query.pid for query in found.queries}) == (1 if kind == "track 0" else 2)
+    says = "gives no visibility in 3 rows: they count as wholly visible"
+    unknown = kind not in ("a BOM", "a crowd", "track 0")
+    assert (says in ended.out, says in " ".join(found.assumed)) == (unknown, unknown)
+
+
+def test_classes_are_those_of_the_labels_file_that_cvat_writes(tmp_path: Path) -> None:
+    for name in ("B-1", "B-2"):
+        folder = mot(tmp_path / "s", name, (Track(1, (1, 2), kind=1), Track(2, (1, 2), kind=2, left=50)), frames=2)
+        (folder / "gt" / "labels.txt").write_text("car\nperson\n")
+    made("mot", tmp_path / "s", "--to", "yolo", "--test-share", 0, "--val-share", 0.5, "--out", tmp_path / "out")
+    assert {len(boxes) for boxes in labels(tmp_path / "out").values()} == {1}
+    assert all(boxes[0][0] > 49 for boxes in labels(tmp_path / "out").values())
+    found = read_search_set(tmp_path / "s", frame_step=1)
+    assert all(frame.boxes[:, 0].min() > 49 for frame in found.frames)
+    (folder / "gt" / "labels.txt").write_text("car\ntruck\n")
+    ended = prepare("mot", tmp_path / "s", "--to", "yolo", "--test-share", 0, "--out", tmp_path / "x")
+    assert ended.err.startswith(f"{folder / 'gt' / 'labels.txt'} names no person or pedestrian among its classes: car")
 
 
 def test_options_of_the_other_target_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The checked copy of a dataset: what is refused, what is counted, and that the user's files stay as they are."""
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -201,12 +202,14 @@ def test_two_processes_may_prepare_at_once(root: Path, monkeypatch: pytest.Monke
     path, scan = prepare(root)
     shutil.copytree(path.parent, path.parent.with_name("kept"), symlinks=True)
     shutil.rmtree(path.parent)
-    publish = data._publish
+    whole_folder = data.whole_folder
 
-    def late(temporary: Path, folder: Path) -> None:
-        path.parent.with_name("kept").rename(folder)
-        publish(temporary, folder)
+    @contextlib.contextmanager
+    def late(folder: Path, last: str) -> Iterator[Path]:
+        with whole_folder(folder, last) as temporary:
+            yield temporary
+            path.parent.with_name("kept").rename(folder)
 
-    monkeypatch.setattr(data, "_publish", late)
+    monkeypatch.setattr(data, "whole_folder", late)
     assert prepare(root) == (path, scan)
     assert not [left for left in path.parent.parent.iterdir() if left.name.startswith(".")]

@@ -97,11 +97,11 @@ class Facts:
         if self._file is not None:
             self._file.unlink()
 
-    def ask(self, question: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+    def rows(self, question: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         """Rows of a query, one after the other."""
         yield from self.db.execute(question, values)
 
-    def one(self, question: str, *values: Any) -> Any:
+    def scalar(self, question: str, *values: Any) -> Any:
         """The first value of a query's first row; None without one."""
         row = self.db.execute(question, values).fetchone()
         return None if row is None else row[0]
@@ -152,12 +152,12 @@ class Facts:
 
     def findings(self, kind: str, most: int) -> list[Finding]:
         """The first findings of a kind."""
-        rows: Any = self.ask("SELECT * FROM findings WHERE kind = ? ORDER BY rowid LIMIT ?", kind, most)
-        return [Finding(*row[:7], *([] if row[7] is None else [row[7:11]])) for row in rows]
+        found: Any = self.rows("SELECT * FROM findings WHERE kind = ? ORDER BY rowid LIMIT ?", kind, most)
+        return [Finding(*row[:7], *([] if row[7] is None else [row[7:11]])) for row in found]
 
     def counts(self) -> list[Count]:
         """Each kind that was found, the worst first."""
-        rows = list(self.ask("SELECT kind, COUNT(*), MIN(rowid) FROM findings GROUP BY kind"))
+        rows = list(self.rows("SELECT kind, COUNT(*), MIN(rowid) FROM findings GROUP BY kind"))
         found = []
         for kind, count, first in sorted(rows, key=lambda row: ORDER[row[0]]):
             split, file, line, detail = self.db.execute(
@@ -181,7 +181,7 @@ class Facts:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             for kind in sorted(KINDS, key=lambda name: ORDER[name]):
-                rows = self.ask(
+                rows = self.rows(
                     "SELECT split, file, line, detail, CASE WHEN other_split <> '' THEN other END FROM findings "
                     "WHERE kind = ? ORDER BY split, file, rowid",
                     kind,

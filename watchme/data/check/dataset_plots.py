@@ -29,7 +29,7 @@ def plot_detection(facts: Facts, names: Sequence[str], folder: Path) -> list[Sho
         names: Class names by id.
         folder: Where the files are written; made if absent.
     """
-    if not facts.one("SELECT COUNT(*) FROM boxes"):
+    if not facts.scalar("SELECT COUNT(*) FROM boxes"):
         return []
     folder.mkdir(parents=True, exist_ok=True)
     per_image = _by_split(facts, "SELECT split, boxes, COUNT(*) FROM images WHERE fault = '' GROUP BY split, boxes")
@@ -55,7 +55,7 @@ def plot_people(facts: Facts, folder: Path) -> list[Shown]:
         facts: What a check has found.
         folder: Where the files are written; made if absent.
     """
-    if not facts.one("SELECT COUNT(*) FROM images WHERE pid > 0"):
+    if not facts.scalar("SELECT COUNT(*) FROM images WHERE pid > 0"):
         return []
     folder.mkdir(parents=True, exist_ok=True)
     inner = "SELECT split, COUNT(*) AS n, COUNT(DISTINCT cam) AS cams FROM images WHERE pid > 0 GROUP BY split, pid"
@@ -79,17 +79,15 @@ def plot_people(facts: Facts, folder: Path) -> list[Shown]:
 
 def _by_split(facts: Facts, question: str) -> dict[str, dict[int, int]]:
     found: dict[str, dict[int, int]] = {}
-    for split, value, count in facts.ask(question):
+    for split, value, count in facts.rows(question):
         found.setdefault(split, {})[value] = count
-    order = {
-        row[0]: place for place, row in enumerate(facts.ask("SELECT split FROM images GROUP BY split ORDER BY MIN(id)"))
-    }
-    return dict(sorted(found.items(), key=lambda item: order[item[0]]))
+    order = [split for (split,) in facts.rows("SELECT split FROM images GROUP BY split ORDER BY MIN(id)")]
+    return dict(sorted(found.items(), key=lambda item: order.index(item[0])))
 
 
 def _classes(facts: Facts, names: Sequence[str], path: Path) -> Shown:
     rows = list(
-        facts.ask(
+        facts.rows(
             "SELECT split, class, COUNT(*) FROM boxes JOIN images ON images.id = boxes.image GROUP BY split, class"
         )
     )
@@ -152,7 +150,7 @@ def _centres(facts: Facts, path: Path) -> Shown:
 
 
 def _bins(facts: Facts, most: int) -> int:
-    boxes = facts.one("SELECT COUNT(*) FROM boxes")
+    boxes = facts.scalar("SELECT COUNT(*) FROM boxes")
     return most if boxes >= _MANY else most // 2 if boxes >= _SOME else most // 3
 
 
@@ -194,7 +192,7 @@ def _counted(
 
 def _image_sizes(facts: Facts, path: Path) -> list[Shown]:
     rows = list(
-        facts.ask(
+        facts.rows(
             "SELECT width, height, COUNT(*) FROM images WHERE fault = '' GROUP BY width, height "
             "ORDER BY COUNT(*) DESC LIMIT 2000"
         )

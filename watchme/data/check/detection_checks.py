@@ -6,7 +6,7 @@ from pathlib import Path
 
 from watchme.data.check.database import Facts, Finding
 from watchme.data.check.duplicates import equal_files, near_duplicates
-from watchme.data.check.scan import seen
+from watchme.data.check.scan import scan_with_labels
 from watchme.data.check.yolo_labels import Box, Line, box_of, overrun, read_label, repeated
 
 # A class with less than this share of the most frequent one's boxes.
@@ -30,14 +30,14 @@ class Classes:
 
 
 def check_detection(facts: Facts, classes: Classes, label_folders: Iterable[Path] = ()) -> None:
-    """Look at every listed image and its labels, and keep what is wrong.
+    """ImageProbe at every listed image and its labels, and keep what is wrong.
 
     Args:
         facts: With the images of all splits, listed by `split` and `side`.
         classes: What the labels may name.
         label_folders: Where label files without an image are looked for.
     """
-    for image, look, lines in seen(facts, len(classes.names), _LEAST_SIDE, whole=True):
+    for image, look, lines in scan_with_labels(facts, len(classes.names), _LEAST_SIDE, whole=True):
         split, path, label = facts.db.execute("SELECT split, path, label FROM images WHERE id = ?", (image,)).fetchone()
         if look.fault:
             facts.add([Finding("unreadable image", split, path, detail=look.fault)])
@@ -104,19 +104,19 @@ def _box_faults(boxes: list[Box], size: tuple[int, int] | None) -> Iterator[tupl
 
 
 def _splits(facts: Facts, classes: Classes) -> Iterator[Finding]:
-    counted = {row[0]: row[1:] for row in facts.ask("SELECT role, COUNT(*), SUM(boxes) FROM images GROUP BY role")}
+    counted = {row[0]: row[1:] for row in facts.rows("SELECT role, COUNT(*), SUM(boxes) FROM images GROUP BY role")}
     for role in ("train", "val", "test"):
         images, boxes = counted.get(role, (0, 0))
         if not images and role != "test":
             yield Finding("missing split", role, detail="it has no images")
         elif images and not boxes:
             kind = "test split without boxes" if role == "test" else "split without boxes"
-            label = facts.one("SELECT label FROM images WHERE role = ? LIMIT 1", role)
-            files = facts.one("SELECT COUNT(*) FROM findings WHERE kind = 'no label file' AND split = ?", role)
+            label = facts.scalar("SELECT label FROM images WHERE role = ? LIMIT 1", role)
+            files = facts.scalar("SELECT COUNT(*) FROM findings WHERE kind = 'no label file' AND split = ?", role)
             why = f"; {files} of {images} images have no label file, e.g. {label}" if files else ""
             yield Finding(kind, role, detail=f"no box in {images} images{why}")
     trained = dict(
-        facts.ask(
+        facts.rows(
             "SELECT class, COUNT(*) FROM boxes JOIN images ON images.id = boxes.image WHERE role = 'train' "
             "GROUP BY class"
         )
@@ -139,7 +139,7 @@ def _without_image(facts: Facts, folders: Iterable[Path]) -> Iterator[Finding]:
             ((str(path),) for path in folder.rglob("*.txt") if path.name != "classes.txt"),
         )
     facts.db.execute("CREATE INDEX by_label ON images (label)")
-    for (path,) in facts.ask(
+    for (path,) in facts.rows(
         "SELECT path FROM labels WHERE path NOT IN (SELECT label FROM images WHERE label IS NOT NULL) ORDER BY path"
     ):
         yield Finding("label without image", Path(path).parent.name, path)
@@ -161,7 +161,7 @@ def _same_files(facts: Facts) -> Iterator[Finding]:
 def _same_path(facts: Facts) -> Iterator[Finding]:
     """One file that two splits name, by lists or by folders within each other."""
     facts.db.execute("CREATE INDEX by_path ON images (path)")
-    for split, path, other in facts.ask(
+    for split, path, other in facts.rows(
         "SELECT late.split, late.path, MIN(early.split) FROM images AS late JOIN images AS early "
         "ON early.path = late.path AND early.side < late.side GROUP BY late.id"
     ):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from watchme.data.check.database import Facts, Finding
-from watchme.data.check.yolo_labels import Box, overlap
+from watchme.data.check.yolo_labels import Box, overlaps
 
 # 64 bits in 6 bands: two hashes that differ in 5 bits have a band in common.
 _BANDS = (11, 11, 11, 11, 10, 10)
@@ -29,7 +29,7 @@ def equal_files(facts: Facts) -> Iterator[list[dict[str, Any]]]:
     """Groups of images whose files are equal, each in the order of the list. Unreadable ones do not count."""
     facts.db.execute("CREATE INDEX IF NOT EXISTS by_digest ON images (digest)")
     columns = ("id", "split", "dataset", "side", "path", "pid", "cam", "digest")
-    rows = facts.ask(
+    rows = facts.rows(
         f"SELECT {', '.join(columns)} FROM images WHERE fault = '' AND digest IN "
         "(SELECT digest FROM images WHERE fault = '' GROUP BY digest HAVING COUNT(*) > 1) ORDER BY digest, id"
     )
@@ -51,7 +51,7 @@ def near_duplicates(facts: Facts, *, with_boxes: bool = False) -> Iterator[Findi
     shift = 0
     for width in _BANDS:
         # The database sorts; here is a bucket at a time.
-        rows = facts.ask(
+        rows = facts.rows(
             "SELECT (hash >> ?) & ? AS band, id, hash, side FROM images WHERE hash IS NOT NULL AND fault = ''"
             + (" AND boxes > 0" if with_boxes else "")
             + " ORDER BY band",
@@ -71,7 +71,7 @@ def near_duplicates(facts: Facts, *, with_boxes: bool = False) -> Iterator[Findi
             other,
             other_split,
         )
-        for split, path, other_split, other in facts.ask(
+        for split, path, other_split, other in facts.rows(
             "SELECT late.split, late.path, early.split, early.path FROM pairs JOIN images AS late ON late.id = later "
             "JOIN images AS early ON early.id = earlier WHERE late.digest <> early.digest ORDER BY later"
         )
@@ -116,7 +116,7 @@ def _keep_best(facts: Facts, late: int, near: list[int], *, with_boxes: bool) ->
 
 def _normed(facts: Facts, images: list[int]) -> npt.NDArray[np.float32]:
     """(N, 256): the small grey pictures of images by their ids, without brightness and contrast."""
-    thumbs = b"".join(facts.one("SELECT thumb FROM images WHERE id = ?", image) for image in images)
+    thumbs = b"".join(facts.scalar("SELECT thumb FROM images WHERE id = ?", image) for image in images)
     levels = np.frombuffer(thumbs, dtype=np.uint8).reshape(len(images), -1).astype(np.float32)
     levels -= levels.mean(1, keepdims=True)
     levels /= np.maximum(levels.std(1, keepdims=True), 1.0)
@@ -126,8 +126,8 @@ def _normed(facts: Facts, images: list[int]) -> npt.NDArray[np.float32]:
 def _boxes_alike(facts: Facts, one: int, other: int) -> bool:
     """Whether most boxes of two images lie at the same places."""
     first, second = (
-        [Box(*row) for row in facts.ask("SELECT line, class, x, y, w, h FROM boxes WHERE image = ?", image)]
+        [Box(*row) for row in facts.rows("SELECT line, class, x, y, w, h FROM boxes WHERE image = ?", image)]
         for image in (one, other)
     )
-    matched = sum(any(overlap(box, mate) > _SAME_PERSON for mate in second) for box in first)
+    matched = int((overlaps(first, second) > _SAME_PERSON).any(axis=1).sum())
     return matched * 2 >= max(len(first), len(second))

@@ -20,7 +20,7 @@ _FLAT = 4.0
 _EXIF_ORIENTATION = 274
 
 
-class Look(NamedTuple):
+class ImageProbe(NamedTuple):
     """What is known of an image.
 
     Attributes:
@@ -40,7 +40,7 @@ class Look(NamedTuple):
     fault: str
 
 
-def look_at(path: Path, least_side: int = 1, *, whole: bool = False) -> Look:
+def probe_image(path: Path, least_side: int = 1, *, whole: bool = False) -> ImageProbe:
     """Read an image file once, and look at it.
 
     Args:
@@ -70,11 +70,11 @@ def look_at(path: Path, least_side: int = 1, *, whole: bool = False) -> Look:
             grey = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
         pixels = np.asarray(grey, dtype=np.float32)
     except Exception as error:  # Pillow raises whatever its decoders raise
-        return Look(digest, None, None, width, height, _short(error))
+        return ImageProbe(digest, None, None, width, height, _short(error))
     if pixels.std() < _FLAT:
-        return Look(digest, None, None, width, height, "")
+        return ImageProbe(digest, None, None, width, height, "")
     small = pixels.reshape(_SMALL, 2, _SMALL, 2).mean((1, 3))
-    return Look(digest, hash_of(pixels), small.round().astype(np.uint8).tobytes(), width, height, "")
+    return ImageProbe(digest, hash_of(pixels), small.round().astype(np.uint8).tobytes(), width, height, "")
 
 
 def has_end(tail: bytes) -> bool:

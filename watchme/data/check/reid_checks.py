@@ -14,7 +14,7 @@ _SHAPES = (0.8, 8.0)
 
 
 def check_people(facts: Facts) -> None:
-    """Look at every listed image, and keep what is wrong.
+    """ImageProbe at every listed image, and keep what is wrong.
 
     Args:
         facts: With images listed by `dataset` and `role` (train, query, gallery), `side` 0 for train and 1 for test.
@@ -22,7 +22,7 @@ def check_people(facts: Facts) -> None:
     scan_images(facts)
     facts.add(
         Finding("unreadable image", *row)
-        for row in facts.ask("SELECT split, path, '', fault FROM images WHERE fault <> ''")
+        for row in facts.rows("SELECT split, path, '', fault FROM images WHERE fault <> ''")
     )
     check_names(facts)
     facts.add(_sizes(facts))
@@ -40,29 +40,29 @@ def check_names(facts: Facts) -> None:
 
 def _both_sides(facts: Facts) -> Iterator[Finding]:
     """One finding a person. Where identities of train and test are numbered apart, there is none by construction."""
-    for dataset, pid, trained in facts.ask(
+    for dataset, pid, trained in facts.rows(
         "SELECT dataset, pid, COUNT(*) FROM images WHERE role = 'train' AND pid > 0 GROUP BY dataset, pid "
         "HAVING EXISTS (SELECT 1 FROM images AS test WHERE test.dataset = images.dataset "
         "AND test.role IN ('query', 'gallery') AND test.pid = images.pid)"
     ):
         place = "FROM images WHERE dataset = ? AND pid = ? AND side = ?"
-        tested = facts.one(f"SELECT COUNT(*) {place}", dataset, pid, 1)
+        tested = facts.scalar(f"SELECT COUNT(*) {place}", dataset, pid, 1)
         (split, path), (other_split, other) = (
-            next(facts.ask(f"SELECT split, path {place} ORDER BY id LIMIT 1", dataset, pid, side)) for side in (1, 0)
+            next(facts.rows(f"SELECT split, path {place} ORDER BY id LIMIT 1", dataset, pid, side)) for side in (1, 0)
         )
         detail = f"identity {pid} has {trained} images in train and {tested} in query and gallery"
         yield Finding("identity in train and test", split, path, "", detail, other, other_split)
 
 
 def _trained(facts: Facts) -> Iterator[Finding]:
-    for dataset, people in facts.ask(
+    for dataset, people in facts.rows(
         "SELECT dataset, COUNT(DISTINCT CASE WHEN pid > 0 THEN pid END) FROM images WHERE role = 'train' "
         "GROUP BY dataset"
     ):
         if people < 2:
-            split = facts.one("SELECT split FROM images WHERE dataset = ? AND role = 'train'", dataset)
+            split = facts.scalar("SELECT split FROM images WHERE dataset = ? AND role = 'train'", dataset)
             yield Finding("too few identities", split, detail=f"{people} in the training set")
-    for split, path, pid, images, cam in facts.ask(
+    for split, path, pid, images, cam in facts.rows(
         "SELECT split, MIN(path), pid, COUNT(*), MIN(cam) FROM images WHERE role = 'train' AND pid > 0 "
         "GROUP BY dataset, pid HAVING COUNT(*) = 1 OR COUNT(DISTINCT cam) = 1"
     ):
@@ -79,19 +79,19 @@ def _queries(facts: Facts) -> Iterator[Finding]:
         "FROM images AS query WHERE role = 'query' AND dataset = ? AND NOT EXISTS (SELECT 1 FROM images AS other WHERE "
         "other.dataset = query.dataset AND other.role = 'gallery' AND other.pid = query.pid AND other.cam <> query.cam)"
     )
-    for dataset, split, queries in facts.ask(
+    for dataset, split, queries in facts.rows(
         "SELECT dataset, MIN(split), COUNT(*) FROM images WHERE role = 'query' GROUP BY dataset"
     ):
-        if facts.one(f"SELECT COUNT(*) {unmatched}", dataset) == queries:
+        if facts.scalar(f"SELECT COUNT(*) {unmatched}", dataset) == queries:
             yield Finding("no query has a match", split, detail=f"none of {queries} queries")
             continue
-        for path, pid, cam in facts.ask(f"SELECT path, pid, cam {unmatched} ORDER BY id", dataset):
+        for path, pid, cam in facts.rows(f"SELECT path, pid, cam {unmatched} ORDER BY id", dataset):
             detail = f"identity {pid} is in the gallery by no camera but {cam + 1}"
             yield Finding("query without a match", split, path, "", detail)
 
 
 def _sizes(facts: Facts) -> Iterator[Finding]:
-    for split, path, width, height in facts.ask(
+    for split, path, width, height in facts.rows(
         "SELECT split, path, width, height FROM images WHERE fault = '' "
         "AND (MIN(width, height) < ? OR height < ? * width OR height > ? * width) ORDER BY id",
         _LEAST_SIDE,

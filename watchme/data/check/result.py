@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 PICTURES = "pictures"
 
 
-def hand_over(
+def report_check(
     job: Job,
     facts: Facts,
     shown: Iterable[Shown],
@@ -39,7 +39,7 @@ def hand_over(
     job.show(Table("check/findings", columns, rows))
     for one in shown:
         job.show(Picture(one.name, one.path, one.caption))
-    images = facts.one("SELECT COUNT(*) FROM images")
+    images = facts.scalar("SELECT COUNT(*) FROM images")
     job.record("check", {"images": images, **found})
     log.info("")
     for line in table_lines(facts.counts()):
@@ -48,7 +48,7 @@ def hand_over(
     return Result(metrics, math.nan, details={"check": {"images": images}}, refused=verdict(facts))
 
 
-def tell_briefly(job: Job, found: Mapping[str, Any]) -> None:
+def report_brief_check(job: Job, found: Mapping[str, Any]) -> None:
     """Record what the short form before a training has found; errors and warnings go to the log.
 
     Nothing is refused: the engine itself ends a training that cannot be done.

@@ -12,45 +12,45 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from watchme.data.check.database import Facts
-from watchme.data.check.image_probe import Look, look_at
+from watchme.data.check.image_probe import ImageProbe, probe_image
 from watchme.data.check.yolo_labels import Line, read_label
 
 _TOGETHER = 64
 _MOST_THREADS = 16
-Looker = Callable[[Path], Look]
+Looker = Callable[[Path], ImageProbe]
 
 
-class Seen(NamedTuple):
+class Scanned(NamedTuple):
     """An image, and the lines of its label file; None where there is no such file."""
 
     image: int
-    look: Look
+    look: ImageProbe
     lines: list[Line] | None
 
 
 def scan_images(facts: Facts, least_side: int = 1, *, whole: bool = False) -> None:
-    """Look at every image of `facts.images` that has no digest yet, and keep sizes, hashes and faults.
+    """ImageProbe at every image of `facts.images` that has no digest yet, and keep sizes, hashes and faults.
 
     Args:
         facts: Where the images are listed.
-        least_side: See `pictures.look_at`.
-        whole: See `pictures.look_at`.
+        least_side: See `pictures.probe_image`.
+        whole: See `pictures.probe_image`.
     """
-    for _ in seen(facts, 0, least_side, whole=whole):
+    for _ in scan_with_labels(facts, 0, least_side, whole=whole):
         pass
 
 
-def seen(facts: Facts, classes: int, least_side: int = 1, *, whole: bool = False) -> Iterator[Seen]:
-    """Like `scan_images`, and hand over each image with its labels, in the order of the list.
+def scan_with_labels(facts: Facts, classes: int, least_side: int = 1, *, whole: bool = False) -> Iterator[Scanned]:
+    """Like `scan_images`, and yield each image with its labels, in the order of the list.
 
     Args:
         facts: Where the images are listed, with their label files.
         classes: How many classes there are; 0: no labels are read.
-        least_side: See `pictures.look_at`.
-        whole: See `pictures.look_at`.
+        least_side: See `pictures.probe_image`.
+        whole: See `pictures.probe_image`.
     """
     work = partial(_look_at_some, classes=classes, least_side=least_side, whole=whole)
-    total = facts.one("SELECT COUNT(*) FROM images")
+    total = facts.scalar("SELECT COUNT(*) FROM images")
     with tqdm(total=total, desc="Looking at images", unit="image", disable=None, leave=False) as bar:
         for some in _spread(work, _listed(facts)):
             facts.db.executemany(
@@ -83,17 +83,17 @@ def _listed(facts: Facts) -> Iterator[list[_Listed]]:
         yield rows
 
 
-def _look_at_some(rows: list[_Listed], classes: int, least_side: int, *, whole: bool) -> list[Seen]:
+def _look_at_some(rows: list[_Listed], classes: int, least_side: int, *, whole: bool) -> list[Scanned]:
     found = []
     for image, path, label in rows:
         lines = None
         if classes and label and Path(label).is_file():
             lines = list(read_label(Path(label), classes))
-        found.append(Seen(image, look_at(Path(path), least_side, whole=whole), lines))
+        found.append(Scanned(image, probe_image(Path(path), least_side, whole=whole), lines))
     return found
 
 
-def _spread(work: Callable[[list[_Listed]], list[Seen]], groups: Iterator[list[_Listed]]) -> Iterator[list[Seen]]:
+def _spread(work: Callable[[list[_Listed]], list[Scanned]], groups: Iterator[list[_Listed]]) -> Iterator[list[Scanned]]:
     """Results in order, with a few groups under way: what waits stays small whatever the number of groups."""
     threads = cores()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="check")

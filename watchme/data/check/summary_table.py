@@ -51,7 +51,7 @@ def verdict(facts: Facts) -> str:
 def detection_statistics(facts: Facts) -> tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]:
     """Columns and rows: what each split of a detection dataset holds."""
     columns = ("split", "images", "unreadable", "boxes", "images_without_boxes", "mean_boxes", "most_boxes")
-    rows = facts.ask(
+    rows = facts.rows(
         "SELECT split, COUNT(*), SUM(fault <> ''), SUM(boxes), SUM(boxes = 0 AND fault = ''), "
         "ROUND(AVG(CASE WHEN fault = '' THEN boxes END), 3), MAX(boxes) FROM images GROUP BY split ORDER BY side"
     )
@@ -61,7 +61,7 @@ def detection_statistics(facts: Facts) -> tuple[tuple[str, ...], tuple[tuple[Any
 def people_statistics(facts: Facts) -> tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]:
     """Columns and rows: what each split of a re-ID dataset holds."""
     columns = ("split", "images", "unreadable", "identities", "cameras", "distractors", "images_per_identity")
-    rows = facts.ask(
+    rows = facts.rows(
         "SELECT split, COUNT(*), SUM(fault <> ''), COUNT(DISTINCT CASE WHEN pid > 0 THEN pid END), "
         "COUNT(DISTINCT cam), SUM(pid = 0), "
         "ROUND(1.0 * SUM(pid > 0) / NULLIF(COUNT(DISTINCT CASE WHEN pid > 0 THEN pid END), 0), 2) "

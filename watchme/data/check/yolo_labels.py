@@ -1,14 +1,19 @@
-"""Lines of YOLO label files: what is valid, and what of a valid box is wrong nevertheless. Pure Python."""
+"""YOLO label files: which lines are valid, and which valid boxes are suspicious (outside the image, repeated)."""
 
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from watchme.metrics.detection import Floats, iou_matrix
+
 # As in ultralytics: coordinates may exceed 0..1 by rounding.
 TOLERANCE = 0.01
 # Of two boxes on one thing; people who stand in a row overlap less.
 SAME_BOX = 0.95
+_AT_ONCE = 256  # boxes that are compared with all others: a file may hold thousands
 
 
 class Line(NamedTuple):
@@ -78,23 +83,22 @@ def overrun(box: Box) -> float:
 def repeated(boxes: Sequence[Box]) -> Iterator[tuple[Box, Box]]:
     """Pairs of boxes of one class that cover the same thing, the later one first; each is named once."""
     for place, box in enumerate(boxes):
-        for earlier in boxes[:place]:
-            if earlier.class_id == box.class_id and _alike(earlier, box):
+        if place % _AT_ONCE == 0:
+            alike = overlaps(boxes[place : place + _AT_ONCE], boxes) > SAME_BOX
+        for number, earlier in enumerate(boxes[:place]):
+            if earlier.class_id == box.class_id and (alike[place % _AT_ONCE, number] or earlier[2:] == box[2:]):
                 yield box, earlier
                 break
 
 
-def overlap(one: Box, other: Box) -> float:
-    """Intersection over union; 0 for boxes of no area."""
-    width = min(one.x + one.w / 2, other.x + other.w / 2) - max(one.x - one.w / 2, other.x - other.w / 2)
-    height = min(one.y + one.h / 2, other.y + other.h / 2) - max(one.y - one.h / 2, other.y - other.h / 2)
-    if width <= 0 or height <= 0:
-        return 0.0
-    return width * height / (one.w * one.h + other.w * other.h - width * height)
+def overlaps(some: Sequence[Box], others: Sequence[Box]) -> Floats:
+    """(len(some), len(others)) intersection over union."""
+    return iou_matrix(_corners(some), _corners(others))
 
 
-def _alike(one: Box, other: Box) -> bool:
-    return one[2:] == other[2:] or overlap(one, other) > SAME_BOX
+def _corners(boxes: Sequence[Box]) -> Floats:
+    values = np.array([box[2:] for box in boxes], np.float64).reshape(-1, 4)
+    return np.hstack([values[:, :2] - values[:, 2:] / 2, values[:, :2] + values[:, 2:] / 2])
 
 
 def _read_line(number: int, text: str, classes: int, polygons: set[bool]) -> Line:

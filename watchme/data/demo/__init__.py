@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from watchme.data.demo.config import DemoWorldConfig
 from watchme.io.cache import cache_dir
+from watchme.io.files import whole_folder
 
 GENERATOR_VERSION = 5
-"""Raise it with every change of what is drawn or written: worlds in the cache are then drawn anew."""
+"""Raise it with every change of what is drawn or written: worlds in the cache are then drawn again."""
 _DONE = "world.json"
 
 __all__ = ["DemoWorld", "DemoWorldConfig", "ensure_demo_world"]
@@ -66,17 +65,6 @@ def ensure_demo_world(config: DemoWorldConfig, cache: Path | None = None) -> Dem
 def _draw(config: DemoWorldConfig, root: Path, parameters: dict[str, object]) -> None:
     from watchme.data.demo.world import write_world  # NumPy and Pillow, which validation does without
 
-    root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-    try:
+    with whole_folder(root, _DONE) as temporary:
         write_world(config, temporary)
         (temporary / _DONE).write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
-        temporary.chmod(0o755)
-        try:
-            temporary.rename(root)
-        except OSError:
-            if not (root / _DONE).is_file():  # not another process that was first, but a world that lost its files
-                shutil.rmtree(root, ignore_errors=True)
-                temporary.rename(root)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from watchme.core.errors import DataError
-from watchme.data.person_search.search_set import UNKNOWN, Boxes, Frame, Query, SearchSet, checked, corners
+from watchme.data.person_search.search_set import UNKNOWN, Boxes, Frame, Query, SearchSet, corners, validated
 from watchme.io.matlab import items, variable
 
 
@@ -56,7 +56,7 @@ def read(root: Path, gallery_size: int = 100) -> SearchSet:
         Frame(root / "Image" / "SSM" / name, corners(everybody[name]), pids[number])
         for number, name in enumerate(names)
     ]
-    return checked(SearchSet(root, "cuhk_sysu", frames, queries, small_boxes=True))
+    return validated(SearchSet(root, "cuhk_sysu", frames, queries, small_boxes=True))
 
 
 def _everybody(file: Path, pool: set[str]) -> dict[str, Boxes]:

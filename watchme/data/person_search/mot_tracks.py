@@ -1,113 +1,68 @@
-"""Sequences of MOTChallenge (MOT15 to MOT20, and sets in their format): tracks are identities, sequences cameras.
+"""MOTChallenge sequences as a person-search set: tracks are identities, sequences are cameras.
 
-    <root>/<sequence>/gt/gt.txt      frame, identity, x, y, width, height, counts, class, visibility; from 1
-    <root>/<sequence>/img1/000001.jpg
-    <root>/<sequence>/seqinfo.ini    frameRate, imDir, imExt
-
-An identity belongs to its sequence unless `shared_ids` says that numbers are the same in all. MOT17's gt lies there
-three times, once for each public detector; it is read once.
+An identity belongs to its sequence unless `shared_ids` says that numbers are the same in all. Pedestrians who count
+are the people; pedestrians who are flagged or hidden, and what MOT's own evaluation ignores, are neither right nor
+wrong: persons on vehicles, static persons, distractors, reflections, crowds.
 """
 
-import configparser
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
-from watchme.core.errors import DataError
-from watchme.data.person_search import sequence_files
-from watchme.data.person_search.search_set import Frame, SearchSet, checked, choose_queries, corners
+from watchme.data.formats.mot_challenge import CROWD, PEDESTRIAN, Clip, Row, find_clips, read_rows
+from watchme.data.person_search.search_set import Frame, SearchSet, choose_queries, validated
+from watchme.data.records import Faults, Source
 
-_PEDESTRIAN = 1
-# Of MOT16 and later: on a vehicle, static person, distractor, reflection. Its own evaluation ignores them, too.
-_PERSON_LIKE = (2, 7, 8, 12)
-_DETECTORS = ("-DPM", "-FRCNN", "-SDP")
+_IGNORED = (2, 7, 8, 12, CROWD)
 
 
 def read(root: Path, *, frame_step: int | None, min_visibility: float, shared_ids: bool) -> SearchSet:
-    """Read all sequences below `root`. See `read_search_set`.
+    """Read all sequences in `root`. See `read_search_set`.
 
     Raises:
-        DataError: If a line of a gt.txt is not as described above, or frames are missing.
+        DataError: If there is no sequence, or records are bad: all of them are named.
     """
-    assumed: list[str] = []
-    frames: list[Frame] = []
+    source = Source(Faults(fix="repair these records, or move their sequences elsewhere"))
+    clips = find_clips([root], source)
+    rows = {clip.name: read_rows(clip, source)[0] for clip in clips}
+    source.faults.settle()
+    assumed = [*source.notes, *(f"left out: {count} {reason}" for reason, count in sorted(source.dropped.items()))]
     names: dict[int, str] = {}
-    for camera, file in enumerate(_without_copies(sequence_files(root), assumed), 1):
-        frames += _sequence(file, camera, frame_step, min_visibility, shared_ids, names, assumed)
-    return checked(SearchSet(root, "mot", frames, choose_queries(frames), names=names, assumed=tuple(assumed)))
+    # 0 stands for unknown people, so a set that counts from 0 is moved by one.
+    first = min(row.track for own in rows.values() for row in own)
+    frames: list[Frame] = []
+    for camera, clip in enumerate(clips, 1):
+        offset = (0 if first else 1) if shared_ids else camera * 1_000_000
+        for row in rows[clip.name]:
+            if not shared_ids:
+                names[row.track + offset] = f"{clip.name}/{row.track}"
+            elif offset:
+                names[row.track + offset] = str(row.track)
+        if frame_step is None and clip.frame_rate is None:
+            assumed.append(f"{clip.name} has no seqinfo.ini with a frameRate: 25 frames a second are assumed")
+        step = frame_step or max(1, round(clip.frame_rate or 25))
+        frames += _frames(clip, rows[clip.name], camera, step, min_visibility, offset)
+    return validated(SearchSet(root, "mot", frames, choose_queries(frames), names=names, assumed=tuple(assumed)))
 
 
-def _without_copies(files: list[Path], assumed: list[str]) -> list[Path]:
-    kept: dict[str, Path] = {}
-    for file in files:
-        name = file.parent.parent.name
-        for ending in _DETECTORS:
-            name = name.removesuffix(ending)
-        kept.setdefault(name, file)
-    if len(kept) < len(files):
-        used = ", ".join(file.parent.parent.name for file in kept.values())
-        assumed.append(f"{len(files) - len(kept)} sequences are copies of another one's frames; used are {used}")
-    return list(kept.values())
-
-
-def _sequence(
-    file: Path,
-    camera: int,
-    frame_step: int | None,
-    min_visibility: float,
-    shared_ids: bool,
-    names: dict[int, str],
-    assumed: list[str],
-) -> list[Frame]:
-    folder = file.parent.parent
-    info = configparser.ConfigParser()
-    info.read(folder / "seqinfo.ini", encoding="utf-8")
-    section = info["Sequence"] if info.has_section("Sequence") else {}
-    if frame_step is None and "frameRate" not in section:
-        assumed.append(f"{folder.name} has no seqinfo.ini with a frameRate: 25 frames a second are assumed")
-    step = frame_step or max(1, round(float(section.get("frameRate", 25))))
-    images = {
-        int(path.stem): path
-        for path in sorted((folder / section.get("imDir", "img1")).glob("*.*"))
-        if path.stem.isdigit()
-    }
-    if not images:
-        raise DataError(f"{folder} has no frames in {folder / section.get('imDir', 'img1')}")
-    rows = _rows(file)
-    found = []
-    for number in sorted(images)[::step]:
-        own = rows[rows[:, 0] == number]
-        kind = own[:, 7]
-        person = np.isin(kind, (_PEDESTRIAN, -1))
-        counted = person & (own[:, 6] != 0) & (own[:, 8] >= min_visibility)
-        ignored = ~counted & (person | np.isin(kind, _PERSON_LIKE))
-        boxes = corners(own[:, 2:6])
-        boxes[:] -= 1  # the first pixel is number 1
-        pids = own[:, 1].astype(np.int64)
-        if not shared_ids:
-            for pid in pids[counted]:
-                names[int(pid) + camera * 1_000_000] = f"{folder.name}/{pid}"
-            pids = pids + camera * 1_000_000
-        found.append(Frame(images[number], boxes[counted], pids[counted], camera, boxes[ignored]))
-    return found
-
-
-def _rows(file: Path) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """(n, 9) rows; MOT15 has no class (-1 here) and no visibility (1 here)."""
-    rows = []
-    for line_number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
+def _frames(clip: Clip, rows: list[Row], camera: int, step: int, min_visibility: float, offset: int) -> list[Frame]:
+    people: dict[int, list[Row]] = defaultdict(list)
+    ignored: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.box[2] <= row.box[0] or row.box[3] <= row.box[1]:
             continue
-        cells = line.split(",")
-        try:
-            values = [float(cell) for cell in cells]
-        except ValueError:
-            values = []
-        if len(values) < 7 or values[4] <= 0 or values[5] <= 0 or not np.isfinite(values).all():
-            raise DataError(
-                f"{file}, line {line_number}: expected frame, identity, x, y, width, height, counts, class, "
-                f"visibility; found {line[:60]!r}"
-            )
-        # Rows of MOT15 end in a place in the world: x, y, z.
-        rows.append(values if len(values) == 9 else [*values[:7], -1.0, 1.0])
-    return np.array(rows, np.float64).reshape(-1, 9)
+        if row.kind == PEDESTRIAN and not row.ignored and row.visibility >= min_visibility:
+            people[row.frame].append(row)
+        elif row.kind == PEDESTRIAN or row.kind in _IGNORED:
+            ignored[row.frame].append(row)
+    return [
+        Frame(
+            clip.frames[number],
+            np.array([row.box for row in people[number]], np.float64).reshape(-1, 4),
+            np.array([row.track + offset for row in people[number]], np.int64),
+            camera,
+            np.array([row.box for row in ignored[number]], np.float64).reshape(-1, 4),
+        )
+        for number in sorted(clip.frames)[::step]
+    ]

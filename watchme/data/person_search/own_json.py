@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from watchme.core.errors import DataError
-from watchme.data.person_search.search_set import UNKNOWN, Boxes, Frame, Query, SearchSet, checked, choose_queries
+from watchme.data.person_search.search_set import UNKNOWN, Boxes, Frame, Query, SearchSet, choose_queries, validated
 
 
 def read(file: Path) -> SearchSet:
@@ -46,7 +46,7 @@ def read(file: Path) -> SearchSet:
             _query(place, entry, f"queries[{number}]", numbers)
             for number, entry in enumerate(place.items(content["queries"], "queries"))
         ]
-    return checked(SearchSet(file, "json", frames, queries))
+    return validated(SearchSet(file, "json", frames, queries))
 
 
 class _Place:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from watchme.core.errors import DataError
-from watchme.data.person_search.search_set import UNKNOWN, Frame, Query, SearchSet, checked, corners
+from watchme.data.person_search.search_set import UNKNOWN, Frame, Query, SearchSet, corners, validated
 from watchme.io.matlab import items, variable
 
 _CAMERA = re.compile(r"^c(\d+)s\d+_")
@@ -30,7 +30,7 @@ def read(root: Path) -> SearchSet:
     names = [str(name).strip().removesuffix(".jpg") for name in items(listed)]
     frames = [_frame(root, name) for name in names]
     numbers = {name: number for number, name in enumerate(names)}
-    return checked(SearchSet(root, "prw", frames, _queries(root / "query_info.txt", numbers), small_boxes=True))
+    return validated(SearchSet(root, "prw", frames, _queries(root / "query_info.txt", numbers), small_boxes=True))
 
 
 def _frame(root: Path, name: str) -> Frame:

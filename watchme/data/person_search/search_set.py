@@ -91,7 +91,7 @@ class SearchSet:
         return digest.hexdigest()[:16]
 
 
-def checked(found: SearchSet) -> SearchSet:
+def validated(found: SearchSet) -> SearchSet:
     """Return a dataset that can be evaluated: one box an identity and frame, images on disk, queries with a match.
 
     Raises:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from watchme.data.prepare.options import Source
 from watchme.data.prepare.output_dir import Folder
+from watchme.data.records import Source
 
 
 def left_out(source: Source) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def table(rows: Sequence[Sequence[object]]) -> str:
     )
 
 
-def tell(
+def print_summary(
     folder: Folder, manifest: Mapping[str, Any], source: Source, columns: Mapping[str, str], heading: str = "split"
 ) -> None:
     """Print counts by split, what was left out, and notes.
@@ -59,10 +59,10 @@ def tell(
             print(f"      {line}")
     for note in source.notes:
         print(f"\n{note}")
-    print(f"\n{folder.root}  ({folder.told})")
+    print(f"\n{folder.root}  ({folder.outcome})")
 
 
-def tell_next(dataset: str, root: Path, model: str = "", use: str = "both") -> None:
+def print_next_commands(dataset: str, root: Path, model: str = "", use: str = "both") -> None:
     """Print the commands that check the dataset and train on it.
 
     Args:

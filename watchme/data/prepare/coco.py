@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from watchme.core.errors import DataError
+from watchme.data.pixel_boxes import Box, Size, box_of
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import splits
 from watchme.data.prepare import yolo_writer as detection
-from watchme.data.prepare.label_lines import Box, Size, box_of
-from watchme.data.prepare.options import Part, Source
+from watchme.data.prepare.options import Part
 from watchme.data.prepare.yolo_writer import Photo, Rules, flat_name
+from watchme.data.records import Faults, Source, inside
 
 HELP = "COCO json to YOLO, people only"
 USAGE = "JSON [--val JSON] --out FOLDER [options]"
@@ -48,7 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert."""
-    source = Source(sources.Faults(arguments.skip_bad))
+    source = Source(Faults(arguments.skip_bad))
     parts, shares = sources.parts_of(arguments, "annotations")
     group = splits.grouping(arguments.group_by)
     categories = arguments.category or ["person"]
@@ -103,7 +104,7 @@ def _candidates(path: Path) -> Iterator[Path]:
 def _first_name(content: Mapping[str, Any], path: Path) -> str:
     for image in content["images"]:
         try:
-            return str(sources.inside(image.get("file_name")))
+            return str(inside(image.get("file_name")))
         except (ValueError, AttributeError):
             continue
     raise DataError(f"{path} names no image")
@@ -207,7 +208,7 @@ def _image(image: object) -> tuple[int | str, Any, Size | None]:
     """Id, file name, and size of an entry of `images`."""
     if not isinstance(image, dict) or not _is_id(image.get("id")):
         raise ValueError("an entry with an id and a file_name was expected")
-    name = sources.inside(image.get("file_name"))
+    name = inside(image.get("file_name"))
     width, height = image.get("width"), image.get("height")
     if width is None and height is None:
         return image["id"], name, None

@@ -7,12 +7,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from watchme.core.errors import DataError
+from watchme.data.pixel_boxes import Box, box_of
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import splits
 from watchme.data.prepare import yolo_writer as detection
-from watchme.data.prepare.label_lines import Box, box_of
-from watchme.data.prepare.options import Part, Source
+from watchme.data.prepare.options import Part
 from watchme.data.prepare.yolo_writer import Photo, Rules, flat_name
+from watchme.data.records import Faults, Source, inside
 
 HELP = "CrowdHuman's odgt to YOLO"
 USAGE = "ODGT [--val ODGT] --out FOLDER [options]"
@@ -40,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert."""
-    source = Source(sources.Faults(arguments.skip_bad))
+    source = Source(Faults(arguments.skip_bad))
     parts, shares = sources.parts_of(arguments, "annotations")
     group = splits.grouping(arguments.group_by)
     photos: list[Photo] = []
@@ -81,7 +82,7 @@ def _records(path: Path, source: Source) -> Iterator[_Record]:
             content = json.loads(line)
             if not isinstance(content, dict) or not isinstance(content.get("gtboxes"), list):
                 raise ValueError("an object with ID and a list gtboxes was expected")
-            name = sources.inside(content.get("ID"))
+            name = inside(content.get("ID"))
             if not all(isinstance(box, dict) for box in content["gtboxes"]):
                 raise ValueError("gtboxes must hold objects")
             if name in seen:

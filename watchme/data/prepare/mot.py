@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from watchme.core.errors import DataError
-from watchme.data.formats.mot_sequences import CROWD, PEOPLE, Clip, find_clips, read_rows
+from watchme.data.formats.mot_challenge import CROWD, PEOPLE, Clip, find_clips, read_rows
+from watchme.data.pixel_boxes import Box
 from watchme.data.prepare import mot_crops, splits
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import yolo_writer as detection
-from watchme.data.prepare.label_lines import Box
-from watchme.data.prepare.options import Source
 from watchme.data.prepare.yolo_writer import Photo, Rules
+from watchme.data.records import Faults, Source
 
 HELP = "MOT16, MOT17, MOT20 to YOLO, or to Market-1501 crops for re-ID"
 USAGE = "FOLDER ... --to yolo|reid --out FOLDER [options]"
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
             if getattr(arguments, option) is not None:
                 raise DataError(f"--{option.replace('_', '-')} does nothing with --to {arguments.to}; leave it out")
     reid = arguments.to == "reid"
-    source = Source(sources.Faults(arguments.skip_bad))
+    source = Source(Faults(arguments.skip_bad))
     classes = {int(text) for text in arguments.classes or (["1"] if reid else ["1", "2", "7"]) if text.isdecimal()}
     if unknown := {text for text in arguments.classes or () if not text.isdecimal()}:
         raise DataError(f"--classes: numbers were expected, found {', '.join(sorted(unknown))}")

@@ -9,13 +9,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from watchme.core.errors import DataError
-from watchme.data.formats.mot_sequences import Clip, Row, read_rows
+from watchme.data.formats.mot_challenge import Clip, Row, read_rows
+from watchme.data.pixel_boxes import pixels
 from watchme.data.prepare import closing_lines as summary
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import splits
-from watchme.data.prepare.label_lines import pixels
-from watchme.data.prepare.options import Faults, Source
 from watchme.data.prepare.output_dir import Folder, filling
+from watchme.data.records import Faults, Source
 
 _TRAIN, _QUERY, _GALLERY = "bounding_box_train", "query", "bounding_box_test"
 _QUALITY = 95
@@ -105,8 +105,9 @@ def run(
         manifest = folder.finish(
             splits=_counts(written), cameras=_cameras(written, clips), **summary.left_out(source), notes=source.notes
         )
-    summary.tell(folder, manifest, source, {"images": "images", "identities": "identities", "cameras": "cameras"})
-    summary.tell_next("market1501", folder.root, model="osnet_ibn")
+    columns = {name: name for name in ("images", "identities", "cameras")}
+    summary.print_summary(folder, manifest, source, columns)
+    summary.print_next_commands("market1501", folder.root, model="osnet_ibn")
     return 0
 
 

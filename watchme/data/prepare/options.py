@@ -1,100 +1,12 @@
-"""What the sub-commands share: options, bad records, the fingerprint of a source, where its images lie."""
+"""Command-line options that several sources share: splits, ignored regions, annotation files, image folders."""
 
 import argparse
-import hashlib
-import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from watchme.core.errors import DataError
-
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""Images that every part of the house reads."""
-_SHOWN = 20
-
-
-@dataclass
-class Faults:
-    """Records of the source that cannot be used.
-
-    Attributes:
-        skip: Whether they are left out (`--skip-bad`) instead of ending the command.
-        found: One line each, with file and record.
-    """
-
-    skip: bool = False
-    found: list[str] = field(default_factory=list)
-
-    def add(self, where: object, what: str) -> None:
-        """Note that record `where` is bad."""
-        self.found.append(f"{where}: {what}")
-
-    def settle(self) -> None:
-        """Raise a DataError with all of them, unless they are to be skipped. Called before anything is written."""
-        if self.found and not self.skip:
-            count = "1 bad record" if len(self.found) == 1 else f"{len(self.found)} bad records"
-            raise DataError(
-                f"the source has {count}; nothing more was written:\n    "
-                + "\n    ".join(self.shown())
-                + "\n--skip-bad leaves them out and counts them"
-            )
-
-    def shown(self) -> list[str]:
-        """The first of them, and how many more there are."""
-        more = len(self.found) - _SHOWN
-        return self.found[:_SHOWN] + ([f"... and {more} more"] if more > 0 else [])
-
-
-@dataclass
-class Source:
-    """What was read, besides the records themselves.
-
-    Attributes:
-        faults: Bad records.
-        dropped: Why something is left out -> how often, e.g. `boxes without area`.
-        notes: What the user is told at the end, one line each.
-    """
-
-    faults: Faults
-    dropped: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
-    _digest: Any = field(default_factory=hashlib.sha256)
-
-    def mark(self, *values: object) -> None:
-        """Take values into the fingerprint."""
-        self._digest.update(json.dumps([str(value) for value in values]).encode())
-
-    def read(self, path: Path) -> bytes:
-        """An annotation file's bytes, taken into the fingerprint.
-
-        Raises:
-            DataError: If it cannot be read.
-        """
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-        self.mark(path.name, hashlib.sha256(content).hexdigest())
-        return content
-
-    def text(self, path: Path) -> str:
-        """The same, as text.
-
-        Raises:
-            DataError: If it cannot be read, or is not UTF-8.
-        """
-        try:
-            return self.read(path).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not text in UTF-8: byte {error.start}") from None
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash over what was marked."""
-        return str(self._digest.hexdigest()[:20])
 
 
 def add_common(parser: argparse.ArgumentParser, *, skip: bool = True, copy: bool = True) -> None:
@@ -231,20 +143,6 @@ def parts_of(arguments: argparse.Namespace, name: str) -> tuple[list[Part], dict
         own = getattr(arguments, f"{split}_images")
         parts.append(Part(split, getattr(arguments, split), own or arguments.images, f"--{split}-images"))
     return parts, divided
-
-
-def inside(name: object) -> PurePosixPath:
-    """A relative path that a record names, proven to stay in its folder.
-
-    Raises:
-        ValueError: If it does not, or is no path at all.
-    """
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise ValueError(f"a file name was expected, found {name!r}")
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or (len(name) > 1 and name[1] == ":"):
-        raise ValueError(f"the file name {name!r} leads out of the image folder")
-    return path
 
 
 def image_folder(given: Path | None, option: str, candidates: Iterable[Path], first: str) -> Path:

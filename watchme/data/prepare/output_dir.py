@@ -16,6 +16,7 @@ from typing import Any
 
 import watchme
 from watchme.core.errors import DataError
+from watchme.io.files import locked
 
 MANIFEST = "prepare.json"
 UNFINISHED = "prepare.unfinished.json"
@@ -137,7 +138,7 @@ class Folder:
             self.new = 0
 
     @property
-    def told(self) -> str:
+    def outcome(self) -> str:
         """What was done, for the last lines."""
         copies = f", {self._copied} of them copies" if self._copied else ""
         return f"{self.new} files new{copies}, {self.kept} there already"
@@ -190,7 +191,7 @@ def filling(
         raise DataError(f"--out {root} is a file; name a folder")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _alone(root):
+        with locked(root, wait=False):
             before = _before(root, head)
             folder = Folder(root, before, head, copy=copy)
             # What a process that was killed had half written.
@@ -200,6 +201,8 @@ def filling(
                 yield folder
             finally:
                 shutil.rmtree(root / _WORK, ignore_errors=True)
+    except BlockingIOError:
+        raise DataError(f"another process is filling {root}; wait for it, or choose another --out") from None
     except OSError as error:
         raise DataError(f"{error.filename or root}: {error.strerror or error}") from error
 
@@ -226,25 +229,6 @@ def _before(root: Path, head: Mapping[str, Any]) -> dict[str, Any]:
             "    Choose a folder that is empty or not there yet"
         )
     return {}
-
-
-@contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Keep other processes out by a lock on the folder itself, which leaves no file behind."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"another process is filling {root}; wait for it, or choose another --out") from None
-        yield
-    finally:
-        os.close(handle)
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 
 from watchme.core.errors import DataError
+from watchme.data.pixel_boxes import Box, Size, box_of
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import splits
 from watchme.data.prepare import yolo_writer as detection
-from watchme.data.prepare.label_lines import Box, Size, box_of
-from watchme.data.prepare.options import Source
 from watchme.data.prepare.yolo_writer import Photo, Rules
+from watchme.data.records import Faults, Source, inside
 
 HELP = "Penn-Fudan's pedestrians to YOLO"
 USAGE = "PennFudanPed --out FOLDER [options]"
@@ -42,7 +42,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert."""
-    source = Source(sources.Faults(arguments.skip_bad))
+    source = Source(Faults(arguments.skip_bad))
     shares = sources.shares(arguments)
     group = splits.grouping(arguments.group_by)
     folder: Path = arguments.folder
@@ -82,4 +82,4 @@ def _read(path: Path, source: Source) -> tuple[str, Size, tuple[Box, ...]]:
         people.append(box_of([left - x0, top - y0, right - left + 1, bottom - top + 1]))
     if len(people) != int(count[1]):
         raise ValueError(f"{count[1]} objects are announced, {len(people)} have a bounding box")
-    return sources.inside(image[1]).name, (int(size[1]), int(size[2])), tuple(people)
+    return inside(image[1]).name, (int(size[1]), int(size[2])), tuple(people)

@@ -18,8 +18,8 @@ from watchme.data.prepare import closing_lines as summary
 from watchme.data.prepare import options as sources
 from watchme.data.prepare.archive_layout import Move, find_move
 from watchme.data.prepare.archives import Container
-from watchme.data.prepare.options import Source
 from watchme.data.prepare.output_dir import MANIFEST, UNFINISHED, Folder, filling
+from watchme.data.records import Faults, Source
 
 HELP = "archives of Market-1501, DukeMTMC-reID, MSMT17, CUHK03, ... to their places"
 USAGE = "ARCHIVE ... [--name NAME] --out FOLDER [options]"
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     root = arguments.out / dataset.folder
     sources.refuse_inside(root, [path for path in paths if path.is_dir()])
     plans = [_plan(path, name, dataset, arguments.max_gib * 2**30) for path in paths]
-    source = Source(sources.Faults())
+    source = Source(Faults())
     marks = {path.name: mark for path, _, mark, _ in plans}
     with filling(
         root, "torchreid", {"dataset": dataset.folder}, "", copy=arguments.copy, sources={"archives": marks}
@@ -77,16 +77,16 @@ def run(arguments: argparse.Namespace) -> int:
         counts = {"files": sum(path.is_file() for path in root.rglob("*") if not _is_ours(path, root))}
         facts = {"sources": {"archives": dict(sorted({**known, **marks}.items()))}, "splits": {name: counts}}
         manifest = folder.finish(**facts, missing=lacking, **summary.left_out(source))
-    summary.tell(folder, manifest, source, {"files": "files"}, heading="dataset")
+    summary.print_summary(folder, manifest, source, {"files": "files"}, heading="dataset")
     if lacking:
         print(f"still missing in {root}:\n    " + "\n    ".join(lacking))
         print("unpack the rest of the dataset by the same command")
         return 1
     out = arguments.out.expanduser().absolute()
     if name in REID_DATASETS:
-        summary.tell_next(name, out, model="osnet_ibn", use=dataset.use)
+        summary.print_next_commands(name, out, model="osnet_ibn", use=dataset.use)
     else:
-        summary.tell_next("market1501", out / dataset.folder, model="osnet_ibn")
+        summary.print_next_commands("market1501", out / dataset.folder, model="osnet_ibn")
     return 0
 
 

@@ -10,8 +10,8 @@ from tqdm import tqdm
 from watchme.core.errors import DataError
 from watchme.data.prepare import closing_lines as summary
 from watchme.data.prepare import options as sources
-from watchme.data.prepare.options import Source
 from watchme.data.prepare.output_dir import Folder, filling
+from watchme.data.records import Faults, Source
 
 HELP = "videos to frames, to be labelled"
 USAGE = "VIDEO ... [--fps F | --every N] --out FOLDER [options]"
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the frames."""
     if arguments.quality > 100:
         raise DataError(f"--quality {arguments.quality}: expected 1 to 100")
-    source = Source(sources.Faults(arguments.skip_bad))
+    source = Source(Faults(arguments.skip_bad))
     names: dict[str, Path] = {}
     for video in arguments.videos:
         if not video.is_file():
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name, video in names.items():
             counts[name] = _cut(name, video, every, fps, arguments, folder, source, done.get(name))
         manifest = folder.finish(splits=counts, **summary.left_out(source))
-    summary.tell(folder, manifest, source, {"images": "images", "frames": "frames"}, heading="video")
+    summary.print_summary(folder, manifest, source, {"images": "images", "frames": "frames"}, heading="video")
     print(
         "next: label the frames, export them as COCO json, and keep each video in one split\n"
         f"    python -m watchme.data.prepare coco <labels.json> --images {folder.root} --out <out> \\\n"

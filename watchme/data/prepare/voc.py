@@ -6,12 +6,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from watchme.core.errors import DataError
+from watchme.data.pixel_boxes import Box, Size, box_of
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import splits
 from watchme.data.prepare import yolo_writer as detection
-from watchme.data.prepare.label_lines import Box, Size, box_of
-from watchme.data.prepare.options import Source
 from watchme.data.prepare.yolo_writer import Photo, Rules, flat_name
+from watchme.data.records import Faults, Source
 
 HELP = "PASCAL VOC xml to YOLO, people only"
 USAGE = "FOLDER ... --out FOLDER [options]"
@@ -51,7 +51,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert."""
-    source = Source(sources.Faults(arguments.skip_bad))
+    source = Source(Faults(arguments.skip_bad))
     shares = sources.shares(arguments)
     group = splits.grouping(arguments.group_by)
     categories = {name.casefold() for name in arguments.category or ["person"]}

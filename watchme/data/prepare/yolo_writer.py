@@ -13,11 +13,13 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from watchme.core.errors import DataError
+from watchme.data.images import SUFFIXES
+from watchme.data.pixel_boxes import Box, Size, clipped, label_line, overlaps
 from watchme.data.prepare import closing_lines as summary
 from watchme.data.prepare import splits
-from watchme.data.prepare.label_lines import Box, Size, clipped, label_line, overlaps
-from watchme.data.prepare.options import IMAGE_SUFFIXES, Faults, Source, named, refuse_inside
+from watchme.data.prepare.options import named, refuse_inside
 from watchme.data.prepare.output_dir import filling
+from watchme.data.records import Faults, Source
 
 _GREY = (114, 114, 114)  # of ultralytics' letterbox: what the detector sees as nothing
 _SMALLEST = 10  # pixels: ultralytics refuses images with a shorter side
@@ -148,8 +150,8 @@ def write(
             splits={split: dict(counts[split]) for split in used}, **summary.left_out(source), notes=source.notes
         )
     columns = {"images": "images", "people": "people", "negatives": "without people"}
-    summary.tell(folder, manifest, source, columns)
-    summary.tell_next("person_detection", folder.root)
+    summary.print_summary(folder, manifest, source, columns)
+    summary.print_next_commands("person_detection", folder.root)
     return 0
 
 
@@ -198,9 +200,9 @@ def _distinct(photos: Sequence[Photo], source: Source) -> list[Photo]:
     kept = []
     for photo in photos:
         key = (photo.split, Path(photo.name).stem)
-        if photo.image.suffix.lower() not in IMAGE_SUFFIXES:
+        if photo.image.suffix.lower() not in SUFFIXES:
             source.faults.add(
-                photo.where, f"{photo.image.name} is no image that is read ({', '.join(sorted(IMAGE_SUFFIXES))})"
+                photo.where, f"{photo.image.name} is no image that is read ({', '.join(sorted(SUFFIXES))})"
             )
         elif (other := labels.get(key)) is not None:
             source.faults.add(photo.where, f"{photo.image} would share its label file with {other.image}")

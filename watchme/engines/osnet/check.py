@@ -10,7 +10,7 @@ from watchme.core.interfaces import Job, Result
 from watchme.data.check.contact_sheets import draw_sheets
 from watchme.data.check.database import Facts, Finding
 from watchme.data.check.reid_checks import check_names, check_people
-from watchme.data.check.result import PICTURES, hand_over, tell_briefly
+from watchme.data.check.result import PICTURES, report_brief_check, report_check
 from watchme.data.check.summary_table import people_statistics, summary
 from watchme.data.formats import market1501 as market
 from watchme.data.formats.market1501 import Crop
@@ -21,7 +21,7 @@ _ROLES = ("train", "query", "gallery")
 
 
 def check(job: Job) -> Result:
-    """Look through all sources and targets, and say what would spoil a training.
+    """ImageProbe through all sources and targets, and say what would spoil a training.
 
     Of a source that is no target the training set is looked at alone, of a target that is no source the other two.
     """
@@ -32,17 +32,17 @@ def check(job: Job) -> Result:
     with Facts(job.folder) as facts:
         for name, roles in _used(dataset).items():
             try:
-                _list(facts, dataset, name, sources.where(dataset, name, root), roles)
+                _list(facts, dataset, name, sources.folder_of(dataset, name, root), roles)
             except DataError as error:
                 facts.add([Finding("unreadable dataset", _split(dataset, name, ""), detail=str(error).splitlines()[0])])
         check_people(facts)
         folder = job.folder / PICTURES
         shown = [*draw_sheets(facts, folder), *plot_people(facts, folder)]
-        return hand_over(job, facts, shown, people_statistics(facts))
+        return report_check(job, facts, shown, people_statistics(facts))
 
 
 def check_briefly(job: Job, datasets: sources.Datasets) -> None:
-    """Look at identities, cameras and splits as they were read, and warn of what is wrong with them."""
+    """ImageProbe at identities, cameras and splits as they were read, and warn of what is wrong with them."""
     dataset = cast(Config, job.config).dataset
     with Facts() as facts:
         for name, roles in _used(dataset).items():
@@ -50,7 +50,7 @@ def check_briefly(job: Job, datasets: sources.Datasets) -> None:
             for role in roles:
                 _list_crops(facts, dataset, name, role, getattr(splits, role))
         check_names(facts)
-        tell_briefly(job, summary(facts))
+        report_brief_check(job, summary(facts))
 
 
 def _used(dataset: ReidDataset) -> dict[str, tuple[str, ...]]:

@@ -9,13 +9,13 @@ from watchme.data.formats import market1501 as market
 from watchme.data.formats.reid_datasets import TORCHREID_DATASETS, expected_layout, splits_of
 from watchme.engines.osnet.config import Config, ReidDataset
 from watchme.engines.osnet.data.sources import (
+    folder_of,
     format_of,
     has_500k,
     roots_of,
     source_names,
     target_names,
     used_names,
-    where,
 )
 
 _NAME = re.compile(r"[\w.-]+")
@@ -127,7 +127,7 @@ def _folder_problems(dataset: ReidDataset, names: list[str]) -> Iterator[Problem
         if name == dataset.name and demo is not None and name not in roots_of(dataset):
             continue
         try:
-            folder = where(dataset, name, root)
+            folder = folder_of(dataset, name, root)
             if has_500k(dataset, name):
                 market.extra_gallery(folder)
         except DataError as error:

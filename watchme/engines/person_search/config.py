@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from watchme.config.schema import DatasetConfig, DemoWorldConfig, ModelConfig, RunConfig, TrainConfig, option
-from watchme.data.person_search import Format
+from watchme.data.person_search.readers import Format
 
 
 @dataclass(frozen=True, kw_only=True)

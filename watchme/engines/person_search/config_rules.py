@@ -6,7 +6,7 @@ from pathlib import Path
 from watchme.config.type_conversion import nearest
 from watchme.core.errors import CheckpointError, DataError, Problem
 from watchme.core.metric_names import SEARCH
-from watchme.data.person_search import EXPECTED, find_format
+from watchme.data.person_search.readers import EXPECTED, find_format
 from watchme.engines.person_search.config import Config
 from watchme.io.run_lookup import config_of
 

@@ -9,7 +9,7 @@ import numpy as np
 from watchme.core.errors import CheckpointError, DataError
 from watchme.core.interfaces import Detector, Embedder, Job, Picture, Result
 from watchme.data.demo import ensure_demo_world
-from watchme.data.person_search import read_search_set
+from watchme.data.person_search.readers import read_search_set
 from watchme.data.person_search.search_set import SearchSet
 from watchme.engines.person_search import score_tables as tables
 from watchme.engines.person_search import search_plots as pictures

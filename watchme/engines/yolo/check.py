@@ -1,7 +1,6 @@
 """mode=check of a detection dataset, and its short form before each training; neither imports ultralytics."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -10,11 +9,12 @@ from watchme.core.interfaces import Job, Result
 from watchme.data.check.contact_sheets import draw_sheets
 from watchme.data.check.database import Facts
 from watchme.data.check.detection_checks import Classes, check_detection, check_labels
-from watchme.data.check.result import PICTURES, hand_over, tell_briefly
+from watchme.data.check.result import PICTURES, report_brief_check, report_check
 from watchme.data.check.summary_table import detection_statistics, summary
 from watchme.engines.yolo import dataset as data
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.layout import Layout, read_layout
+from watchme.io.files import replace_text
 
 
 def check(job: Job) -> Result:
@@ -35,7 +35,7 @@ def check(job: Job) -> Result:
         check_detection(facts, classes, _label_folders(layout))
         folder = job.folder / PICTURES
         shown = [*draw_sheets(facts, folder), *plot_detection(facts, layout.names, folder)]
-        return hand_over(job, facts, shown, detection_statistics(facts))
+        return report_check(job, facts, shown, detection_statistics(facts))
 
 
 def check_briefly(job: Job, layout: Layout, copy: Path) -> None:
@@ -53,10 +53,8 @@ def check_briefly(job: Job, layout: Layout, copy: Path) -> None:
         with Facts(job.folder) as facts:
             _list(facts, layout)
             check_labels(facts, Classes(layout.names, layout.kept_classes(config.dataset.classes)))
-            temporary = job.folder / ".check.json"
-            temporary.write_text(json.dumps(summary(facts)), encoding="utf-8")
-        shutil.move(temporary, kept)
-    tell_briefly(job, json.loads(kept.read_text(encoding="utf-8")))
+            replace_text(kept, json.dumps(summary(facts)))
+    report_brief_check(job, json.loads(kept.read_text(encoding="utf-8")))
 
 
 def _list(facts: Facts, layout: Layout) -> None:

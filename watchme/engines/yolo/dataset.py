@@ -9,8 +9,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +24,7 @@ from watchme.data.check.yolo_labels import read_label
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.layout import IMAGE_SUFFIXES, Layout
 from watchme.io.cache import cache_dir
+from watchme.io.files import whole_folder
 
 log = logging.getLogger(__name__)
 
@@ -153,9 +152,7 @@ def _fingerprint(layout: Layout, kept: dict[int, int], items: dict[str, list[_It
 def _build(
     folder: Path, layout: Layout, kept: Mapping[int, int], items: Mapping[str, list[_Item]], fingerprint: str
 ) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{fingerprint}-", dir=folder.parent))
-    try:
+    with whole_folder(folder, _DONE) as temporary:
         scan = Scan(fingerprint, names=[layout.names[old] for old in kept])
         faults: list[str] = []
         with ThreadPoolExecutor(8) as pool:
@@ -193,24 +190,11 @@ def _build(
         content |= {"nc": len(scan.names), "names": dict(enumerate(scan.names))}
         (temporary / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         (temporary / _DONE).write_text(json.dumps(asdict(scan)), encoding="utf-8")
-        _publish(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _some(paths: Sequence[str], count: int = 5) -> str:
     """The first few of many file names."""
     return ", ".join(paths[:count]) + (f" and {len(paths) - count} more" if len(paths) > count else "")
-
-
-def _publish(temporary: Path, folder: Path) -> None:
-    """Rename into place; another process may have done so first."""
-    temporary.chmod(0o755)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not (folder / _DONE).is_file():
-            raise
 
 
 def _link(root: Path, split: str, item: _Item, lines: list[str]) -> None:

@@ -54,7 +54,7 @@ def has_500k(dataset: ReidDataset, name: str) -> bool:
     return dataset.market1501_500k and (own or name == "market1501")
 
 
-def where(dataset: ReidDataset, name: str, root: Path | None) -> Path:
+def folder_of(dataset: ReidDataset, name: str, root: Path | None) -> Path:
     """The folder in which a dataset is, checked for what it must hold.
 
     `dataset.roots` comes first. Else it lies below `dataset.root`: the dataset itself and those that torchreid knows
@@ -117,7 +117,7 @@ def read_datasets(dataset: ReidDataset, root: Path | None, mode: str = "train") 
     Raises:
         DataError: If one is not there or cannot be read.
     """
-    read = {name: read_splits(dataset, name, where(dataset, name, root)) for name in used_names(dataset, mode)}
+    read = {name: read_splits(dataset, name, folder_of(dataset, name, root)) for name in used_names(dataset, mode)}
     sources, targets = [name for name in source_names(dataset) if name in read], target_names(dataset)
     for name in sources:
         if read[name].train:  # some are for testing alone
@@ -144,7 +144,7 @@ def merged(parts: Iterable[Sequence[Crop]]) -> list[Crop]:
 
 
 def read_splits(dataset: ReidDataset, name: str, folder: Path) -> Splits:
-    """Read one dataset, which lies where `where` says.
+    """Read one dataset, which lies where `folder_of` says.
 
     Raises:
         DataError: If it cannot be read.

@@ -1,10 +1,13 @@
-"""Sequences in the format of MOT16, MOT17 and MOT20: numbered frames, and gt/gt.txt with a track for each person.
+"""MOTChallenge sequences (MOT15 to MOT20, CVAT's MOT export): numbered frames, and gt/gt.txt with a track a person.
 
-    frame, track, left, top, width, height, flag, class, visibility
+    <sequence>/img1/000001.jpg
+    <sequence>/gt/gt.txt        frame, track, left, top, width, height, flag, class, visibility
+    <sequence>/gt/labels.txt    names of the classes, from 1 (CVAT); without it MOT's own classes are meant
+    <sequence>/seqinfo.ini      imDir, seqLength, imWidth, imHeight, frameRate
 
-Frames, tracks and pixels count from 1 (motchallenge.net/instructions); a flag of 0 means: ignored in evaluation.
-Classes: 1 pedestrian, 2 person on a vehicle, 7 static person, 8 distractor, 12 reflection, 13 crowd; others are no
-people (Milan et al., 2016; Dendorfer et al., 2020).
+Frames, tracks and pixels count from 1 (motchallenge.net/instructions); a flag of 0 means: ignored in evaluation. MOT15
+has x, y, z in the world in place of class and visibility. Classes: 1 pedestrian, 2 person on a vehicle, 7 static
+person, 8 distractor, 12 reflection, 13 crowd; others are no people (Milan et al., 2016; Dendorfer et al., 2020).
 """
 
 import configparser
@@ -14,13 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from watchme.core.errors import DataError
-from watchme.data.prepare import options as sources
-from watchme.data.prepare.label_lines import Box, Size, box_of
-from watchme.data.prepare.options import IMAGE_SUFFIXES, Source
+from watchme.data.images import SUFFIXES
+from watchme.data.pixel_boxes import Box, Size, box_of
+from watchme.data.records import Source, inside
 
 PEDESTRIAN = 1
 CROWD = 13
 PEOPLE = {1: "pedestrian", 2: "person on a vehicle", 7: "static person"}
+_NO_PERSON = 0
+_COLUMNS = "frame, track, left, top, width, height, flag, class, visibility"
 # MOT17 has each sequence three times, once for each detector; MOT16 has the same videos under its own name.
 _COPY = re.compile(r"^MOT(?P<year>16|17)-(?P<number>\d+)(?:-(?:DPM|FRCNN|SDP))?$")
 
@@ -35,7 +40,7 @@ class Row:
         box: In pixels, from 0; may reach out of the image.
         ignored: Whether a pedestrian is flagged as not to be considered.
         kind: Class.
-        visibility: Share of the box that is seen, 0 to 1.
+        visibility: Visible share of the box, 0 to 1; 1 where the file does not say.
     """
 
     frame: int
@@ -51,16 +56,18 @@ class Clip:
     """A sequence: one video of one camera.
 
     Attributes:
-        name: Its own, without the detector's: MOT17-02.
-        folder: Where it lies.
+        name: Without the detector's: MOT17-02.
+        folder: The sequence's.
         frames: Number -> image.
         size: What seqinfo.ini says the frames measure.
+        frame_rate: Frames a second, if seqinfo.ini says it.
     """
 
     name: str
     folder: Path
     frames: dict[int, Path]
-    size: Size | None
+    size: Size | None = None
+    frame_rate: float | None = None
 
     @property
     def truth(self) -> Path:
@@ -68,8 +75,13 @@ class Clip:
         return self.folder / "gt" / "gt.txt"
 
 
+def has_sequences(root: Path) -> bool:
+    """Whether a folder is a sequence, or has some in it or in the folders in it; fast, however many frames it has."""
+    return any(path.is_file() for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}gt/gt.txt"))
+
+
 def find_clips(folders: Sequence[Path], source: Source) -> list[Clip]:
-    """All sequences below some folders, each video once, in the order of their names.
+    """All sequences in some folders, at any depth, each video once, in the order of their names.
 
     Raises:
         DataError: If there is none, or two have one name.
@@ -79,8 +91,7 @@ def find_clips(folders: Sequence[Path], source: Source) -> list[Clip]:
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"no such folder: {folder}")
-        truths = sorted(folder.rglob("gt/gt.txt"))
-        labelled = {path.parent.parent for path in truths}
+        labelled = {path.parent.parent for path in folder.rglob("gt/gt.txt")}
         bare = {path.parent for path in folder.rglob("seqinfo.ini")} - labelled
         if bare:
             source.dropped["sequences without gt/gt.txt"] += len(bare)
@@ -109,15 +120,15 @@ def find_clips(folders: Sequence[Path], source: Source) -> list[Clip]:
 
 def _clip(video: str, year: str, folder: Path, source: Source) -> Clip | None:
     name = video.replace("MOT-", f"MOT{year}-", 1) if year else video
-    images, length, size = folder / "img1", None, None
+    images, length, size, rate = folder / "img1", None, None, None
     info = folder / "seqinfo.ini"
     if info.is_file():
         parser = configparser.ConfigParser(interpolation=None)
         try:
             parser.read_string(source.text(info))
             section = parser["Sequence"]
-            images = folder / sources.inside(section.get("imDir", "img1"))
-            length = section.getint("seqLength")
+            images = folder / inside(section.get("imDir", "img1"))
+            length, rate = section.getint("seqLength"), section.getfloat("frameRate")
             width, height = section.getint("imWidth"), section.getint("imHeight")
             size = (width, height) if width and height else None
         except (configparser.Error, KeyError, ValueError) as error:
@@ -129,34 +140,33 @@ def _clip(video: str, year: str, folder: Path, source: Source) -> Clip | None:
     frames = {
         int(path.stem): path
         for path in sorted(images.iterdir())
-        if path.stem.isdecimal() and path.suffix.lower() in IMAGE_SUFFIXES
+        if path.stem.isdecimal() and path.suffix.lower() in SUFFIXES
     }
     if not frames:
         source.faults.add(images, "there are no frames named by their numbers, as 000001.jpg")
         return None
     if length is not None and length != len(frames):
         source.faults.add(info, f"seqLength is {length}, but {images} has {len(frames)} frames")
-    return Clip(name, folder, frames, size)
+    return Clip(name, folder, frames, size, rate)
 
 
 def read_rows(clip: Clip, source: Source) -> tuple[list[Row], set[int]]:
     """The rows of a sequence, and the frames of which a row is bad.
 
     Raises:
-        DataError: If the file cannot be read, or is in the format of MOT15.
+        DataError: If a file cannot be read.
     """
     rows: list[Row] = []
     spoilt: set[int] = set()
     seen: set[tuple[int, int]] = set()
+    classes, unknown = _classes(clip, source), 0
     for number, line in enumerate(source.text(clip.truth).splitlines(), 1):
         if not line.strip():
             continue
         cells = [cell.strip() for cell in line.split(",")]
         where = f"{clip.truth}:{number}"
-        if len(cells) == 10 and cells[7:] == ["-1", "-1", "-1"]:
-            raise DataError(f"{where}: ten columns without class and visibility: this is MOT15; MOT16, 17, 20 are read")
         try:
-            row = _row(cells)
+            row, says_visibility = _row(cells, classes)
             if row.frame not in clip.frames:
                 raise ValueError(f"there is no frame {row.frame}")
             if (row.frame, row.track) in seen:
@@ -165,33 +175,51 @@ def read_rows(clip: Clip, source: Source) -> tuple[list[Row], set[int]]:
             source.faults.add(where, str(error))
             spoilt.update(_frame(cells))
             continue
+        unknown += not says_visibility
         seen.add((row.frame, row.track))
         rows.append(row)
     if not rows:
         source.faults.add(clip.truth, "there is no row")
+    if unknown:
+        source.notes.append(f"{clip.truth} gives no visibility in {unknown:,} rows: they count as wholly visible")
     return rows, spoilt
 
 
-def _row(cells: Sequence[str]) -> Row:
-    if len(cells) != 9:
-        raise ValueError(
-            "nine columns were expected (frame, track, left, top, width, height, flag, class, visibility), "
-            f"found {len(cells)}"
-        )
+def _classes(clip: Clip, source: Source) -> dict[int, int] | None:
+    """The file's classes -> MOT's, by the names that CVAT writes beside gt.txt; None without such a file."""
+    path = clip.folder / "gt" / "labels.txt"
+    if not path.is_file():
+        return None
+    kinds = {"person": PEDESTRIAN, "people": PEDESTRIAN, **{name: kind for kind, name in PEOPLE.items()}}
+    names = [line.strip().casefold().replace("_", " ") for line in source.text(path).splitlines() if line.strip()]
+    if not any(name in kinds for name in names):
+        raise DataError(f"{path} names no person or pedestrian among its classes: {', '.join(names[:20])}")
+    return {number: kinds.get(name, _NO_PERSON) for number, name in enumerate(names, 1)}
+
+
+def _row(cells: Sequence[str], classes: dict[int, int] | None) -> tuple[Row, bool]:
+    """A row, and whether it says how visible the person is."""
+    if not 7 <= len(cells) <= 10:
+        raise ValueError(f"nine columns were expected ({_COLUMNS}), found {len(cells)}")
     try:
         numbers = [float(cell) for cell in cells]
     except ValueError:
         raise ValueError(f"not numbers: {', '.join(cells)[:80]}") from None
-    for place, name in ((0, "frame"), (1, "track"), (7, "class")):
-        if not numbers[place].is_integer() or numbers[place] < (1 if place == 0 else 0):
-            raise ValueError(f"the {name} is {cells[place]}; a whole number was expected")
+    # Ten columns are MOT15's, which end in a place in the world; some tools leave class or visibility out.
+    kind = numbers[7] if 8 <= len(cells) <= 9 else -1
+    visibility = numbers[8] if len(cells) == 9 else -1
+    kind = PEDESTRIAN if kind == -1 else kind
+    for name, value, least in (("frame", numbers[0], 1), ("track", numbers[1], 0), ("class", kind, 0)):
+        if not float(value).is_integer() or value < least:
+            raise ValueError(f"the {name} is {value:g}; a whole number from {least} was expected")
     left, top, width, height = numbers[2:6]
-    if not 0 <= numbers[8] <= 1:
+    if not (visibility == -1 or 0 <= visibility <= 1):
         raise ValueError(f"the visibility is {cells[8]}; a share from 0 to 1 was expected")
-    kind = int(numbers[7])
+    kind = int(kind) if classes is None else classes.get(int(kind), _NO_PERSON)
     ignored = kind == PEDESTRIAN and numbers[6] == 0
     box = box_of([left - 1, top - 1, width, height])
-    return Row(int(numbers[0]), int(numbers[1]), box, ignored, kind, numbers[8])
+    known = visibility != -1
+    return Row(int(numbers[0]), int(numbers[1]), box, ignored, kind, visibility if known else 1.0), known
 
 
 def _frame(cells: Sequence[str]) -> Iterator[int]:

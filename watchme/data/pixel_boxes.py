@@ -1,4 +1,4 @@
-"""Boxes in pixels, and the label lines that they become."""
+"""Boxes in pixels: validated, clipped to the image, and written as YOLO label lines."""
 
 import math
 from collections.abc import Iterable
