@@ -1,13 +1,63 @@
-"""Which files are images: one table of file name suffixes for all readers."""
+"""Which files are images, by their suffixes, and the image files in a folder. Standard library only."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
-# What both Pillow and OpenCV read.
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-# ultralytics' IMG_FORMATS.
-ULTRALYTICS_SUFFIXES = IMAGE_SUFFIXES | {".dng", ".heic", ".mpo"}
+from watchme.core.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
+"""Of images that are read, see `images.read_image`."""
+OTHER_SUFFIXES = frozenset({".avif", ".dng", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".pgm", ".ppm", ".tga"})
+"""Of images that are not read: they are counted and named, so that nothing is left out silently."""
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """All files in a folder and those below it, as the system lists them; links to folders are followed, once each.
+
+    Raises:
+        DataError: If a folder cannot be listed, or a name is not UTF-8, which neither logs nor reports could hold.
+    """
+    visited: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        current = waiting.pop()
+        try:
+            state = current.stat()
+            if (state.st_dev, state.st_ino) in visited:
+                continue
+            visited.add((state.st_dev, state.st_ino))
+            with os.scandir(current) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        waiting.append(current / entry.name)
+                    else:
+                        yield current / require_utf8(entry.name, current)
+        except OSError as error:
+            raise DataError(f"{current} cannot be listed: {error.strerror or error}") from None
+
+
+def require_utf8(name: str, folder: Path) -> str:
+    """A file's name, proven to be UTF-8.
+
+    Raises:
+        DataError: If it is not.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"a file of {folder} has a name that is not UTF-8: {os.fsencode(name)!r}. Rename it, or all of them: "
+            f"convmv -f latin1 -t utf8 -r --notest '{folder}'"
+        ) from None
+    return name
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file's name ends like an image's; capitals do not matter."""
+    """Whether a file is an image that is read, by its suffix."""
     return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_other_image(path: Path) -> bool:
+    """Whether a file is an image of a format that is not read, by its suffix."""
+    return path.suffix.lower() in OTHER_SUFFIXES

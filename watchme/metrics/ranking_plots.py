@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
+from watchme.data.images import read_image
 from watchme.metrics.distance import at_least_float32, check_matrix
 from watchme.metrics.ranks import Identities
 
@@ -195,8 +196,7 @@ def _tile(
     if isinstance(picture, Image.Image):
         image = picture.convert("RGB")
     else:
-        with Image.open(picture) as opened:
-            image = opened.convert("RGB")
+        image = read_image(Path(picture))
     fitted = ImageOps.pad(image, TILE, Image.Resampling.BICUBIC, color=BACKGROUND)
     canvas.paste(fitted, (left + FRAME, MARGIN + FRAME))
     font = ImageFont.load_default(size=FONT_SIZE)

@@ -226,6 +226,10 @@ def broken(change: str, whole: dict[str, Any], root: Path) -> None:
         annotation["image_id"] = 4444
     elif change == "no ids":
         whole["annotations"][3] = {"bbox": [1, 2, 3, 4]}
+    elif change == "no category":
+        del annotation["category_id"]
+    elif change == "list as category":
+        annotation["category_id"] = [1]
     elif change == "missing image":
         (root / "images" / image["file_name"]).unlink()
     elif change == "no image":
@@ -262,6 +266,8 @@ def broken(change: str, whole: dict[str, Any], root: Path) -> None:
         ("no box", "annotations[3] (image 10)", "found None"),
         ("lost annotation", "instances.json", "annotations of an image 4444 that is not in `images`"),
         ("no ids", "annotations[3]", "image_id and category_id were expected"),
+        ("no category", "annotations[3]", "image_id and category_id were expected"),
+        ("list as category", "annotations[3]", "ids must be numbers or text"),
         ("missing image", "images[3] (photo_3a.jpg)", "there is no image"),
         ("no image", "images[3] (photo_3a.jpg)", "cannot be read as an image"),
         ("other size", "images[3] (photo_3a.jpg)", "measures 80 x 60 as shown, the annotations say 81 x 60"),
@@ -319,6 +325,8 @@ def test_every_bad_record_in_one_message(tmp_path: Path) -> None:
          "--category NAME"),
         ('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [], "categories": [3]}', "categories[0]"),
         ("[" * 100_000, "nested too deeply"),
+        ('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "segments_info": []}], '
+         '"categories": [{"id": 1, "name": "person"}]}', "is a panoptic json"),
     ],
 )  # fmt: skip
 def test_what_is_no_coco_json(text: str, what: str, tmp_path: Path) -> None:

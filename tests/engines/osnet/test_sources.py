@@ -368,7 +368,16 @@ def test_an_evaluation_does_without_what_was_only_trained_on(typed_config: Typed
 REFUSED = [
     ("dataset.sources", "name at least one", ("dataset=several",)),
     ("dataset.sources", "name at least one", ("dataset=several", "dataset.targets=[viper]")),
-    ("dataset.targets", "name at least one", ("dataset=viper", "dataset.targets=[]")),
+    (
+        "dataset.targets",
+        "name at least one",
+        ("dataset=viper", "dataset.targets=[]", "mode=evaluate", "checkpoint=random"),
+    ),
+    (
+        "dataset.targets",
+        "leaves nothing to test on, which objective needs",
+        ("dataset=market1501", "dataset.targets=[]", "objective=test/map"),
+    ),
     ("dataset.targets", "has no test split", ("dataset=cuhksysu",)),
     ("dataset.sources", "twice", ("dataset=several", "dataset.sources=[market1501,market1501]")),
     ("dataset.sources", r"dataset\.roots=\{shop:/data/shop\}", ("dataset=several", "dataset.sources=[/data/shop]")),

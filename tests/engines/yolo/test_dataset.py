@@ -1,6 +1,7 @@
 """The checked copy of a dataset: what is refused, what is counted, and that the user's files stay as they are."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from watchme.core.errors import DataError
+from watchme.core.errors import DataError, WatchmeError
 from watchme.engines.yolo import dataset as data
 from watchme.engines.yolo.layout import read_layout
 from yolo.world import draw_dataset
@@ -92,7 +93,8 @@ def test_unreadable_image_is_left_out_and_counted(spoil: Callable[[Path], object
     spoil(spoiled)
     before = files(root)
     path, scan = prepare(root)
-    assert scan.skipped == [str(spoiled)]
+    (skipped,) = scan.skipped
+    assert skipped.startswith(f"{spoiled} (")
     assert scan.splits["train"]["unreadable"] == 1
     assert scan.splits["train"]["images"] == 3
     assert not (path.parent / "images" / "train" / "002.jpg").exists()
@@ -213,3 +215,107 @@ def test_two_processes_may_prepare_at_once(root: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(data, "whole_folder", late)
     assert prepare(root) == (path, scan)
     assert not [left for left in path.parent.parent.iterdir() if left.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "what"),
+    [
+        (["0 0.5 0.5 0.2 0.4 0.9"], "a box with its confidence?"),
+        (["0 0.5 0.5 0.2 0.4 0.9 12"], "a box with confidence and track"),
+        (["0 0.5 0.5 0.2 0.4 0.9 1", "0 0.3 0.5 0.2 0.4 0.8 0"], "a box with confidence and track"),
+        # Six keypoints with two values each in a box of 0.2 x 0.4
+        (["0 0.5 0.5 0.2 0.4 0.42 0.32 0.58 0.32 0.45 0.5 0.55 0.5 0.44 0.69 0.57 0.69"], "looks like a pose"),
+        # Four with a visibility
+        (["0 0.5 0.5 0.2 0.4 0.42 0.32 1 0.58 0.32 0 0.45 0.69 1 0.55 0.5 1"], "looks like a pose"),
+    ],
+)
+def test_labels_with_more_columns_are_no_polygons(lines: list[str], what: str, root: Path) -> None:
+    label = root / "labels" / "train" / "001.txt"
+    label.write_text("\n".join(lines))
+    with pytest.raises(DataError) as caught:
+        prepare(root)
+    assert f"{label}:1: " in str(caught.value)
+    assert what in str(caught.value)
+
+
+def test_poses_are_boxes_where_data_yaml_says_so_and_polygons_stay_polygons(root: Path) -> None:
+    pose = "0 0.5 0.5 0.2 0.4 0.42 0.32 0.58 0.32 0.45 0.5 0.55 0.5 0.44 0.69 0.57 0.69"
+    polygon = "0 0.31 0.2 0.42 0.21 0.45 0.5 0.4 0.8 0.33 0.81 0.3 0.5"
+    (root / "labels" / "train" / "001.txt").write_text(pose)
+    (root / "labels" / "train" / "002.txt").write_text(polygon)
+    (root / "labels" / "train" / "003.txt").write_text("0 0.31 0.2 0.42 0.21 0.45 0.5")  # three corners
+    (root / "data.yaml").write_text((root / "data.yaml").read_text() + "kpt_shape: [6, 2]\n")
+    path, _ = prepare(root)
+    labels = path.parent / "labels" / "train"
+    assert (labels / "001.txt").read_text() == "0 0.5 0.5 0.2 0.4\n"
+    assert (labels / "002.txt").read_text() == polygon + "\n"
+    assert (labels / "003.txt").is_file()
+    (root / "data.yaml").write_text("kpt_shape: 17\ntrain: images/train\nval: images/val\n")
+    with pytest.raises(DataError, match="kpt_shape must be"):
+        prepare(root)
+
+
+def test_a_linked_folder_is_read_whole_and_a_circle_of_links_once(root: Path, tmp_path: Path) -> None:
+    other = draw_dataset(tmp_path / "other", {"train": 6}, seed=3)
+    (root / "images" / "train" / "more").symlink_to(other / "images" / "train")
+    (root / "labels" / "train" / "more").symlink_to(other / "labels" / "train")
+    (other / "images" / "train" / "again").symlink_to(root / "images" / "train")
+    _, scan = prepare(root)
+    assert scan.splits["train"] == {"images": 10, "boxes": 7, "negatives": 3, "unlabelled": 3, "unreadable": 0}
+
+
+def test_a_list_with_a_byte_order_mark_keeps_its_first_image(root: Path) -> None:
+    (root / "train.txt").write_text("\ufeff./images/train/001.jpg\n./images/train/002.jpg\n", encoding="utf-8")
+    (root / "data.yaml").write_text("train: train.txt\nval: images/val\nnames: [person]\n")
+    _, scan = prepare(root)
+    assert scan.splits["train"]["images"] == 2
+    os.mkfifo(root / "list.fifo")
+    (root / "data.yaml").write_text("train: list.fifo\nval: images/val\nnames: [person]\n")
+    with pytest.raises(DataError, match=r"train: .*list\.fifo is neither a folder of images nor a file"):
+        prepare(root)
+
+
+def test_images_of_formats_that_are_not_read_are_counted(root: Path) -> None:
+    for name in ("a.heic", "b.GIF", "notes.txt"):
+        (root / "images" / "train" / name).write_bytes(b"x")
+    _, scan = prepare(root)
+    assert [Path(name).name for name in scan.other_images] == ["a.heic", "b.GIF"]
+    assert scan.splits["train"]["images"] == 4
+
+
+def test_a_label_edited_within_its_size_and_time_is_read_again(root: Path) -> None:
+    label = root / "labels" / "train" / "001.txt"
+    before, first = label.stat(), prepare(root)
+    text = label.read_text()
+    label.write_text(text.replace(text.split()[1], "0.500000"))
+    os.utime(label, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (label.stat().st_size, label.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    second = prepare(root)
+    assert second[0] != first[0]
+    assert "0 0.500000 " in (second[0].parent / "labels" / "train" / "001.txt").read_text()
+
+
+def test_a_copy_that_lost_its_scan_is_made_again(root: Path) -> None:
+    path, scan = prepare(root)
+    (path.parent / "scan.json").unlink()
+    assert prepare(root) == (path, scan)
+
+
+def test_names_that_are_not_utf8_are_named(root: Path) -> None:
+    folder = root / "images" / "train"
+    (folder / "001.jpg").rename(folder / os.fsdecode(b"caf\xe9.jpg"))
+    with pytest.raises(DataError, match=r"images/train has a name that is not UTF-8: b'caf\\xe9.jpg'.*convmv"):
+        prepare(root)
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_variable(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "file").touch()
+    monkeypatch.setenv("WATCHME_CACHE", str(root / "file" / "cache"))
+    with pytest.raises(WatchmeError, match=r"cannot be written .*export WATCHME_CACHE=<folder>"):
+        prepare(root)
+
+
+def test_a_billion_classes_are_refused(root: Path) -> None:
+    (root / "data.yaml").write_text("train: images/train\nval: images/val\nnc: 1000000000\n")
+    with pytest.raises(DataError, match="nc is 1000000000"):
+        prepare(root)

@@ -23,10 +23,12 @@ class Classes:
     Attributes:
         names: All of them.
         kept: Old class id -> new class id, for those that are trained.
+        keypoint_values: Numbers of keypoints behind a box, by data.yaml's `kpt_shape`.
     """
 
     names: Sequence[str]
     kept: Mapping[int, int]
+    keypoint_values: int = 0
 
 
 def check_detection(facts: Facts, classes: Classes, label_folders: Iterable[Path] = ()) -> None:
@@ -37,7 +39,8 @@ def check_detection(facts: Facts, classes: Classes, label_folders: Iterable[Path
         classes: What the labels may name.
         label_folders: Where label files without an image are looked for.
     """
-    for image, look, lines in scan_with_labels(facts, len(classes.names), _LEAST_SIDE, whole=True):
+    rules = len(classes.names), classes.keypoint_values
+    for image, look, lines in scan_with_labels(facts, rules, _LEAST_SIDE, whole=True):
         split, path, label = facts.db.execute("SELECT split, path, label FROM images WHERE id = ?", (image,)).fetchone()
         if look.fault:
             facts.add([Finding("unreadable image", split, path, detail=look.fault)])
@@ -56,7 +59,8 @@ def check_labels(facts: Facts, classes: Classes) -> None:
         "SELECT id, split, path, label FROM images WHERE id > ? ORDER BY id LIMIT 1000", (last,)
     ).fetchall():
         for image, split, path, label in rows:
-            lines = list(read_label(Path(label), len(classes.names))) if Path(label).is_file() else None
+            count = len(classes.names)
+            lines = read_label(Path(label), count, classes.keypoint_values) if Path(label).is_file() else None
             _take_labels(facts, classes, image, (split, path, label), lines, None)
         last = rows[-1][0]
     facts.add(_splits(facts, classes))

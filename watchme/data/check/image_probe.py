@@ -1,4 +1,4 @@
-"""One image looked at: whether it can be read, its size, a hash of its bytes and one of its looks."""
+"""What a check records of an image file: readable or not, size, a hash of its bytes and a perceptual hash."""
 
 import functools
 import hashlib
@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageOps
+
+from watchme.data.images import eight_bits, open_image, reason, require_regular, shown_size, to_rgb
 
 _SIDE = 32  # the grey picture that the hash of looks is made of
 _SMALL = 16  # the one that is kept, to compare two pictures place by place
@@ -17,7 +19,6 @@ _SMALL = 16  # the one that is kept, to compare two pictures place by place
 _DECODED = 4 * _SIDE
 # Grey levels. A picture with less contrast (a wall, the night) looks like any other such picture.
 _FLAT = 4.0
-_EXIF_ORIENTATION = 274
 
 
 class ImageProbe(NamedTuple):
@@ -48,29 +49,25 @@ def probe_image(path: Path, least_side: int = 1, *, whole: bool = False) -> Imag
         least_side: Pixels below which it counts as unreadable.
         whole: A JPEG without its end marker counts as unreadable, even if all of its pixels were there.
     """
-    # Libraries let Pillow fill up truncated images with grey, for the whole process.
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
     digest, width, height = None, 0, 0
     try:
+        require_regular(path)
         data = path.read_bytes()
         digest = hashlib.blake2b(data, digest_size=16).digest()
         if not data:
             raise ValueError("the file is empty")
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-            turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-            if turned:
-                width, height = height, width
+        with open_image(io.BytesIO(data)) as image:
+            width, height = shown_size(image)
             if min(image.size) < least_side:
                 raise ValueError(f"{width} x {height} pixels are too few")
             if image.format == "JPEG":
                 if whole and not has_end(data[-64:]):
                     raise ValueError("the file is truncated")
                 image.draft("L", (_DECODED, _DECODED))
-            grey = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+            grey = eight_bits(image).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
         pixels = np.asarray(grey, dtype=np.float32)
     except Exception as error:  # Pillow raises whatever its decoders raise
-        return ImageProbe(digest, None, None, width, height, _short(error))
+        return ImageProbe(digest, None, None, width, height, reason(error))
     if pixels.std() < _FLAT:
         return ImageProbe(digest, None, None, width, height, "")
     small = pixels.reshape(_SMALL, 2, _SMALL, 2).mean((1, 3))
@@ -99,9 +96,10 @@ def hash_of(pixels: npt.NDArray[np.float32]) -> int:
 def thumbnail(path: Path, width: int, height: int) -> Image.Image:
     """An image as people see it, no larger than a box; a grey cross in place of one that cannot be read."""
     try:
-        with Image.open(path) as image:
+        require_regular(path)
+        with open_image(path) as image:
             image.draft("RGB", (width, height))
-            shown = ImageOps.exif_transpose(image).convert("RGB")
+            shown = to_rgb(image)
     except Exception:
         return _cross(width, height)
     if shown.width < width and shown.height < height:
@@ -126,10 +124,3 @@ def _cosines() -> npt.NDArray[np.float32]:
     places = (2 * np.arange(_SIDE) + 1) * np.pi / (2 * _SIDE)
     basis: npt.NDArray[np.float32] = np.cos(np.outer(np.arange(1, 9), places)).astype(np.float32)
     return basis
-
-
-def _short(error: Exception) -> str:
-    text = " ".join(str(error).split()).replace(" <_io.BytesIO object", "").partition(" at 0x")[0]
-    if "cannot identify image file" in text:
-        text = "no image of a known format"
-    return (text or type(error).__name__)[:120]

@@ -29,6 +29,7 @@ class Kind:
 _KINDS = (
     # Both tasks
     Kind("unreadable image", "error", "It ends a training or is left out of it. Repair or remove it."),
+    Kind("image not read", "warning", "Its format is not read: it is left out of training. Convert it to JPEG or PNG."),
     Kind("unreadable dataset", "error", "It cannot be listed, so that nothing else of it was looked at."),
     Kind("image in two splits", "error", "What is measured was learned before. Keep it in one of them."),
     Kind("near-duplicate in two splits", "warning", "Practically one picture: the measured result is too good."),
@@ -54,10 +55,16 @@ _KINDS = (
     Kind("one picture, two identities", "error", "The same content is labelled as two people. One label is wrong."),
     Kind("query in gallery by another camera", "error", "A query finds its own picture, which is counted as found."),
     Kind("query without a match", "warning", "Its person is in the gallery by no other camera: it is not counted."),
+    Kind(
+        "identity left out",
+        "warning",
+        "0 is a distractor and negative numbers are junk, by Market-1501's convention: neither is trained on or "
+        "searched for. If people are numbered from 0: dataset.first_id=0.",
+    ),
     Kind("identity with one image", "warning", "It has no second image to compare with; metric losses learn nothing."),
     Kind("odd size", "warning", "Less than 12 pixels wide or high, or of no shape of a person."),
     Kind("identity with one camera", "note", "It teaches nothing about the change from one camera to another."),
-    Kind("image left out", "note", "Junk (-1), or a distractor (0000) among train or query: not used."),
+    Kind("image left out", "note", "Junk (identity -1): not used."),
     Kind("other file", "note", "No image by its suffix: ignored."),
 )
 KINDS = {kind.name: kind for kind in _KINDS}

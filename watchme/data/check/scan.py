@@ -1,4 +1,4 @@
-"""All images of a check looked at, several at a time, with a progress bar; what was found goes into `Facts`."""
+"""Probes all images of a dataset in threads, with a progress bar; results go into the check's database."""
 
 import itertools
 import os
@@ -15,6 +15,8 @@ from watchme.data.check.database import Facts
 from watchme.data.check.image_probe import ImageProbe, probe_image
 from watchme.data.check.yolo_labels import Line, read_label
 
+LabelRules = tuple[int, int]
+"""How many classes labels may name, and numbers of keypoints behind a box."""
 _TOGETHER = 64
 _MOST_THREADS = 16
 Looker = Callable[[Path], ImageProbe]
@@ -33,23 +35,25 @@ def scan_images(facts: Facts, least_side: int = 1, *, whole: bool = False) -> No
 
     Args:
         facts: Where the images are listed.
-        least_side: See `pictures.probe_image`.
-        whole: See `pictures.probe_image`.
+        least_side: See `image_probe.probe_image`.
+        whole: See `image_probe.probe_image`.
     """
-    for _ in scan_with_labels(facts, 0, least_side, whole=whole):
+    for _ in scan_with_labels(facts, None, least_side, whole=whole):
         pass
 
 
-def scan_with_labels(facts: Facts, classes: int, least_side: int = 1, *, whole: bool = False) -> Iterator[Scanned]:
+def scan_with_labels(
+    facts: Facts, labels: LabelRules | None, least_side: int = 1, *, whole: bool = False
+) -> Iterator[Scanned]:
     """Like `scan_images`, and yield each image with its labels, in the order of the list.
 
     Args:
         facts: Where the images are listed, with their label files.
-        classes: How many classes there are; 0: no labels are read.
-        least_side: See `pictures.probe_image`.
-        whole: See `pictures.probe_image`.
+        labels: How they are read; None: they are not.
+        least_side: See `image_probe.probe_image`.
+        whole: See `image_probe.probe_image`.
     """
-    work = partial(_look_at_some, classes=classes, least_side=least_side, whole=whole)
+    work = partial(_look_at_some, labels=labels, least_side=least_side, whole=whole)
     total = facts.scalar("SELECT COUNT(*) FROM images")
     with tqdm(total=total, desc="Looking at images", unit="image", disable=None, leave=False) as bar:
         for some in _spread(work, _listed(facts)):
@@ -71,7 +75,7 @@ _Listed = tuple[int, str, str | None]
 
 
 def _listed(facts: Facts) -> Iterator[list[_Listed]]:
-    """Images by and by. Each group is asked for anew, since the table changes meanwhile."""
+    """Images by and by. Each group is a query of its own, since the table changes meanwhile."""
     last = 0
     while True:
         rows = facts.db.execute(
@@ -83,12 +87,12 @@ def _listed(facts: Facts) -> Iterator[list[_Listed]]:
         yield rows
 
 
-def _look_at_some(rows: list[_Listed], classes: int, least_side: int, *, whole: bool) -> list[Scanned]:
+def _look_at_some(rows: list[_Listed], labels: LabelRules | None, least_side: int, *, whole: bool) -> list[Scanned]:
     found = []
     for image, path, label in rows:
         lines = None
-        if classes and label and Path(label).is_file():
-            lines = list(read_label(Path(label), classes))
+        if labels and label and Path(label).is_file():
+            lines = read_label(Path(label), *labels)
         found.append(Scanned(image, probe_image(Path(path), least_side, whole=whole), lines))
     return found
 

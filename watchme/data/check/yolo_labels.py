@@ -23,7 +23,7 @@ class Line(NamedTuple):
         number: From 1.
         text: As it stands there.
         class_id: -1 where `fault` says what is wrong.
-        values: What follows the class: cx, cy, w, h, or the corners x, y, x, y, ... of a polygon.
+        values: What follows the class: cx, cy, w, h, or the corners x, y, x, y, ... of a polygon; no keypoints.
         fault: Why it is not valid; empty if it is.
     """
 
@@ -45,24 +45,30 @@ class Box(NamedTuple):
     h: float
 
 
-def read_label(path: Path, classes: int) -> Iterator[Line]:
+def read_label(path: Path, classes: int, keypoint_values: int = 0) -> list[Line]:
     """Lines of a label file; none where it is not there.
+
+    Boxes may have keypoints behind them where data.yaml says so by `kpt_shape`; they are dropped. Without it, lines
+    that may be boxes with more columns as well as polygons are faults: as polygons they would be wrong boxes.
 
     Args:
         path: The file.
         classes: How many classes there are.
+        keypoint_values: Numbers of keypoints behind a box, by `kpt_shape`.
     """
     if not path.is_file():
-        return
-    polygons: set[bool] = set()
+        return []
     try:
         content = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
-        yield Line(1, "", fault=f"cannot be read: {error.strerror}")
-        return
-    for number, text in enumerate(content.splitlines(), 1):
-        if text.strip():
-            yield _read_line(number, text, classes, polygons)
+        return [Line(1, "", fault=f"cannot be read: {error.strerror}")]
+    texts = [(number, text) for number, text in enumerate(content.splitlines(), 1) if text.strip()]
+    polygons: set[bool] = set()
+    lines = [_read_line(number, text, classes, keypoint_values, polygons) for number, text in texts]
+    if _are_poses([line.values for line in lines if not line.fault]):
+        fault = "looks like a pose (a box and keypoints): say kpt_shape in data.yaml, e.g. kpt_shape: [17, 3]"
+        return [line if line.fault else Line(line.number, line.text, fault=fault) for line in lines]
+    return lines
 
 
 def box_of(line: Line) -> Box:
@@ -101,13 +107,15 @@ def _corners(boxes: Sequence[Box]) -> Floats:
     return np.hstack([values[:, :2] - values[:, 2:] / 2, values[:, :2] + values[:, 2:] / 2])
 
 
-def _read_line(number: int, text: str, classes: int, polygons: set[bool]) -> Line:
+def _read_line(number: int, text: str, classes: int, keypoint_values: int, polygons: set[bool]) -> Line:
+    words = text.split()
     try:
-        class_id, *values = [float(part) for part in text.split()]
+        class_id, *values = [float(word) for word in words]
     except ValueError:
         return Line(number, text, fault=f"not numbers: {text.strip()[:60]}")
-    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
-        fault = f"expected `class cx cy w h`, got {len(values) + 1} numbers"
+    if keypoint_values and len(values) == 4 + keypoint_values:
+        values = values[:4]
+    if fault := _column_fault(values, words):
         return Line(number, text, fault=fault)
     polygons.add(len(values) != 4)
     if len(polygons) > 1:
@@ -121,3 +129,46 @@ def _read_line(number: int, text: str, classes: int, polygons: set[bool]) -> Lin
     else:
         return Line(number, text, int(class_id), tuple(values))
     return Line(number, text, fault=fault)
+
+
+def _column_fault(values: Sequence[float], words: Sequence[str]) -> str:
+    """Why a line is neither a box nor a polygon, by its columns; empty if it is one."""
+    if len(values) == 5:
+        return "expected `class cx cy w h`, got 6 numbers: a box with its confidence? Keep the first five"
+    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+        return f"expected `class cx cy w h`, got {len(values) + 1} numbers"
+    if len(values) == 6 and words[6].isdecimal():
+        return (
+            "7 numbers, the last one whole: a box with confidence and track as trackers write it, and not the three "
+            "corners of a polygon? Keep the first five"
+        )
+    return ""
+
+
+def _are_poses(lines: Sequence[tuple[float, ...]]) -> bool:
+    """Whether what could be polygons fills boxes that its first four numbers would be, in every line of a file.
+
+    Keypoints lie in the box before them and span most of it. Corners of a polygon hardly ever do so by chance, since
+    the second corner would have to be the size of the box that has the first corner in its middle.
+    """
+    return bool(lines) and len({len(values) for values in lines}) == 1 and all(map(_is_pose, lines))
+
+
+def _is_pose(values: Sequence[float]) -> bool:
+    if len(values) < 10:
+        return False
+    (cx, cy, w, h), rest = values[:4], values[4:]
+    for step in (2, 3) if len(rest) % 3 == 0 else (2,):
+        points = [(rest[at], rest[at + 1]) for at in range(0, len(rest), step)]
+        points = [point for point in points if point != (0, 0)]  # keypoints that are not labelled
+        if step == 3 and not set(rest[2::3]) <= {0.0, 1.0, 2.0}:
+            continue
+        if len(points) < 3:
+            continue
+        across, down = [x for x, _ in points], [y for _, y in points]
+        inside = all(abs(x - cx) <= w / 2 + TOLERANCE for x in across) and all(
+            abs(y - cy) <= h / 2 + TOLERANCE for y in down
+        )
+        if inside and max(down) - min(down) >= h / 2 and max(across) - min(across) >= w / 4:
+            return True
+    return False

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from watchme.data.demo.config import DemoWorldConfig
-from watchme.io.cache import cache_dir
+from watchme.io.cache import cache_dir, writable_cache_dir
 from watchme.io.files import whole_folder
 
 GENERATOR_VERSION = 5
@@ -58,6 +58,8 @@ def ensure_demo_world(config: DemoWorldConfig, cache: Path | None = None) -> Dem
     root = (cache or cache_dir()) / f"demo-{key}"
     created = not (root / _DONE).is_file()
     if created:
+        if cache is None:
+            writable_cache_dir()
         _draw(config, root, parameters)
     return DemoWorld(root, root / "detection", root / "reid", root / "search", created)
 

@@ -1,16 +1,19 @@
-"""Datasets in the naming of Market-1501. Standard library only: validation uses it.
+"""Reader of datasets in Market-1501 naming. Standard library only: validation uses it.
 
     0001_c1s1_000151_01.jpg = identity 1, camera 1, sequence 1, frame 151, box 1
 
-Identity -1 is junk and left out; 0000 are distractors: they are in the gallery only, and match nothing.
+Identity -1 is junk and left out; 0000 are distractors: they are in the gallery only, and match nothing. Where people
+are numbered from 0, `first_id=0` reads 0000 as a person.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from watchme.core.errors import DataError
+from watchme.io.image_files import is_image, is_other_image, require_utf8
 
 EXPECTED = """\
 expected layout:
@@ -21,8 +24,9 @@ expected layout:
   or torchreid's <root>/market1501/Market-1501-v15.09.15/ with the same three folders"""
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 _NESTED = ("", "Market-1501-v15.09.15", "market1501/Market-1501-v15.09.15", "market1501")
-_NAME = re.compile(r"^(-?\d+)_c(\d+)(?:s(\d+))?")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
+ROLES = ("train", "query", "gallery")
+# No more digits than 64 bits hold.
+_NAME = re.compile(r"^(-?\d{1,18})_c(\d{1,9})(?:s(\d{1,9}))?(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -49,18 +53,34 @@ class Crop:
         return self.frames or (self.path,)
 
 
+class LeftOut(NamedTuple):
+    """An image that is not used: of a format that is not read, or of an identity that counts as nobody."""
+
+    role: str
+    path: Path
+    pid: int | None
+
+
 @dataclass(frozen=True)
 class Splits:
-    """Train, query and gallery of a dataset, each sorted by file name. One identity has one number in all three."""
+    """Train, query and gallery of a dataset, each sorted by file name. One identity has one number in all three.
+
+    `left_out` has the images that one may miss: not junk (-1), nor distractors in the gallery.
+    """
 
     root: Path
     train: Sequence[Crop]
     query: Sequence[Crop]
     gallery: Sequence[Crop]
+    left_out: Sequence[LeftOut] = ()
 
 
-def find_root(root: Path) -> Path:
+def find_root(root: Path, roles: Sequence[str] = ROLES) -> Path:
     """The folder that holds `bounding_box_train`, in `root` or where torchreid puts it.
+
+    Args:
+        root: The dataset's folder, or the one in which torchreid nests it.
+        roles: What is read of train, query and gallery: their folders must be there.
 
     Raises:
         DataError: If it is not there; the message shows the expected layout.
@@ -68,42 +88,74 @@ def find_root(root: Path) -> Path:
     root = root.expanduser()
     if not root.is_dir():
         raise DataError(f"no such folder: {root}\n{EXPECTED}")
+    wanted = {role: folder for role, folder in zip(ROLES, FOLDERS, strict=True) if role in roles}
     for nested in _NESTED:
-        if (root / nested / FOLDERS[0]).is_dir():
-            missing = [name for name in FOLDERS if not (root / nested / name).is_dir()]
+        if any((root / nested / name).is_dir() for name in wanted.values()):
+            missing = [name for name in wanted.values() if not (root / nested / name).is_dir()]
             if missing:
-                raise DataError(f"{root / nested} has no {' and no '.join(missing)}\n{EXPECTED}")
+                hint = (
+                    "to train on it without a test: 'dataset.targets=[]'; to test on another dataset: dataset.targets\n"
+                    if FOLDERS[0] not in missing
+                    else ""
+                )
+                raise DataError(f"{root / nested} has no {' and no '.join(missing)}\n{hint}{EXPECTED}")
             return root / nested
-    raise DataError(f"{root} has no bounding_box_train\n{EXPECTED}")
+    raise DataError(f"{root} has no {next(iter(wanted.values()))}\n{EXPECTED}")
 
 
-def read_market(root: Path, *, more_distractors: bool = False, tracklets: bool = False) -> Splits:
+def read_market(
+    root: Path,
+    roles: Sequence[str] = ROLES,
+    *,
+    more_distractors: bool = False,
+    tracklets: bool = False,
+    first_id: int = 1,
+) -> Splits:
     """Read a dataset in Market-1501 naming.
 
     Args:
         root: Where `find_root` finds it.
+        roles: What is read of train, query and gallery; the rest is empty.
         more_distractors: Add the folder `images` to the gallery, Market-1501's 500,000 further distractors.
         tracklets: Group the images of an identity by camera and sequence (`c1s1`) into tracklets.
+        first_id: 0 reads 0000 as a person, who gets the number 1 as all others get the next one.
 
     Raises:
         DataError: If folders are missing or empty, names do not parse, or a query has nothing to be found.
     """
-    base = find_root(root)
-    train = [crop for crop in _read(base / FOLDERS[0], tracklets=tracklets) if crop.pid > 0]
-    query = [crop for crop in _read(base / FOLDERS[1], tracklets=tracklets) if crop.pid > 0]
-    gallery = [crop for crop in _read(base / FOLDERS[2], tracklets=tracklets) if crop.pid >= 0]
+    base = find_root(root, roles)
+    left_out: list[LeftOut] = []
+
+    def read(role: str) -> list[Crop]:
+        if role not in roles:
+            return []
+        folder = base / FOLDERS[ROLES.index(role)]
+        found = _read(folder, role, left_out, tracklets=tracklets, shift=1 - first_id)
+        least = 0 if role == "gallery" else 1
+        left_out.extend(LeftOut(role, crop.path, crop.pid) for crop in found if crop.pid < least)
+        return [crop for crop in found if crop.pid >= least]
+
+    train, query, gallery = map(read, ROLES)
     if more_distractors:
-        gallery += _read(extra_gallery(base), tracklets=tracklets)
-    splits = Splits(base, train, query, gallery)
-    check_train(splits)
-    check_queries(splits)
+        gallery += _read(extra_gallery(base), "gallery", left_out, tracklets=tracklets, shift=0)
+    splits = Splits(base, train, query, gallery, left_out)
+    if "train" in roles:
+        check_train(splits)
+    if "query" in roles:
+        check_queries(splits)
     return splits
 
 
-def parse(path: Path) -> Crop | None:
-    """What a file's name says; None where it is no image, or breaks the convention."""
-    match = _NAME.match(path.name) if path.suffix.lower() in SUFFIXES else None
-    return None if match is None else Crop(path, int(match[1]), int(match[2]) - 1)
+def parse(path: Path, first_id: int = 1) -> Crop | None:
+    """What a file's name says; None where it is no image, or breaks the convention. See `read_market`."""
+    match = _NAME.match(path.name) if is_image(path) else None
+    return None if match is None else Crop(path, _number(match[1], 1 - first_id), int(match[2]) - 1)
+
+
+def _number(text: str, shift: int) -> int:
+    """An identity, moved by `shift` if it is no negative one."""
+    number = int(text)
+    return number + shift if number >= 0 else number
 
 
 def extra_gallery(base: Path) -> Path:
@@ -134,29 +186,33 @@ def check_queries(splits: Splits) -> None:
         raise DataError(f"no query of {splits.root} has a gallery image of its identity from another camera")
 
 
-def _read(folder: Path, *, tracklets: bool) -> list[Crop]:
+def _read(folder: Path, role: str, left_out: list[LeftOut], *, tracklets: bool, shift: int) -> list[Crop]:
     crops: list[Crop] = []
     strange = []
     runs: dict[tuple[int, int, int], list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES:
+        require_utf8(path.name, folder)
+        if is_other_image(path):
+            left_out.append(LeftOut(role, path, None))
+        if not is_image(path):
             continue
         match = _NAME.match(path.name)
         if match is None:
             strange.append(path.name)
             continue
-        pid, cam = int(match[1]), int(match[2]) - 1
+        pid, cam = _number(match[1], shift), int(match[2]) - 1
         if pid == -1:
             continue
         if not tracklets:
             crops.append(Crop(path, pid, cam))
-        elif pid == 0:
+        elif pid <= 0:
             crops.append(Crop(path, pid, cam, frames=(path,)))  # distractors are not one person
         else:
             runs.setdefault((pid, cam, int(match[3] or 0)), []).append(path)
     if strange:
         raise DataError(
-            f"{len(strange)} files of {folder} are not named as identity_cCAMERA..., e.g. {strange[0]}\n{EXPECTED}"
+            f"{len(strange)} files of {folder} are not named as identity_cCAMERA..., e.g. {strange[0]}; other names: "
+            f"python -m watchme.data.prepare reid --help\n{EXPECTED}"
         )
     crops += [Crop(paths[0], pid, cam, frames=tuple(paths)) for (pid, cam, _), paths in runs.items()]
     if not crops:

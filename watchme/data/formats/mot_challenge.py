@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from watchme.core.errors import DataError
-from watchme.data.images import SUFFIXES
 from watchme.data.pixel_boxes import Box, Size, box_of
 from watchme.data.records import Source, inside
+from watchme.io.image_files import IMAGE_SUFFIXES
 
 PEDESTRIAN = 1
 CROWD = 13
@@ -140,7 +140,7 @@ def _clip(video: str, year: str, folder: Path, source: Source) -> Clip | None:
     frames = {
         int(path.stem): path
         for path in sorted(images.iterdir())
-        if path.stem.isdecimal() and path.suffix.lower() in SUFFIXES
+        if path.stem.isdecimal() and path.suffix.lower() in IMAGE_SUFFIXES
     }
     if not frames:
         source.faults.add(images, "there are no frames named by their numbers, as 000001.jpg")

@@ -1,4 +1,4 @@
-"""`python -m watchme.data.prepare <source>`: make a dataset of ours from files in another format."""
+"""`python -m watchme.data.prepare <source>`: convert datasets from other formats to YOLO or Market-1501."""
 
 import argparse
 import importlib
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from watchme.core.errors import WatchmeError
 
-_COMMANDS = ("coco", "crowdhuman", "mot", "voc", "pennfudan", "torchreid", "video")
+_COMMANDS = ("yolo", "coco", "crowdhuman", "mot", "voc", "pennfudan", "reid", "torchreid", "video")
 _DESCRIPTION = """\
 Make a dataset that `train.py` takes from files in another format.
 

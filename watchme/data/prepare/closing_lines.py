@@ -69,7 +69,8 @@ def print_next_commands(dataset: str, root: Path, model: str = "", use: str = "b
         dataset: Option of `dataset=`.
         root: Its folder.
         model: Option of `model=`; empty: the default one.
-        use: `test` for a dataset that has no training set, `train` for one that has nothing to test on.
+        use: `test` for a dataset that has no training set, `train` for one of torchreid's that has nothing to test
+            on, `no test` for one of your own.
     """
     where = f"dataset={dataset} dataset.root={quoted(root)}"
     chosen = f"model={model} " if model else ""
@@ -78,6 +79,9 @@ def print_next_commands(dataset: str, root: Path, model: str = "", use: str = "b
         train = f"python train.py mode=evaluate checkpoint=<run>/weights/best.pt {where}"
     elif use == "train":
         train += " 'dataset.targets=[market1501]'"
+    elif use == "no test":
+        where += " 'dataset.targets=[]'"
+        train += " 'dataset.targets=[]'"
     print(f"next:\n    python train.py mode=check {where}\n    {train}")
 
 

@@ -90,6 +90,11 @@ def _load(path: Path, source: Source) -> dict[str, Any]:
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DataError(f"{path} is no COCO json: it has no list `{key}`")
+    if any(isinstance(annotation, dict) and "segments_info" in annotation for annotation in content["annotations"]):
+        raise DataError(
+            f"{path} is a panoptic json: its annotations are segments of a mask image, and no boxes. Take the json of "
+            "instances, e.g. instances_val2017.json"
+        )
     return dict(content)
 
 
@@ -180,10 +185,15 @@ def _boxes(
         where = f"{path}: annotations[{place}]"
         if not isinstance(annotation, dict) or not {"image_id", "category_id"} <= annotation.keys():
             source.faults.add(where, "image_id and category_id were expected")
+            # It may be of a person, who would be background in the image.
+            if isinstance(annotation, dict) and _is_id(annotation.get("image_id")):
+                spoilt.add(annotation["image_id"])
             continue
         image = annotation["image_id"]
         if not _is_id(image) or not _is_id(annotation["category_id"]):
             source.faults.add(where, f"ids must be numbers or text, found {image!r}, {annotation['category_id']!r}")
+            if _is_id(image):
+                spoilt.add(image)
             continue
         if annotation["category_id"] not in wanted:
             source.dropped["boxes of other categories"] += 1

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from PIL import Image
 from tqdm import tqdm
 
 from watchme.core.errors import DataError
 from watchme.data.formats.mot_challenge import Clip, Row, read_rows
+from watchme.data.images import read_image
 from watchme.data.pixel_boxes import pixels
 from watchme.data.prepare import closing_lines as summary
 from watchme.data.prepare import options as sources
@@ -210,12 +210,11 @@ def _write(crops: Sequence[Crop], clips: Sequence[Clip], folder: Folder, source:
         missing = [crop for crop in own if not folder.has(crop.name)]
         if missing:
             try:
-                with Image.open(path) as opened:
-                    image = opened.convert("RGB")
-            except Exception as error:  # Pillow raises whatever its decoders raise
+                image = read_image(path)
+            except DataError as error:
                 if not late.skip:
-                    raise DataError(f"{path} cannot be read: {error}\n--skip-bad leaves it out and counts it") from None
-                late.add(path, f"cannot be read: {error}")
+                    raise DataError(f"{error}\n--skip-bad leaves it out and counts it") from None
+                late.found.append(str(error))
                 continue
             for crop in missing:
                 area = pixels(crop.row.box, image.size)

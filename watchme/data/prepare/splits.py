@@ -37,7 +37,7 @@ def by_rank(groups: Iterable[str], val: float, test: float) -> dict[str, str]:
         raise DataError(
             f"{len(ordered)} sequence{'s' * (len(ordered) != 1)} cannot be divided into train"
             f"{', val' * bool(val)}{', test' * bool(test)}: a sequence is never torn apart, since neighbouring frames "
-            "are all but equal.\n    A share of 0 does without a split; --test-sequences, --val-sequences name them"
+            "are all but equal.\n    A share of 0 does without a split"
         )
     names = ["test"] * counts["test"] + ["val"] * counts["val"]
     return {group: names[place] if place < len(names) else "train" for place, group in enumerate(ordered)}
@@ -87,6 +87,12 @@ def grouping(rule: str | None) -> Callable[[str, str], str]:
         return match[1] if pattern.groups and match[1] is not None else match[0]
 
     return group
+
+
+def numbered(stem: str) -> tuple[str, int]:
+    """The video and the number of a frame by its name; the name itself and 0 where it has no number."""
+    match = _COUNTED.match(stem)
+    return (match["stem"], int(match["number"])) if match else (stem, 0)
 
 
 def look_like_video(names: Iterable[str]) -> list[str]:

@@ -124,7 +124,7 @@ def _photos(
             source.faults.add(folder / "ImageSets" / "Main" / f"{split}.txt", f"{name} has no {path}")
             continue
         try:
-            size, people, marked = _read(path, categories, source)
+            size, people, marked = read_annotation(path, categories, source)
         except ValueError as error:
             source.faults.add(path, str(error))
             continue
@@ -136,7 +136,7 @@ def _photos(
         yield Photo(image, flat_name(image.name), group("", name), str(path), tuple(boxes), tuple(regions), split, size)
 
 
-def _read(path: Path, categories: set[str], source: Source) -> tuple[Size | None, list[Box], list[Box]]:
+def read_annotation(path: Path, categories: set[str], source: Source) -> tuple[Size | None, list[Box], list[Box]]:
     """Size, people, and people marked as difficult.
 
     Raises:

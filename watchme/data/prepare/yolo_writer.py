@@ -9,17 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 from watchme.core.errors import DataError
-from watchme.data.images import SUFFIXES
+from watchme.data.images import open_image, read_image, reason, require_regular, shown_size
 from watchme.data.pixel_boxes import Box, Size, clipped, label_line, overlaps
 from watchme.data.prepare import closing_lines as summary
 from watchme.data.prepare import splits
 from watchme.data.prepare.options import named, refuse_inside
 from watchme.data.prepare.output_dir import filling
 from watchme.data.records import Faults, Source
+from watchme.io.image_files import IMAGE_SUFFIXES
 
 _GREY = (114, 114, 114)  # of ultralytics' letterbox: what the detector sees as nothing
 _SMALLEST = 10  # pixels: ultralytics refuses images with a shorter side
@@ -133,7 +134,7 @@ def write(
                     folder.link(one.photo.image, _image(one))
                 elif not folder.has(_image(one)):
                     folder.make(_image(one), partial(_paint, one))
-            except _UnreadableError as error:
+            except DataError as error:
                 late.add(one.photo.where, str(error))
                 if not late.skip:
                     raise DataError(f"{one.photo.where}: {error}\n--skip-bad leaves it out and counts it") from None
@@ -200,9 +201,9 @@ def _distinct(photos: Sequence[Photo], source: Source) -> list[Photo]:
     kept = []
     for photo in photos:
         key = (photo.split, Path(photo.name).stem)
-        if photo.image.suffix.lower() not in SUFFIXES:
+        if photo.image.suffix.lower() not in IMAGE_SUFFIXES:
             source.faults.add(
-                photo.where, f"{photo.image.name} is no image that is read ({', '.join(sorted(SUFFIXES))})"
+                photo.where, f"{photo.image.name} is no image that is read ({', '.join(sorted(IMAGE_SUFFIXES))})"
             )
         elif (other := labels.get(key)) is not None:
             source.faults.add(photo.where, f"{photo.image} would share its label file with {other.image}")
@@ -244,31 +245,21 @@ def _measure(path: Path) -> tuple[Size, int, str]:
     """Width and height as shown, bytes, and what is wrong with an image file. Reads its header alone."""
     try:
         length = path.stat().st_size
-        with Image.open(path) as image:
-            width, height = image.size
-            # As in ultralytics: the EXIF rotation of JPEGs is followed.
-            turned = image.format in ("JPEG", "MPO") and image.getexif().get(0x0112, 1) >= 5
+        require_regular(path)
+        with open_image(path) as image:
+            return shown_size(image), length, ""
     except FileNotFoundError:
         return (0, 0), 0, f"there is no image {path}"
     except Exception as error:  # Pillow raises whatever its decoders raise
-        return (0, 0), 0, f"{path} cannot be read as an image: {error}"
-    return ((height, width) if turned else (width, height)), length, ""
-
-
-class _UnreadableError(Exception):
-    """An image whose pixels cannot be read."""
+        return (0, 0), 0, f"{path} cannot be read as an image: {reason(error)}"
 
 
 def _paint(one: _Planned, target: Path) -> None:
     """Write the image with its ignored regions grey, except where they meet labelled boxes."""
     path = one.photo.image
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-            people = [box for box in one.photo.people if overlaps(box, one.paint)]
-            kept = [(box, image.crop(box)) for box in map(_round, people)]
-    except Exception as error:
-        raise _UnreadableError(f"{path} cannot be read to its end: {error}") from None
+    image = read_image(path)
+    people = [box for box in one.photo.people if overlaps(box, one.paint)]
+    kept = [(box, image.crop(box)) for box in map(_round, people)]
     for region in one.paint:
         image.paste(_GREY, _round(region))
     for box, part in kept:

@@ -1,4 +1,4 @@
-"""mode=check of re-ID datasets, and its short form before each training. torchreid's own formats alone import it."""
+"""mode=check of re-ID datasets, and its short form before each training."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,8 +16,7 @@ from watchme.data.formats import market1501 as market
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import Config, ReidDataset
 from watchme.engines.osnet.data import sources
-
-_ROLES = ("train", "query", "gallery")
+from watchme.io.image_files import is_image, is_other_image, require_utf8
 
 
 def check(job: Job) -> Result:
@@ -49,17 +48,16 @@ def check_briefly(job: Job, datasets: sources.Datasets) -> None:
             splits = datasets.sources.get(name) or datasets.targets[name]
             for role in roles:
                 _list_crops(facts, dataset, name, role, getattr(splits, role))
+            for role, path, pid in splits.left_out:
+                facts.add([_left_out(_split(dataset, name, role), path, pid)])
         check_names(facts)
         report_brief_check(job, summary(facts))
 
 
 def _used(dataset: ReidDataset) -> dict[str, tuple[str, ...]]:
     """Name -> what is read of each dataset."""
-    from_, to = sources.source_names(dataset), sources.target_names(dataset)
-    roles = {
-        name: (*(_ROLES[:1] if name in from_ else ()), *(_ROLES[1:] if name in to else ())) for name in (*from_, *to)
-    }
-    return dict(sorted(roles.items(), key=lambda item: (*from_, *to).index(item[0])))
+    names = dict.fromkeys([*sources.source_names(dataset), *sources.target_names(dataset)])
+    return {name: sources.roles_of(dataset, name) for name in names}
 
 
 def _split(dataset: ReidDataset, name: str, role: str) -> str:
@@ -74,31 +72,45 @@ def _list(facts: Facts, dataset: ReidDataset, name: str, folder: Path, roles: Se
             if crops := getattr(splits, role):  # some datasets are for training, others for testing alone
                 _list_crops(facts, dataset, name, role, crops)
         return
-    places = {role: [folder / place] for role, place in zip(_ROLES, market.FOLDERS, strict=True)}
+    places = {role: [folder / place] for role, place in zip(market.ROLES, market.FOLDERS, strict=True)}
     if sources.has_500k(dataset, name):
         places["gallery"].append(market.extra_gallery(folder))
     for role in roles:
         split = _split(dataset, name, role)
-        rows = itertools.chain.from_iterable(_market_rows(facts, split, role, place) for place in places[role])
-        facts.list_images(split, role, _ROLES.index(role) > 0, rows, name)
+        rows = itertools.chain.from_iterable(
+            _market_rows(facts, split, role, place, dataset.first_id) for place in places[role]
+        )
+        facts.list_images(split, role, market.ROLES.index(role) > 0, rows, name)
 
 
-def _market_rows(facts: Facts, split: str, role: str, folder: Path) -> Iterator[tuple[str, None, int, int]]:
-    """Images of a folder by and by; what is not one of the split's becomes a finding."""
+def _market_rows(
+    facts: Facts, split: str, role: str, folder: Path, first_id: int
+) -> Iterator[tuple[str, None, int, int]]:
+    """Images of a folder, one after the other; what is not one of the split's becomes a finding."""
     count = 0
     for path in folder.iterdir():
-        crop = market.parse(path)
-        if crop is None and path.suffix.lower() not in market.SUFFIXES:
+        require_utf8(path.name, folder)
+        crop = market.parse(path, first_id)
+        if crop is None and is_other_image(path):
+            facts.add([_left_out(split, path, None)])
+        elif crop is None and not is_image(path):
             facts.add([Finding("other file", split, str(path))])
         elif crop is None:
             facts.add([Finding("name breaks the convention", split, str(path))])
         elif crop.pid < 0 or (crop.pid == 0 and role != "gallery"):
-            facts.add([Finding("image left out", split, str(path), detail=f"identity {crop.pid}")])
+            facts.add([_left_out(split, path, crop.pid)])
         else:
             count += 1
             yield str(path), None, crop.pid, crop.cam
     if not count:
         facts.add([Finding("missing split", split, str(folder), detail="it has no images")])
+
+
+def _left_out(split: str, path: Path, pid: int | None) -> Finding:
+    """An image that is not used; `pid` None: since its format is not read."""
+    if pid is None:
+        return Finding("image not read", split, str(path))
+    return Finding("image left out" if pid == -1 else "identity left out", split, str(path), detail=f"identity {pid}")
 
 
 def _list_crops(facts: Facts, dataset: ReidDataset, name: str, role: str, crops: Iterable[Crop]) -> None:

@@ -40,8 +40,12 @@ def _formats(dataset: ReidDataset, names: list[str]) -> list[str]:
 
 def _name_problems(config: Config) -> Iterator[Problem]:
     dataset = config.dataset
-    # An evaluation needs targets alone.
-    needed = ("sources", "targets") if config.mode in ("train", "check") or dataset.targets is None else ("targets",)
+    # An evaluation needs targets alone; a training can do without them.
+    needed = ("sources",) if config.mode in ("train", "check") or dataset.targets is None else ("targets",)
+    if dataset.targets == [] and config.mode == "train":
+        uses = {"objective": config.objective.startswith("test/"), "dataset.select_on_test": dataset.select_on_test}
+        for key in (key for key, used in uses.items() if used):
+            yield Problem("dataset.targets", f"leaves nothing to test on, which {key} needs", "[]")
     for key, names in (("sources", dataset.sources), ("targets", dataset.targets)):
         if names is None:
             continue

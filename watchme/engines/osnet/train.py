@@ -100,6 +100,11 @@ class ReidRun:
         if config.dataset.val_identities:
             held = hold_out(crops, config.dataset.val_identities, config.train.seed)
             crops, val = held.train, {"val": self._gallery(held.query, [*held.gallery, *held.distractors])}
+            if held.same_camera:
+                self.job.fallback(
+                    "no training identity is seen by two cameras: val/... finds later images of the same camera, which "
+                    "is easier than re-identification across cameras"
+                )
             log.info(
                 "Held out for validation: %d identities, %d queries, %d gallery images and %d distractors",
                 len({crop.pid for crop in held.gallery}),

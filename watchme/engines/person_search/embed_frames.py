@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps
 from tqdm import tqdm
 
 from watchme.core.errors import DataError
 from watchme.core.interfaces import Detector, Embedder
+from watchme.data.images import read_image
 from watchme.data.person_search.search_set import SearchSet
 from watchme.engines.person_search.config import SearchEvaluation
 from watchme.metrics.detection import Detections, People
@@ -92,12 +92,7 @@ def read_frame(path: Path) -> Image8:
     Raises:
         DataError: If the file is missing, truncated or no image.
     """
-    ImageFile.LOAD_TRUNCATED_IMAGES = False  # ultralytics lets Pillow fill up truncated images with grey
-    try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except Exception as error:  # Pillow raises whatever its decoders raise
-        raise DataError(f"{path} cannot be read as an image: {error}") from None
+    return np.asarray(read_image(path))
 
 
 def cut_out(image: Image8, box: Sequence[float]) -> Image8:

@@ -7,7 +7,7 @@ from typing import cast
 
 from watchme.core.interfaces import Job, Result
 from watchme.data.check.contact_sheets import draw_sheets
-from watchme.data.check.database import Facts
+from watchme.data.check.database import Facts, Finding
 from watchme.data.check.detection_checks import Classes, check_detection, check_labels
 from watchme.data.check.result import PICTURES, report_brief_check, report_check
 from watchme.data.check.summary_table import detection_statistics, summary
@@ -29,7 +29,7 @@ def check(job: Job) -> Result:
 
     config = cast(Config, job.config)
     layout = read_layout(data.root_of(config), ())
-    classes = Classes(layout.names, layout.kept_classes(config.dataset.classes))
+    classes = _classes(layout, config)
     with Facts(job.folder) as facts:
         _list(facts, layout)
         check_detection(facts, classes, _label_folders(layout))
@@ -52,12 +52,17 @@ def check_briefly(job: Job, layout: Layout, copy: Path) -> None:
     if not kept.is_file():
         with Facts(job.folder) as facts:
             _list(facts, layout)
-            check_labels(facts, Classes(layout.names, layout.kept_classes(config.dataset.classes)))
+            check_labels(facts, _classes(layout, config))
             replace_text(kept, json.dumps(summary(facts)))
     report_brief_check(job, json.loads(kept.read_text(encoding="utf-8")))
 
 
+def _classes(layout: Layout, config: Config) -> Classes:
+    return Classes(layout.names, layout.kept_classes(config.dataset.classes), layout.keypoint_values)
+
+
 def _list(facts: Facts, layout: Layout) -> None:
+    facts.add(Finding("image not read", split, str(path)) for split, path in data.other_images(layout))
     for side, (split, places) in enumerate(layout.splits.items()):
         images = (image for place in places for image in data.each_image(place))
         facts.list_images(split, split, side, ((str(image), str(data.label_of(image)), None, None) for image in images))

@@ -2,10 +2,10 @@
 
 ultralytics writes cache files beside the labels, rewrites truncated JPEGs in place, drops images with bad labels
 silently, and cannot remap classes. So every file is checked first, and ultralytics gets a folder of links to the
-images, labels of the kept classes, and a data.yaml with absolute paths. The user's dataset is only read.
+images, labels of the kept classes, and a data.yaml with absolute paths. Images that OpenCV decodes differently from
+`data.images` (16-bit grey, a PNG with an EXIF rotation) are converted. The user's dataset is only read.
 """
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -16,22 +16,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import yaml
-from PIL import Image
 
 from watchme.core.errors import DataError
 from watchme.data.check.image_probe import has_end
 from watchme.data.check.yolo_labels import read_label
+from watchme.data.images import eight_bits, is_plain, open_image, read_image, reason, require_regular
 from watchme.engines.yolo.config import Config
-from watchme.engines.yolo.layout import IMAGE_SUFFIXES, Layout
-from watchme.io.cache import cache_dir
+from watchme.engines.yolo.layout import Layout
+from watchme.io.cache import writable_cache_dir
 from watchme.io.files import whole_folder
+from watchme.io.image_files import files_in, is_image, is_other_image
 
 log = logging.getLogger(__name__)
 
 # Change it when the copy's content would differ for the same dataset.
-_VERSION = 2
+_VERSION = 3
 _DONE = "scan.json"
 _SHOWN = 20
+_LEAST_SIDE = 10  # pixels; ultralytics refuses smaller images
 
 
 @dataclass
@@ -39,17 +41,22 @@ class Scan:
     """Counts and faults of a dataset.
 
     Attributes:
-        fingerprint: Hash of the names, sizes and times of all files, and of the kept classes.
+        fingerprint: Hash of the names, sizes and times of all files, and of the kept classes. Labels count with the
+            time of their last change (ctime), which an edit within their size cannot set back.
         splits: Split -> counts of images, boxes, negatives (images without a box), unlabelled (those of them without
             a label file) and unreadable images.
         names: Names of the kept classes.
         skipped: Unreadable images, which are left out.
+        other_images: Files that are images of formats that are not read, by their suffixes.
+        converted: How many images were converted to 8-bit PNG, the right way up.
     """
 
     fingerprint: str
     splits: dict[str, dict[str, int]] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    other_images: list[str] = field(default_factory=list)
+    converted: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,25 +82,10 @@ def prepare(layout: Layout, classes: Sequence[int | str] | None) -> tuple[Path, 
     kept = layout.kept_classes(classes)
     items = {split: list(_items(places)) for split, places in layout.splits.items()}
     fingerprint = _fingerprint(layout, kept, items)
-    folder = cache_dir() / "yolo-datasets" / fingerprint
+    folder = writable_cache_dir() / "yolo-datasets" / fingerprint
     if not (folder / _DONE).is_file():
         _build(folder, layout, kept, items, fingerprint)
     return folder / "data.yaml", Scan(**json.loads((folder / _DONE).read_text(encoding="utf-8")))
-
-
-@contextlib.contextmanager
-def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Run a block in one process at a time, by a lock file in `folder`; with `wait` false, do nothing."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        wait = False
-    if not wait:
-        yield
-        return
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _items(places: Iterable[Path]) -> Iterable[_Item]:
@@ -116,13 +108,28 @@ def _images(place: Path) -> tuple[Path, list[Path]]:
 
 
 def each_image(place: Path) -> Iterator[Path]:
-    """Images of a folder and its sub-folders, in the system's order, or of a file that lists them."""
+    """Images of a folder and those below it, as the system lists them, or of a file that lists them.
+
+    Raises:
+        DataError: If a folder or the list cannot be read.
+    """
     if place.is_dir():
-        yield from (path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        yield from filter(is_image, files_in(place))
         return
     # Relative lines, with ./ or without, are relative to the list's folder.
     folder = place.parent.absolute()
-    yield from (folder / Path(line.strip()) for line in place.read_text(encoding="utf-8").splitlines() if line.strip())
+    try:
+        lines = place.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{place} cannot be read as a list of images, one a line: {error}") from None
+    yield from (folder / Path(line.strip()) for line in lines if line.strip())
+
+
+def other_images(layout: Layout) -> Iterator[tuple[str, Path]]:
+    """Split and file of images whose formats are not read, by their suffixes."""
+    for split, places in layout.splits.items():
+        for place in filter(Path.is_dir, places):
+            yield from ((split, path) for path in files_in(place) if is_other_image(path))
 
 
 def label_of(image: Path) -> Path:
@@ -136,13 +143,15 @@ def label_of(image: Path) -> Path:
 
 
 def _fingerprint(layout: Layout, kept: dict[int, int], items: dict[str, list[_Item]]) -> str:
-    digest = hashlib.sha256(json.dumps([_VERSION, layout.names, sorted(kept.items())]).encode())
+    digest = hashlib.sha256(json.dumps([_VERSION, layout.names, layout.keypoint_values, sorted(kept.items())]).encode())
     for split, entries in items.items():
         for item in entries:
             for path in (item.image, item.label):
                 try:
                     state = path.stat()
                     mark = f"{state.st_size} {state.st_mtime_ns}"
+                    if path is item.label:
+                        mark += f" {state.st_ctime_ns}"
                 except OSError:
                     mark = "absent"
                 digest.update(f"{split} {path.absolute()} {mark}\n".encode())
@@ -154,27 +163,30 @@ def _build(
 ) -> None:
     with whole_folder(folder, _DONE) as temporary:
         scan = Scan(fingerprint, names=[layout.names[old] for old in kept])
+        scan.other_images = sorted(str(path) for _, path in other_images(layout))
         faults: list[str] = []
         with ThreadPoolExecutor(8) as pool:
             for split, entries in items.items():
                 counts = Counter(images=0, boxes=0, negatives=0, unlabelled=0, unreadable=0)
-                readable = list(pool.map(_is_readable, [item.image for item in entries]))
-                for item, good in zip(entries, readable, strict=True):
-                    if not good:
+                decoded = list(pool.map(_decode, [item.image for item in entries]))
+                names = {item.name for item in entries}
+                for item, (fault, plain) in zip(entries, decoded, strict=True):
+                    if fault:
                         counts["unreadable"] += 1
-                        scan.skipped.append(str(item.image))
+                        scan.skipped.append(f"{item.image} ({fault})")
                         continue
-                    lines = _read_label(item.label, len(layout.names), kept, faults)
+                    lines = _read_label(item.label, layout, kept, faults)
                     counts["images"] += 1
                     counts["boxes"] += len(lines)
                     counts["negatives"] += not lines
                     counts["unlabelled"] += not item.label.is_file()
-                    _link(temporary, split, item, lines)
+                    scan.converted += not plain
+                    _link(temporary, split, item, lines, names if not plain else None)
                 if not counts["images"]:
                     places = ", ".join(map(str, layout.splits[split]))
                     raise DataError(
                         f"the {split} split has no readable image in {places}"
-                        + (f"; {_some(scan.skipped)} cannot be read" if scan.skipped else "")
+                        + (f"; {some_of(scan.skipped)} cannot be read" if scan.skipped else "")
                     )
                 scan.splits[split] = dict(counts)
         if faults:
@@ -192,36 +204,51 @@ def _build(
         (temporary / _DONE).write_text(json.dumps(asdict(scan)), encoding="utf-8")
 
 
-def _some(paths: Sequence[str], count: int = 5) -> str:
+def some_of(paths: Sequence[str], count: int = 5) -> str:
     """The first few of many file names."""
     return ", ".join(paths[:count]) + (f" and {len(paths) - count} more" if len(paths) > count else "")
 
 
-def _link(root: Path, split: str, item: _Item, lines: list[str]) -> None:
-    image = root / "images" / split / item.name
-    label = (root / "labels" / split / item.name).with_suffix(".txt")
+def _link(root: Path, split: str, item: _Item, lines: list[str], converted_beside: set[Path] | None) -> None:
+    """Put an image and its label into the copy; with the names of the split, as a PNG that none of them has."""
+    name = item.name
+    if converted_beside is not None:
+        name = name.with_suffix(".png")
+        while name != item.name and name in converted_beside:
+            name = name.with_name(f"_{name.name}")
+    image = root / "images" / split / name
+    label = (root / "labels" / split / name).with_suffix(".txt")
     image.parent.mkdir(parents=True, exist_ok=True)
     label.parent.mkdir(parents=True, exist_ok=True)
-    image.symlink_to(item.image.absolute())
+    if converted_beside is None:
+        image.symlink_to(item.image.absolute())
+    else:
+        read_image(item.image).save(image)
     if lines:
         label.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _is_readable(path: Path) -> bool:
-    """Whether an image decodes to its end: ultralytics rewrites truncated JPEGs, and crashes on others."""
+def _decode(path: Path) -> tuple[str, bool]:
+    """Why an image cannot be read to its end, and whether ultralytics may read the file as it is.
+
+    A truncated JPEG would be rewritten by ultralytics, others would end in a library's traceback.
+    """
     try:
-        with Image.open(path) as image:
-            if min(image.size) < 10:  # ultralytics refuses these
-                return False
+        require_regular(path)
+        with open_image(path) as image:
+            if min(image.size) < _LEAST_SIDE:
+                return f"{image.width} x {image.height} pixels are too few", True
+            plain = is_plain(image)
             if image.format == "JPEG":
                 if not _ends(path):
-                    return False
-                # Decoding at an eighth of the size takes an eighth of the time, and reads the whole file.
+                    return "the file is truncated", True
+                # An eighth of the size takes an eighth of the time, and reads the file as far.
                 image.draft("L", (image.width // 8, image.height // 8))
             image.load()
-    except Exception:  # Pillow's decoders raise many types
-        return False
-    return True
+            eight_bits(image)
+    except Exception as error:  # Pillow raises whatever its decoders raise
+        return reason(error), True
+    return "", plain
 
 
 def _ends(path: Path) -> bool:
@@ -230,14 +257,14 @@ def _ends(path: Path) -> bool:
         return has_end(file.read())
 
 
-def _read_label(path: Path, count: int, kept: Mapping[int, int], faults: list[str]) -> list[str]:
-    """Lines of a label file for the kept classes; invalid ones go into `faults` as file:line."""
+def _read_label(path: Path, layout: Layout, kept: Mapping[int, int], faults: list[str]) -> list[str]:
+    """Lines of a label file for the classes kept; what is not valid goes into `faults` as file:line."""
     lines = []
-    for line in read_label(path, count):
+    for line in read_label(path, len(layout.names), layout.keypoint_values):
         if line.fault:
             faults.append(f"{path}:{line.number}: {line.fault}")
         elif line.class_id in kept:
-            lines.append(" ".join([str(kept[line.class_id]), *line.text.split()[1:]]))
+            lines.append(" ".join([str(kept[line.class_id]), *line.text.split()[1 : 1 + len(line.values)]]))
     return lines
 
 

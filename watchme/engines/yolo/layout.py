@@ -9,7 +9,6 @@ import yaml
 
 from watchme.core.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".dng", ".heic", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
 EXPECTED = """\
 expected layout:
     <root>/
@@ -17,6 +16,10 @@ expected layout:
       labels/train/*.txt   labels/val/*.txt   (labels/test/*.txt)
                            one `class cx cy w h` a line, as shares of the image: 0..1
       data.yaml or dataset.yaml   (optional: path, train, val, test, nc, names)"""
+_UNSPLIT = """\
+for an export of Label Studio, CVAT, LabelImg or Roboflow, or images with labels beside them:
+    python -m watchme.data.prepare yolo {folder} --out {folder}_yolo"""
+_MOST_CLASSES = 100_000
 _YAML_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
 
 
@@ -30,6 +33,7 @@ class Layout:
         names: Class names by class id.
         source: Its yaml; None where the standard layout was assumed.
         assumed_names: Whether no yaml names the classes, so that they are called `person`, or class_0, ...
+        keypoint_values: Numbers behind the box in labels of poses, by the yaml's `kpt_shape`; 0 without one.
     """
 
     root: Path
@@ -37,6 +41,7 @@ class Layout:
     names: tuple[str, ...]
     source: Path | None = None
     assumed_names: bool = False
+    keypoint_values: int = 0
 
     def kept_classes(self, wanted: Sequence[int | str] | None) -> dict[int, int]:
         """Old class id -> new class id of the classes to keep, in the order of `wanted`.
@@ -90,13 +95,19 @@ def read_layout(root: Path, required: Sequence[str] = ("train", "val")) -> Layou
         if missing := [place for place in places if not place.exists()]:
             if name not in required:
                 continue
-            raise DataError(f"the {name} images are missing: {missing[0]}\n{EXPECTED}")
+            raise DataError(
+                f"the {name} images are missing: {missing[0]}\n{EXPECTED}\n{_UNSPLIT.format(folder=folder)}"
+            )
+        if strange := [place for place in places if not place.is_dir() and not place.is_file()]:
+            raise DataError(f"{name}: {strange[0]} is neither a folder of images nor a file that lists them")
         splits[name] = places
     if lacking := [name for name in required if name not in splits]:
-        raise DataError(f"{folder} has no {' and no '.join(lacking)} images\n{EXPECTED}")
+        hint = _UNSPLIT.format(folder=folder)
+        raise DataError(f"{folder} has no {' and no '.join(lacking)} images\n{EXPECTED}\n{hint}")
     if not splits:
-        raise DataError(f"{folder} has no images\n{EXPECTED}")
-    return Layout(folder, splits, _names(content, source), source, content.get("names") is None)
+        raise DataError(f"{folder} has no images\n{EXPECTED}\n{_UNSPLIT.format(folder=folder)}")
+    names = _names(content, source)
+    return Layout(folder, splits, names, source, content.get("names") is None, _keypoint_values(content, source))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -138,6 +149,8 @@ def _place(base: Path, folder: Path, entry: str) -> Path:
 
 def _names(content: Mapping[str, Any], source: Path | None) -> tuple[str, ...]:
     names, count = content.get("names"), content.get("nc")
+    if isinstance(count, int) and count > _MOST_CLASSES:
+        raise DataError(f"{source}: nc is {count}; at most {_MOST_CLASSES:,} classes are expected")
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
         raise DataError(f"{source}: nc must be a number of classes from 1, found {count!r}")
     if isinstance(names, Mapping):
@@ -157,3 +170,13 @@ def _names(content: Mapping[str, Any], source: Path | None) -> tuple[str, ...]:
     if count is not None and count != len(listed):
         raise DataError(f"{source}: nc is {count} but names has {len(listed)} entries: {', '.join(listed)}")
     return listed
+
+
+def _keypoint_values(content: Mapping[str, Any], source: Path | None) -> int:
+    """How many numbers of keypoints follow a box, by `kpt_shape: [points, 2 or 3]`."""
+    shape = content.get("kpt_shape")
+    if shape is None:
+        return 0
+    if not isinstance(shape, list) or len(shape) != 2 or not all(type(side) is int and side > 0 for side in shape):
+        raise DataError(f"{source}: kpt_shape must be [number of keypoints, 2 or 3], found {shape!r}")
+    return int(shape[0] * shape[1])

@@ -78,9 +78,13 @@ def _report(job: Job, layout: Layout, scan: data.Scan) -> None:
     elif layout.assumed_names:
         job.fallback(f"{layout.source} has no names: the classes are called {', '.join(layout.names)}")
     if scan.skipped:
-        some = ", ".join(scan.skipped[:5]) + (f" and {len(scan.skipped) - 5} more" if len(scan.skipped) > 5 else "")
         count = f"{len(scan.skipped)} unreadable images are" if len(scan.skipped) > 1 else "1 unreadable image is"
-        job.fallback(f"{count} left out: {some}")
+        job.fallback(f"{count} left out: {data.some_of(scan.skipped)}")
+    if scan.other_images:
+        count = f"{len(scan.other_images)} images are" if len(scan.other_images) > 1 else "1 image is"
+        job.fallback(f"{count} left out, of formats that are not read: {data.some_of(scan.other_images)}")
+    if scan.converted:
+        log.info("%d images are converted to 8-bit PNG in the cache: 16 bits, or turned by EXIF", scan.converted)
     for split, counts in scan.splits.items():
         log.info(
             "%-5s %6d images, %6d boxes, %5d without a box (%d of them without a label file)",

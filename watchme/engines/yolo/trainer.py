@@ -1,5 +1,6 @@
 """ultralytics' DetectionTrainer with `objective` as fitness, atomic checkpoints, and an event after each epoch."""
 
+import contextlib
 import math
 import os
 import shutil
@@ -11,8 +12,8 @@ from watchme.core.errors import TrainingError, WatchmeError
 from watchme.core.interfaces import EpochEvent
 from watchme.core.metric_names import higher_is_better
 from watchme.engines.yolo import isolation
-from watchme.engines.yolo.dataset import locked
 from watchme.engines.yolo.events import Emit, ParentConnection, canonical_metrics, connect_to_parent
+from watchme.io.files import locked
 
 isolation.isolate()  # the ranks of a multi-GPU run start with this module
 
@@ -84,7 +85,7 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         """Build a loader; the lock lets one run at a time write ultralytics' label cache."""
-        with locked(Path(self.args.data).parent, wait=RANK in {-1, 0}):
+        with locked(Path(self.args.data).parent / ".lock") if RANK in {-1, 0} else contextlib.nullcontext():
             return super().get_dataloader(dataset_path, batch_size, rank, mode)
 
     def _setup_train(self) -> None:

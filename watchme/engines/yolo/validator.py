@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from watchme.core.errors import CheckpointError
 from watchme.core.interfaces import Job, Picture, Table
+from watchme.data.images import to_rgb
 from watchme.engines.yolo import arguments, isolation
 from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.config import Config
-from watchme.engines.yolo.dataset import locked
 from watchme.engines.yolo.events import canonical_metrics, f1
+from watchme.io.files import locked
 
 isolation.isolate()
 
@@ -177,7 +178,7 @@ class _Validator(DetectionValidator):  # type: ignore[misc]
 
     def get_dataloader(self, dataset_path: str, batch_size: int) -> Any:
         """Build a loader; the lock lets one process at a time write ultralytics' label cache."""
-        with locked(Path(self.args.data).parent):
+        with locked(Path(self.args.data).parent / ".lock"):
             return super().get_dataloader(dataset_path, batch_size)
 
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
@@ -210,7 +211,7 @@ def _example(example: _Example, number: int, folder: Path, split: str) -> Pictur
             shutil.copyfile(example.image, path)
         else:  # upright, as the network sees it, in a format that browsers show
             path = path.with_suffix(".jpg")
-            ImageOps.exif_transpose(image).convert("RGB").save(path, quality=92)
+            to_rgb(image).save(path, quality=92)
     count = "1 box" if len(example.boxes) == 1 else f"{len(example.boxes)} boxes"
     return Picture(
         f"{split}/detections",

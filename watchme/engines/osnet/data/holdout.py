@@ -1,9 +1,9 @@
-"""Validation identities, held out of the training set, so that nothing is selected on the test split."""
+"""Validation identities held out of the training set, so that the best epoch is not selected on the test split."""
 
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from watchme.core.errors import DataError
 from watchme.data.formats.market1501 import Crop
@@ -17,19 +17,24 @@ class Holdout:
     """Training images without the held-out identities, and these as queries and gallery.
 
     `distractors` are training images that join the gallery: among a few identities alone anyone is soon found, and a
-    solved validation selects nothing. They are no one's match, so that they cannot help a model that knows them.
+    solved validation selects nothing. They match no query, so that they cannot help a model that knows them.
+    `same_camera` says that no identity is seen by two cameras, so that queries match images of their own camera.
     """
 
     train: list[Crop]
     query: list[Crop]
     gallery: list[Crop]
     distractors: list[Crop]
+    same_camera: bool = False
 
 
 def hold_out(crops: Sequence[Crop], wanted: float, seed: int) -> Holdout:
     """Hold identities out of a training set.
 
-    Only identities seen by at least two cameras are taken, so that each query has a match from another camera. Of
+    Only identities seen by at least two cameras are taken, so that each query has a match from another camera. Where
+    no identity is, those with two images are: the first image by file name is the query, the last third is in the
+    gallery as if another camera had taken it, and what is between them is left out, as neighbouring frames are all but
+    equal. That is easier than re-identification across cameras, and serves to compare epochs only. Of
     several sources each gives in proportion to such identities. They are drawn in a random order that is fixed by the
     seed, each time for the camera that is least served so far in proportion to its identities. One image of each
     identity and camera is a query; the gallery is all of their images (a query's own image is of its own camera and
@@ -41,21 +46,25 @@ def hold_out(crops: Sequence[Crop], wanted: float, seed: int) -> Holdout:
         seed: Fixes the choice.
 
     Raises:
-        DataError: If there are not enough identities that two cameras see, or too few would be left to train on.
+        DataError: If there are not enough such identities, or too few would be left to train on.
     """
     cams: dict[int, set[int]] = defaultdict(set)
     source: dict[int, int] = {}
+    images: Counter[int] = Counter()
     for crop in crops:
         cams[crop.pid].add(crop.cam)
         source[crop.pid] = crop.dataset
+        images[crop.pid] += 1
     eligible = sorted(pid for pid, seen in cams.items() if len(seen) >= 2)
+    if same_camera := not eligible:
+        eligible = sorted(pid for pid, count in images.items() if count >= 2)
     usable = {source[pid] for pid in eligible}
     count = round(wanted * sum(source[pid] in usable for pid in cams)) if wanted < 1 else int(wanted)
     count = max(count, 2)
     if count > len(eligible):
         raise DataError(
             f"dataset.val_identities={wanted:g} asks for {count} identities, but only {len(eligible)} of {len(cams)} "
-            f"are seen by two cameras; lower it, or 0 for no validation split"
+            f"{'have two images' if same_camera else 'are seen by two cameras'}; lower it, or 0 for no validation split"
         )
     if len(cams) - count < 2:
         raise DataError(
@@ -67,12 +76,26 @@ def hold_out(crops: Sequence[Crop], wanted: float, seed: int) -> Holdout:
         chosen |= _stratified([pid for pid in eligible if source[pid] == number], cams, share, rng)
     train = [crop for crop in crops if crop.pid not in chosen]
     gallery = [crop for crop in crops if crop.pid in chosen]
-    first: dict[tuple[int, int], Crop] = {}
-    for crop in gallery:
-        first.setdefault((crop.pid, crop.cam), crop)
+    if same_camera:
+        query, gallery = _first_against_last(gallery)
+    else:
+        first: dict[tuple[int, int], Crop] = {}
+        for crop in gallery:
+            first.setdefault((crop.pid, crop.cam), crop)
+        query = list(first.values())
     rng = random.Random(f"distractors-{seed}")
     distractors = sorted(rng.sample(train, min(len(train), _DISTRACTORS * len(gallery))), key=lambda crop: crop.path)
-    return Holdout(train, list(first.values()), gallery, distractors)
+    return Holdout(train, query, gallery, distractors, same_camera)
+
+
+def _first_against_last(crops: Sequence[Crop]) -> tuple[list[Crop], list[Crop]]:
+    """The first image of each identity as a query, and its last third as a gallery of another camera."""
+    views: dict[int, list[Crop]] = defaultdict(list)
+    for crop in sorted(crops, key=lambda crop: crop.path):
+        views[crop.pid].append(crop)
+    other = 1 + max(crop.cam for crop in crops)
+    last = [replace(crop, cam=crop.cam + other) for own in views.values() for crop in own[-max(1, len(own) // 3) :]]
+    return [own[0] for own in views.values()], last
 
 
 def _shares(sizes: Counter[int], count: int) -> dict[int, int]:

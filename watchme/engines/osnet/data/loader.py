@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageFile
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from watchme.core.errors import DataError
+from watchme.data import images
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import ReidAugmentation, ReidDataset
 from watchme.engines.osnet.data.augmentation import augment, to_network
@@ -46,13 +47,11 @@ def read_image(path: Path, height: int, width: int) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: If the file is missing, truncated or no image.
     """
-    # torchreid and ultralytics let Pillow fill up truncated images with grey, for the whole process.
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
-    except Exception as error:  # Pillow raises whatever its decoders raise
-        raise DataError(f"{path} cannot be read as an image: {error}\n    Repair or remove it.") from None
+        image = images.read_image(path)
+    except DataError as error:
+        raise DataError(f"{error}\n    Repair or remove it.") from None
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
 class Images:

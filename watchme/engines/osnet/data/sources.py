@@ -1,6 +1,6 @@
-"""Which datasets a run trains on and is tested on, where they lie, and their training sets put together.
+"""Datasets that a run trains on (sources) and is tested on (targets): folders, readers, merged identities.
 
-Imports torchreid only when a dataset of its is read, so that validation can ask for names and folders.
+torchreid is imported only when one of its formats is read, so that validation is fast.
 """
 
 import logging
@@ -57,7 +57,7 @@ def has_500k(dataset: ReidDataset, name: str) -> bool:
 def folder_of(dataset: ReidDataset, name: str, root: Path | None) -> Path:
     """The folder in which a dataset is, checked for what it must hold.
 
-    `dataset.roots` comes first. Else it lies below `dataset.root`: the dataset itself and those that torchreid knows
+    `dataset.roots` comes first. Else it is in `dataset.root`: the dataset itself and those that torchreid knows
     as torchreid nests them, any other in a folder of its name.
 
     Args:
@@ -83,7 +83,16 @@ def folder_of(dataset: ReidDataset, name: str, root: Path | None) -> Path:
                 + f"\nknown: {', '.join(REID_DATASETS)}; any other lies where "
                 f"'dataset.roots={{{name}:<folder>}}' says"
             )
-    return market.find_root(root) if reader == "market1501" else find_known(reader, root)
+    if reader == "market1501":
+        return market.find_root(root, roles_of(dataset, name))
+    return find_known(reader, root)
+
+
+def roles_of(dataset: ReidDataset, name: str) -> tuple[str, ...]:
+    """What is read of a dataset: train of a source, query and gallery of a target."""
+    train = name in source_names(dataset) or (dataset.load_train_targets and name in target_names(dataset))
+    test = name in target_names(dataset) or (dataset.combineall and name in source_names(dataset))
+    return (*(market.ROLES[:1] if train else ()), *(market.ROLES[1:] if test else ()))
 
 
 def used_names(dataset: ReidDataset, mode: str) -> list[str]:
@@ -152,7 +161,13 @@ def read_splits(dataset: ReidDataset, name: str, folder: Path) -> Splits:
     reader = format_of(dataset, name)
     if reader != "market1501":
         return _read_known(dataset, reader, folder)
-    splits = market.read_market(folder, more_distractors=has_500k(dataset, name), tracklets=dataset.tracklets)
+    splits = market.read_market(
+        folder,
+        roles_of(dataset, name),
+        more_distractors=has_500k(dataset, name),
+        tracklets=dataset.tracklets,
+        first_id=dataset.first_id,
+    )
     if dataset.combineall:
         people = [crop for crop in (*splits.query, *splits.gallery) if crop.pid > 0]
         splits = replace(splits, train=[*splits.train, *people])
