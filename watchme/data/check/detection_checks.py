@@ -32,7 +32,7 @@ class Classes:
 
 
 def check_detection(facts: Facts, classes: Classes, label_folders: Iterable[Path] = ()) -> None:
-    """ImageProbe at every listed image and its labels, and keep what is wrong.
+    """Probe every listed image and read its labels, and record what is wrong.
 
     Args:
         facts: With the images of all splits, listed by `split` and `side`.

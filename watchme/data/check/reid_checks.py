@@ -14,7 +14,7 @@ _SHAPES = (0.8, 8.0)
 
 
 def check_people(facts: Facts) -> None:
-    """ImageProbe at every listed image, and keep what is wrong.
+    """Probe every listed image, and record what is wrong.
 
     Args:
         facts: With images listed by `dataset` and `role` (train, query, gallery), `side` 0 for train and 1 for test.

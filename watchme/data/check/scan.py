@@ -31,7 +31,7 @@ class Scanned(NamedTuple):
 
 
 def scan_images(facts: Facts, least_side: int = 1, *, whole: bool = False) -> None:
-    """ImageProbe at every image of `facts.images` that has no digest yet, and keep sizes, hashes and faults.
+    """Probe every image of `facts.images`, and record sizes, hashes and faults.
 
     Args:
         facts: Where the images are listed.

@@ -20,7 +20,7 @@ from watchme.io.image_files import is_image, is_other_image, require_utf8
 
 
 def check(job: Job) -> Result:
-    """ImageProbe through all sources and targets, and say what would spoil a training.
+    """Check all sources and targets, and report what would harm training.
 
     Of a source that is no target the training set is looked at alone, of a target that is no source the other two.
     """
@@ -41,7 +41,7 @@ def check(job: Job) -> Result:
 
 
 def check_briefly(job: Job, datasets: sources.Datasets) -> None:
-    """ImageProbe at identities, cameras and splits as they were read, and warn of what is wrong with them."""
+    """Check identities, cameras and splits as they were read, and warn of what is wrong with them."""
     dataset = cast(Config, job.config).dataset
     with Facts() as facts:
         for name, roles in _used(dataset).items():
