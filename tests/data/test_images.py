@@ -52,10 +52,8 @@ def make(kind: str, folder: Path) -> tuple[Path, "Pixels | None"]:
         return path, None
     if "turned" in kind:
         image, exif = turned(COLOURS)
-        options: dict[str, Any] = {".jpg": {"quality": 100, "subsampling": 0}, ".webp": {"lossless": True}}.get(
-            path.suffix, {}
-        )
-        image.save(path, exif=exif, **options)
+        options: dict[str, dict[str, Any]] = {".jpg": {"quality": 100, "subsampling": 0}, ".webp": {"lossless": True}}
+        image.save(path, exif=exif, **options.get(path.suffix, {}))
         return path, COLOURS
     if "palette" in kind:
         image = Image.fromarray(COLOURS).convert("P")
