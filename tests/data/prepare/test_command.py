@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from prepare.made import coco, made, prepare
 from watchme.data.prepare.closing_lines import quoted, table
 
-COMMANDS = ("coco", "crowdhuman", "mot", "voc", "pennfudan", "torchreid", "video")
+COMMANDS = ("yolo", "coco", "crowdhuman", "mot", "voc", "pennfudan", "reid", "torchreid", "video")
 
 
 def test_help_lists_the_sources() -> None:
