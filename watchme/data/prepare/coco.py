@@ -12,7 +12,7 @@ from watchme.data.prepare import options as sources
 from watchme.data.prepare import splits
 from watchme.data.prepare import yolo_writer as detection
 from watchme.data.prepare.options import Part
-from watchme.data.prepare.yolo_writer import Photo, Rules, flat_name
+from watchme.data.prepare.yolo_writer import Photo, flat_name, rules_of
 from watchme.data.records import Faults, Source, inside
 
 HELP = "COCO json to YOLO, people only"
@@ -60,12 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         first = _first_name(content, part.path)
         folders.append(sources.image_folder(part.images, part.option, _candidates(part.path), first))
         photos += _photos(content, part, folders[-1], categories, group, source)
-    rules = Rules(
-        shares,
-        arguments.ignored or "drop",
-        1.0 if arguments.negatives is None else arguments.negatives,
-        counted=arguments.group_by is None and any(shares.values()),
-    )
+    rules = rules_of(arguments, shares, "drop", counted=arguments.group_by is None and any(shares.values()))
     options = {
         "categories": sorted(categories),
         "group_by": arguments.group_by,

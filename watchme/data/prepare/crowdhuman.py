@@ -12,7 +12,7 @@ from watchme.data.prepare import options as sources
 from watchme.data.prepare import splits
 from watchme.data.prepare import yolo_writer as detection
 from watchme.data.prepare.options import Part
-from watchme.data.prepare.yolo_writer import Photo, Rules, flat_name
+from watchme.data.prepare.yolo_writer import Photo, flat_name, rules_of
 from watchme.data.records import Faults, Source, inside
 
 HELP = "CrowdHuman's odgt to YOLO"
@@ -58,12 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         # A line with a bad box is left out whole: its person would be background.
         found = [_photo(record, part, folders[-1], arguments.box, group, source) for record in records]
         photos += [photo for photo in found if photo is not None]
-    rules = Rules(
-        shares,
-        arguments.ignored or "paint",
-        1.0 if arguments.negatives is None else arguments.negatives,
-        counted=arguments.group_by is None and any(shares.values()),
-    )
+    rules = rules_of(arguments, shares, "paint", counted=arguments.group_by is None and any(shares.values()))
     options = {"box": arguments.box, "group_by": arguments.group_by, "given": [part.split or "all" for part in parts]}
     return detection.write("crowdhuman", arguments, photos, source, rules, options, folders)
 

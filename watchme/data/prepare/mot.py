@@ -11,7 +11,7 @@ from watchme.data.pixel_boxes import Box
 from watchme.data.prepare import mot_crops, splits
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import yolo_writer as detection
-from watchme.data.prepare.yolo_writer import Photo, Rules
+from watchme.data.prepare.yolo_writer import Photo, rules_of
 from watchme.data.records import Faults, Source
 
 HELP = "MOT16, MOT17, MOT20 to YOLO, or to Market-1501 crops for re-ID"
@@ -80,10 +80,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert."""
-    for to, options in _ONLY.items():
-        for option in options if to != arguments.to else ():
-            if getattr(arguments, option) is not None:
-                raise DataError(f"--{option.replace('_', '-')} does nothing with --to {arguments.to}; leave it out")
+    _refuse_options_of_the_other(arguments)
     reid = arguments.to == "reid"
     source = Source(Faults(arguments.skip_bad))
     classes = {int(text) for text in arguments.classes or (["1"] if reid else ["1", "2", "7"]) if text.isdecimal()}
@@ -96,11 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         return mot_crops.run(arguments, clips, source, classes, visible, every)
     places = _places(arguments, [clip.name for clip in clips])
     photos = [photo for clip in clips for photo in _photos(clip, places[clip.name], classes, visible, every, source)]
-    rules = Rules(
-        {"val": 0.0, "test": 0.0},
-        arguments.ignored or "paint",
-        1.0 if arguments.negatives is None else arguments.negatives,
-    )
+    rules = rules_of(arguments, {"val": 0.0, "test": 0.0}, "paint")
     made: dict[str, Any] = {
         "to": "yolo",
         "classes": sorted(classes),
@@ -109,6 +102,14 @@ def run(arguments: argparse.Namespace) -> int:
         "sequences": dict(sorted(places.items())),
     }
     return detection.write("mot", arguments, photos, source, rules, made, arguments.folders)
+
+
+def _refuse_options_of_the_other(arguments: argparse.Namespace) -> None:
+    """Raise a DataError for an option that has no effect with this --to."""
+    for to, options in _ONLY.items():
+        for option in options if to != arguments.to else ():
+            if getattr(arguments, option) is not None:
+                raise DataError(f"--{option.replace('_', '-')} does nothing with --to {arguments.to}; leave it out")
 
 
 def _places(arguments: argparse.Namespace, names: list[str]) -> dict[str, str]:

@@ -65,16 +65,14 @@ def run(
     sources.refuse_inside(arguments.out, arguments.folders)
     shared = arguments.ids == "shared"
     least, height = arguments.min_crops or 4, arguments.min_height or 64
-    tracks: _Tracks = {}
-    for number, clip in enumerate(clips, 1):
-        for row in read_rows(clip, source)[0]:
-            if _is_wanted(row, classes, visible, height, every, source):
-                tracks.setdefault(("" if shared else clip.name, row.track), []).append(Crop(number, row))
+    rows = {
+        clip.name: [
+            row for row in read_rows(clip, source)[0] if _is_wanted(row, classes, visible, height, every, source)
+        ]
+        for clip in clips
+    }
     source.faults.settle()
-    short = {key for key, crops in tracks.items() if len(crops) < max(least, 2)}
-    if short:
-        source.dropped[f"identities with fewer than {max(least, 2)} crops"] += len(short)
-    tracks = {key: crops for key, crops in sorted(tracks.items()) if key not in short}
+    tracks = _tracks(rows, source, max(least, 2), shared=shared)
     tested = _tested(arguments, [clip.name for clip in clips], tracks)
     crops = [crop for own in _named(tracks, tested, len(clips), shared) for crop in own]
     if middle := sum(map(len, tracks.values())) - len(crops):
@@ -109,6 +107,18 @@ def run(
     summary.print_summary(folder, manifest, source, columns)
     summary.print_next_commands("market1501", folder.root, model="osnet_ibn")
     return 0
+
+
+def _tracks(rows: Mapping[str, Sequence[Row]], source: Source, least: int, *, shared: bool) -> _Tracks:
+    """The crops of each identity, of those that have at least `least`."""
+    found: _Tracks = {}
+    for number, (name, own) in enumerate(rows.items(), 1):
+        for row in own:
+            found.setdefault(("" if shared else name, row.track), []).append(Crop(number, row))
+    kept = {key: crops for key, crops in sorted(found.items()) if len(crops) >= least}
+    if short := len(found) - len(kept):
+        source.dropped[f"identities with fewer than {least} crops"] += short
+    return kept
 
 
 def _is_wanted(row: Row, classes: set[int], visible: float, height: int, every: int, source: Source) -> bool:

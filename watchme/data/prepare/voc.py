@@ -10,7 +10,7 @@ from watchme.data.pixel_boxes import Box, Size, box_of
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import splits
 from watchme.data.prepare import yolo_writer as detection
-from watchme.data.prepare.yolo_writer import Photo, Rules, flat_name
+from watchme.data.prepare.yolo_writer import Photo, flat_name, rules_of
 from watchme.data.records import Faults, Source
 
 HELP = "PASCAL VOC xml to YOLO, people only"
@@ -66,12 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     photos: list[Photo] = []
     for folder, found in lists.items():
         photos += _photos(folder, found if by_lists else None, categories, arguments.difficult, group, source)
-    rules = Rules(
-        shares,
-        arguments.ignored or "drop",
-        1.0 if arguments.negatives is None else arguments.negatives,
-        counted=arguments.group_by is None and not by_lists,
-    )
+    rules = rules_of(arguments, shares, "drop", counted=arguments.group_by is None and not by_lists)
     options = {
         "categories": sorted(categories),
         "difficult": arguments.difficult,

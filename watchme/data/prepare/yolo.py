@@ -18,7 +18,7 @@ from watchme.data.prepare import options as sources
 from watchme.data.prepare import voc
 from watchme.data.prepare import yolo_writer as detection
 from watchme.data.prepare.frame_groups import divide
-from watchme.data.prepare.yolo_writer import Photo, Rules, flat_name
+from watchme.data.prepare.yolo_writer import Photo, flat_name, rules_of
 from watchme.data.records import Faults, Source
 from watchme.io.image_files import files_in, is_image
 
@@ -83,23 +83,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not images:
         raise DataError(f"{', '.join(map(str, arguments.folders))}: there are no images; name their folder, too")
     names = _names(arguments, files)
-    labels = _labels(images, files)
-    wanted = _people(names, arguments.category) if any(path.suffix == ".txt" for path in labels.values()) else set()
     categories = {name.casefold() for name in arguments.category or _PEOPLE}
-    photos: list[Photo] = []
-    for image in images:
-        label = labels.get(image)
-        if label is None and arguments.unlabelled == "drop":
-            source.dropped["images without a label file (--unlabelled drop)"] += 1
-        elif (people := _read(image, label, names, wanted, categories, source)) is not None:
-            photos.append(Photo(image, flat_name(_below(image, arguments.folders)), "", str(label or image), people))
-    if missing := sum(image not in labels for image in images) if arguments.unlabelled == "keep" else 0:
-        source.notes.append(
-            f"{missing:,} of {len(images):,} images have no label file: they count as images without people "
-            "(--unlabelled drop leaves them out)"
-        )
+    photos = _photos(images, _labels(images, files), names, categories, arguments, source)
     photos, shares = _with_splits(photos, arguments, source)
-    rules = Rules(shares, negatives=1.0 if arguments.negatives is None else arguments.negatives)
+    rules = rules_of(arguments, shares)
     options = {
         "categories": sorted(categories),
         "names": names,
@@ -108,6 +95,32 @@ def run(arguments: argparse.Namespace) -> int:
         "unlabelled": arguments.unlabelled,
     }
     return detection.write("yolo", arguments, photos, source, rules, options, arguments.folders)
+
+
+def _photos(
+    images: Sequence[Path],
+    labels: Mapping[Path, Path],
+    names: Sequence[str],
+    categories: set[str],
+    arguments: argparse.Namespace,
+    source: Source,
+) -> list[Photo]:
+    """The images with their people, those with a bad label left out."""
+    wanted = _people(names, categories) if any(path.suffix == ".txt" for path in labels.values()) else set()
+    photos = []
+    for image in images:
+        label = labels.get(image)
+        if label is None and arguments.unlabelled == "drop":
+            source.dropped["images without a label file (--unlabelled drop)"] += 1
+        elif (people := _read(image, label, names, wanted, categories, source)) is not None:
+            photos.append(Photo(image, flat_name(_below(image, arguments.folders)), "", str(label or image), people))
+    missing = len(images) - len(labels)
+    if missing and arguments.unlabelled == "keep":
+        source.notes.append(
+            f"{missing:,} of {len(images):,} images have no label file: they count as images without people "
+            "(--unlabelled drop leaves them out)"
+        )
+    return photos
 
 
 def _with_splits(
@@ -153,15 +166,14 @@ def _yaml_names(path: Path) -> list[str]:
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
-def _people(names: Sequence[str], wanted: Iterable[str] | None) -> set[int]:
+def _people(names: Sequence[str], categories: set[str]) -> set[int]:
     """Ids of the classes that are people."""
     if not names:
         raise DataError(
             "the class names are not known: there is no data.yaml, obj.names or classes.txt; say --names, e.g. "
             "--names person"
         )
-    known = {name.casefold() for name in wanted or _PEOPLE}
-    found = {number for number, name in enumerate(names) if name.strip().casefold() in known}
+    found = {number for number, name in enumerate(names) if name.strip().casefold() in categories}
     if not found:
         raise DataError(f"no class is a person: {', '.join(names[:20])}\n    --category NAME says who is")
     return found

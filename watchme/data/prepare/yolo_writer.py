@@ -18,7 +18,7 @@ from watchme.data.pixel_boxes import Box, Size, clipped, label_line, overlaps
 from watchme.data.prepare import closing_lines as summary
 from watchme.data.prepare import splits
 from watchme.data.prepare.options import named, refuse_inside
-from watchme.data.prepare.output_dir import filling
+from watchme.data.prepare.output_dir import Folder, filling
 from watchme.data.records import Faults, Source
 from watchme.io.image_files import IMAGE_SUFFIXES
 
@@ -66,6 +66,14 @@ class Rules:
     ignored: str = "keep"
     negatives: float = 1.0
     counted: bool = False
+
+
+def rules_of(
+    arguments: argparse.Namespace, shares: Mapping[str, float], ignored: str = "keep", *, counted: bool = False
+) -> Rules:
+    """The rules that a command line gives; `ignored` is the default of its --ignored, if it has one."""
+    negatives = 1.0 if arguments.negatives is None else arguments.negatives
+    return Rules(shares, getattr(arguments, "ignored", None) or ignored, negatives, counted)
 
 
 @dataclass(frozen=True)
@@ -126,23 +134,7 @@ def write(
     ) as folder:
         expected = {_image(one) for one in planned} | {_label(one) for one in planned if one.lines} | {"data.yaml"}
         folder.refuse_strangers(expected, "images", "labels")
-        counts = {split: Counter(images=0, people=0, negatives=0) for split in splits.SPLITS}
-        late = Faults(source.faults.skip)
-        for one in tqdm(planned, desc="images", unit="image", disable=None):
-            try:
-                if not one.paint:
-                    folder.link(one.photo.image, _image(one))
-                elif not folder.has(_image(one)):
-                    folder.make(_image(one), partial(_paint, one))
-            except DataError as error:
-                late.add(one.photo.where, str(error))
-                if not late.skip:
-                    raise DataError(f"{one.photo.where}: {error}\n--skip-bad leaves it out and counts it") from None
-                continue
-            if one.lines:
-                folder.write(_label(one), "".join(f"{line}\n" for line in one.lines))
-            counts[one.split].update(images=1, people=len(one.lines), negatives=not one.lines)
-        source.faults.found += late.found
+        counts = _write_images(planned, folder, source)
         used = [split for split in splits.SPLITS if counts[split]["images"]]
         folder.write(
             "data.yaml", "".join(f"{split}: images/{split}\n" for split in used) + "\nnc: 1\nnames: ['person']\n"
@@ -154,6 +146,28 @@ def write(
     summary.print_summary(folder, manifest, source, columns)
     summary.print_next_commands("person_detection", folder.root)
     return 0
+
+
+def _write_images(planned: Sequence[_Planned], folder: Folder, source: Source) -> dict[str, Counter[str]]:
+    """Link or paint the images, and write their labels; returns the counts of each split."""
+    counts = {split: Counter(images=0, people=0, negatives=0) for split in splits.SPLITS}
+    late = Faults(source.faults.skip)
+    for one in tqdm(planned, desc="images", unit="image", disable=None):
+        try:
+            if not one.paint:
+                folder.link(one.photo.image, _image(one))
+            elif not folder.has(_image(one)):
+                folder.make(_image(one), partial(_paint, one))
+        except DataError as error:
+            late.add(one.photo.where, str(error))
+            if not late.skip:
+                raise DataError(f"{one.photo.where}: {error}\n--skip-bad leaves it out and counts it") from None
+            continue
+        if one.lines:
+            folder.write(_label(one), "".join(f"{line}\n" for line in one.lines))
+        counts[one.split].update(images=1, people=len(one.lines), negatives=not one.lines)
+    source.faults.found += late.found
+    return counts
 
 
 def _image(one: _Planned) -> str:

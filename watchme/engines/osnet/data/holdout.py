@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from watchme.core.errors import DataError
@@ -50,14 +50,10 @@ def hold_out(crops: Sequence[Crop], wanted: float, seed: int) -> Holdout:
     """
     cams: dict[int, set[int]] = defaultdict(set)
     source: dict[int, int] = {}
-    images: Counter[int] = Counter()
     for crop in crops:
         cams[crop.pid].add(crop.cam)
         source[crop.pid] = crop.dataset
-        images[crop.pid] += 1
-    eligible = sorted(pid for pid, seen in cams.items() if len(seen) >= 2)
-    if same_camera := not eligible:
-        eligible = sorted(pid for pid, count in images.items() if count >= 2)
+    eligible, same_camera = _eligible(crops, cams)
     usable = {source[pid] for pid in eligible}
     count = round(wanted * sum(source[pid] in usable for pid in cams)) if wanted < 1 else int(wanted)
     count = max(count, 2)
@@ -76,16 +72,26 @@ def hold_out(crops: Sequence[Crop], wanted: float, seed: int) -> Holdout:
         chosen |= _stratified([pid for pid in eligible if source[pid] == number], cams, share, rng)
     train = [crop for crop in crops if crop.pid not in chosen]
     gallery = [crop for crop in crops if crop.pid in chosen]
-    if same_camera:
-        query, gallery = _first_against_last(gallery)
-    else:
-        first: dict[tuple[int, int], Crop] = {}
-        for crop in gallery:
-            first.setdefault((crop.pid, crop.cam), crop)
-        query = list(first.values())
+    query, gallery = _first_against_last(gallery) if same_camera else (_one_of_each_camera(gallery), gallery)
     rng = random.Random(f"distractors-{seed}")
     distractors = sorted(rng.sample(train, min(len(train), _DISTRACTORS * len(gallery))), key=lambda crop: crop.path)
     return Holdout(train, query, gallery, distractors, same_camera)
+
+
+def _eligible(crops: Sequence[Crop], cams: Mapping[int, set[int]]) -> tuple[list[int], bool]:
+    """Identities that two cameras see, or where there are none, those with two images; and whether it is the latter."""
+    if seen_by_two := sorted(pid for pid, seen in cams.items() if len(seen) >= 2):
+        return seen_by_two, False
+    images = Counter(crop.pid for crop in crops)
+    return sorted(pid for pid, count in images.items() if count >= 2), True
+
+
+def _one_of_each_camera(crops: Sequence[Crop]) -> list[Crop]:
+    """The first image of each identity and camera."""
+    first: dict[tuple[int, int], Crop] = {}
+    for crop in crops:
+        first.setdefault((crop.pid, crop.cam), crop)
+    return list(first.values())
 
 
 def _first_against_last(crops: Sequence[Crop]) -> tuple[list[Crop], list[Crop]]:
