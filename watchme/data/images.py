@@ -112,7 +112,7 @@ def is_plain(image: Image.Image) -> bool:
 def reason(error: Exception) -> str:
     """What an image library says is wrong, in one short line."""
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
+        return error.strerror
     text = " ".join(str(error).split()).replace(" <_io.BytesIO object", "").partition(" at 0x")[0]
     if "cannot identify image file" in text:
         text = "no image of a known format"

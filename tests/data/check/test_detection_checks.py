@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
@@ -61,7 +62,30 @@ def without_val(root: Path) -> None:
     (root / "data.yaml").write_text("train: images/train\n")
 
 
+def sixteen_bit(pixels: int) -> Spoil:
+    """A float TIFF, or one of 16 bits, in place of an image."""
+
+    def spoil(root: Path) -> None:
+        array = np.linspace(0, pixels, 64 * 64).reshape(64, 64)
+        (root / "images/train/000.jpg").unlink()
+        image = Image.fromarray(array.astype(np.uint16) if pixels > 1 else array.astype(np.float32))
+        image.save(root / "images/train/000.tif")
+
+    return spoil
+
+
 SPOILT: dict[str, tuple[Spoil, dict[str, int]]] = {
+    "float pixels": (sixteen_bit(1), {"unreadable image": 1}),
+    "16 bits": (sixteen_bit(65535), {}),
+    "a gif by another name": (
+        lambda root: Image.new("RGB", (64, 64), "red").save(root / "images/train/000.jpg", "GIF"),
+        {"unreadable image": 1},
+    ),
+    "heic": (lambda root: (root / "images/train/x.heic").write_bytes(b"x"), {"image not read": 1}),
+    "box with confidence and track": (
+        lambda root: (root / "labels/train/001.txt").write_text("0 0.5 0.5 0.2 0.4 0.9 7\n"),
+        {"malformed label": 1},
+    ),
     "truncated": (cut, {"unreadable image": 1}),
     "empty file": (lambda root: (root / "images/train/002.jpg").write_bytes(b""), {"unreadable image": 1}),
     "no image": (lambda root: (root / "images/train/002.jpg").write_text("text"), {"unreadable image": 1}),

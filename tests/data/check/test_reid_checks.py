@@ -165,6 +165,22 @@ def test_notes(check: Check, reid: Path) -> None:
     assert str(reid / GALLERY / "-1_c1s1_000900_00.jpg") in {issue["file"] for issue in found.of("image left out")}
 
 
+def test_people_numbered_from_0_and_images_that_are_not_read_are_warnings(check: Check, reid: Path) -> None:
+    new_picture(reid, TRAIN, 0, 1, 900)
+    new_picture(reid, QUERY, 0, 1, 901)
+    (reid / TRAIN / "0001_c1s1_000999_00.heic").write_bytes(b"x")
+    found = check("reid", reid)
+    assert found.bad == {"identity left out": 2, "image not read": 1}
+    assert {issue["detail"] for issue in found.of("identity left out")} == {"identity 0"}
+
+
+def test_people_numbered_from_0_are_read_on_demand(check: Check, reid: Path) -> None:
+    new_picture(reid, TRAIN, 0, 1, 900)
+    new_picture(reid, TRAIN, 0, 2, 901)
+    found = check("reid", reid, first_id=0)
+    assert found.of("identity left out") == []
+
+
 def test_crops_of_market1501_are_clean(check: Check, real_data: Path) -> None:
     found = check("reid", real_data / "market1501_mini")
     assert found.issues == []

@@ -99,7 +99,7 @@ def test_a_csv_with_splits(tmp_path: Path) -> None:
     assert (len(splits.train), len(splits.query), len(splits.gallery)) == (16, 4, 4)
     path.write_text("\n".join([*rows, "images/gone.jpg,x,a,train", "../x.jpg,x,a,train", "images/0a.jpg,,a,dev"]))
     ended = prepare("reid", path, "--out", tmp_path / "x")
-    assert "images/gone.jpg cannot be read as an image: no such file" in ended.err
+    assert "images/gone.jpg cannot be read as an image: No such file" in ended.err
     assert f"{path}:27: the file name '../x.jpg' leads out of the image folder" in ended.err
     assert f"{path}:28: it has no id" in ended.err
     made("reid", path, "--out", tmp_path / "y", "--skip-bad")

@@ -58,8 +58,7 @@ _KINDS = (
     Kind(
         "identity left out",
         "warning",
-        "0 is a distractor and negative numbers are junk, by Market-1501's convention: neither is trained on or "
-        "searched for. If people are numbered from 0: dataset.first_id=0.",
+        "0 means distractor, below it junk. If people are numbered from 0: dataset.first_id=0.",
     ),
     Kind("identity with one image", "warning", "It has no second image to compare with; metric losses learn nothing."),
     Kind("odd size", "warning", "Less than 12 pixels wide or high, or of no shape of a person."),
