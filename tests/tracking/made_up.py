@@ -39,7 +39,7 @@ def make_config(**tracker: Any) -> RunConfig:
         augmentation=None,
         loss=None,
         evaluation=None,
-        train=TrainConfig(engine="none", epochs=len(CURVE), seed=7),
+        train=TrainConfig(engine="none", epochs=len(CURVE), workers=0, patience=0, seed=7),
         tracker=TrackerConfig(**tracker),
     )
 

@@ -26,47 +26,37 @@ def literals_of(hint: Any) -> tuple[Any, ...]:
 
 
 def convert(hint: Any, value: Any) -> tuple[bool, Any]:
-    """(fits, converted) of one alternative of a hint. Only lossless conversions: 3 is a float, "3" is not."""
-    origin = typing.get_origin(hint)
-    if hint is Any:
-        return True, value
-    if origin is Literal:
-        return any(type(value) is type(choice) and value == choice for choice in typing.get_args(hint)), value
-    if hint is type(None):
-        return value is None, None
-    if hint is bool or hint is str:
-        return type(value) is hint, value
-    if hint is int:
-        return type(value) is int, value
-    if hint is float:
-        return type(value) in (int, float), float(value) if type(value) in (int, float) else value
-    if origin is list:
-        (item_hint,) = typing.get_args(hint)
-        if not isinstance(value, (list, tuple)):
-            return False, value
-        items = [_convert_any(item_hint, item) for item in value]
-        return all(fits for fits, _ in items), [item for _, item in items]
-    if origin is tuple:
-        hints = typing.get_args(hint)
-        if not isinstance(value, (list, tuple)) or len(value) != len(hints):
-            return False, value
-        items = [_convert_any(item_hint, item) for item_hint, item in zip(hints, value, strict=True)]
-        return all(fits for fits, _ in items), tuple(item for _, item in items)
-    if origin is dict:
-        _, item_hint = typing.get_args(hint)
-        if not isinstance(value, Mapping):
-            return False, value
-        pairs = {str(key): _convert_any(item_hint, item) for key, item in value.items()}
-        return all(fits for fits, _ in pairs.values()), {key: item for key, (_, item) in pairs.items()}
-    raise TypeError(f"a config field has a type that validation.py does not know: {hint!r}")
-
-
-def _convert_any(hint: Any, value: Any) -> tuple[bool, Any]:
+    """(fits, converted) for a type hint. Only lossless conversions: 3 is a float, "3" is not."""
     for option in options_of(hint):
-        fits, converted = convert(option, value)
+        fits, converted = _convert_option(option, value)
         if fits:
             return True, converted
     return False, value
+
+
+def _convert_option(hint: Any, value: Any) -> tuple[bool, Any]:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True, value
+    if origin is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in arguments), value
+    if hint is float:
+        number = type(value) in (int, float)
+        return number, float(value) if number else value
+    if hint in (bool, str, int, type(None)):
+        return type(value) is hint, value
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            return False, value
+        pairs = {str(key): convert(arguments[1], item) for key, item in value.items()}
+        return all(fits for fits, _ in pairs.values()), {key: item for key, (_, item) in pairs.items()}
+    if origin not in (list, tuple):
+        raise TypeError(f"a config field has a type that validation.py does not know: {hint!r}")
+    if not isinstance(value, (list, tuple)) or (origin is tuple and len(value) != len(arguments)):
+        return False, value
+    hints = arguments if origin is tuple else arguments * len(value)
+    items = [convert(item_hint, item) for item_hint, item in zip(hints, value, strict=True)]
+    return all(fits for fits, _ in items), origin(item for _, item in items)
 
 
 def stand_in(options: Iterable[Any], metadata: Mapping[str, Any]) -> Any:

@@ -226,15 +226,13 @@ class _Walk:
                 if value is None and type(None) in options:
                     return None
                 return self.dataclass(option, value, path)
-        for option in options:
-            fits, converted = convert(option, value)
-            if fits:
-                self.bounds(converted, value, path, metadata)
-                return converted
-        found = value
+        fits, converted = convert(hint, value)
+        if fits:
+            self.bounds(converted, value, path, metadata)
+            return converted
         literals = [choice for option in options for choice in literals_of(option)]
         expected = one_of(value, literals) if literals else "expected " + describe(options, metadata)
-        self.report(path, expected + (f" ({metadata['help']})" if metadata.get("help") else ""), found)
+        self.report(path, expected + (f" ({metadata['help']})" if metadata.get("help") else ""), value)
         return stand_in(options, metadata)
 
     def bounds(self, value: Any, found: Any, path: str, metadata: Mapping[str, Any]) -> None:
