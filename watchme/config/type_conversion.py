@@ -52,6 +52,11 @@ def _convert_option(hint: Any, value: Any) -> tuple[bool, Any]:
         return all(fits for fits, _ in pairs.values()), {key: item for key, (_, item) in pairs.items()}
     if origin not in (list, tuple):
         raise TypeError(f"a config field has a type that validation.py does not know: {hint!r}")
+    return _convert_sequence(origin, arguments, value)
+
+
+def _convert_sequence(origin: Any, arguments: tuple[Any, ...], value: Any) -> tuple[bool, Any]:
+    """As `convert`, for list[item] and tuple[first, second, ...]."""
     if not isinstance(value, (list, tuple)) or (origin is tuple and len(value) != len(arguments)):
         return False, value
     hints = arguments if origin is tuple else arguments * len(value)
