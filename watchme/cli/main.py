@@ -2,7 +2,6 @@
 
 import functools
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from omegaconf import DictConfig
 from watchme.cli.command_line import prepare
 from watchme.config.conf_dir import CONF
 from watchme.config.validation import validate
-from watchme.core.errors import ConfigError, WatchmeError
+from watchme.core.errors import WatchmeError
 from watchme.run.runner import run
 from watchme.sweep.trial_values import returned
 
@@ -43,8 +42,7 @@ def _reports_errors(job: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]
         try:
             return job(config)
         except WatchmeError as error:
-            if isinstance(error, ConfigError):
-                _discard_unused(folder)
+            _discard_unused(folder)
             _fail(error)
         except Exception as error:
             if os.environ.get("HYDRA_FULL_ERROR") or not (folder / "traceback.txt").is_file():
@@ -78,6 +76,6 @@ def _fail(error: WatchmeError) -> NoReturn:
 
 
 def _discard_unused(folder: Path) -> None:
-    """Remove the folder that Hydra made for a run that validation refused, if nothing else is in it."""
-    if all(path.name == ".hydra" or path.suffix == ".log" for path in folder.iterdir()):
-        shutil.rmtree(folder)
+    """Remove the folder that Hydra made for a run that was refused."""
+    if not any(folder.iterdir()):
+        folder.rmdir()
