@@ -16,6 +16,7 @@ from watchme.cli.command_line import prepare
 from watchme.config.conf_dir import CONF
 from watchme.config.validation import validate
 from watchme.core.errors import WatchmeError
+from watchme.run.log_file import run_log
 from watchme.run.runner import run
 from watchme.sweep.trial_values import returned
 
@@ -65,7 +66,8 @@ def job(composed: DictConfig) -> float | list[float]:
     config = validate(composed)
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
-    return returned(config, run(config, composed, folder, list(settings.overrides.task)))
+    with run_log(folder / f"{settings.job.name}.log"):
+        return returned(config, run(config, composed, folder, list(settings.overrides.task)))
 
 
 def _fail(error: WatchmeError) -> NoReturn:

@@ -1,9 +1,8 @@
-"""A value against a type hint: does it fit, what was expected, and which name is nearest."""
+"""Values and type hints: does a value fit, what was expected of it."""
 
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any, Literal
 
 BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
@@ -68,9 +67,10 @@ def stand_in(options: Iterable[Any], metadata: Mapping[str, Any]) -> Any:
     """Some value of a hint, for going on after a wrong one; None where the hint has no simple one."""
     number = max(float(metadata.get("ge", 0)), float(metadata.get("gt", -1)) + 1, 1.0)
     number = min(number, float(metadata.get("le", number)), float(metadata.get("lt", number + 2)) / 2)
+    options = list(options)
+    if type(None) in options:
+        return None
     for option in options:
-        if option is type(None):
-            return None
         if option in (int, float, str, bool):
             return {int: int(number), float: number, str: "", bool: False}[option]
         if literals := literals_of(option):
@@ -95,26 +95,3 @@ def describe(options: Iterable[Any], metadata: Mapping[str, Any]) -> str:
             parts.append("a section")
     bounds = [f"{sign} {metadata[name]}" for name, (sign, _) in BOUNDS.items() if name in metadata]
     return " or ".join(parts) + (" " + " and ".join(bounds) if bounds else "")
-
-
-def nearest(name: object, choices: Iterable[object]) -> str | None:
-    """The choice most like `name`, or None when none is near."""
-    texts = [str(choice) for choice in choices]
-    for text in texts:  # two letters swapped is the commonest slip, and difflib rates it low
-        if sorted(text.lower()) == sorted(str(name).lower()):
-            return text
-    matches = get_close_matches(str(name).lower(), [text.lower() for text in texts], n=1, cutoff=0.5)
-    return next((text for text in texts if matches and text.lower() == matches[0]), None)
-
-
-def one_of(value: Any, choices: Iterable[object]) -> str:
-    choices = list(choices)
-    close = nearest(value, choices)
-    return f"expected one of {', '.join(map(str, choices))}" + (f"; did you mean {close}?" if close else "")
-
-
-def unknown_key(name: str, path: str, names: list[str]) -> str:
-    close = nearest(name, names)
-    place = path or "the top level"
-    hint = f"did you mean {path + '.' if path else ''}{close}? " if close else ""
-    return f"unknown key. {hint}{place} has: {', '.join(names)}"

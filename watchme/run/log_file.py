@@ -1,16 +1,22 @@
 """train.log of a run: log records are kept in memory until the run's folder may be written."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 class RunLogFile(logging.FileHandler):
-    """A file handler that makes and writes no file before `start`; conf/hydra/job_logging names it.
+    """A file handler that makes and writes no file before `start`.
 
     A command that is refused changes nothing in the folder of a run, its log included.
     """
 
-    def __init__(self, filename: str, mode: str = "a", encoding: str = "utf-8", delay: bool = True) -> None:
-        super().__init__(filename, mode, encoding, delay=True)
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)
+        self.setFormatter(logging.Formatter(_FORMAT))
         self._waiting: list[logging.LogRecord] | None = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -27,9 +33,25 @@ class RunLogFile(logging.FileHandler):
             super().emit(record)
 
 
+@contextlib.contextmanager
+def run_log(path: Path) -> Iterator[None]:
+    """Log to a file within the block, from `start_log_file` on; warnings of libraries go to the file only."""
+    handler = RunLogFile(path)
+    root, warnings = logging.getLogger(), logging.getLogger("py.warnings")
+    propagated, warnings.propagate = warnings.propagate, False
+    for logger in (root, warnings):
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in (root, warnings):
+            logger.removeHandler(handler)
+        warnings.propagate = propagated
+        handler.close()
+
+
 def start_log_file() -> None:
     """Start the log file of the run that this process works on."""
-    for logger in (logging.getLogger(), logging.getLogger("py.warnings")):
-        for handler in logger.handlers:
-            if isinstance(handler, RunLogFile):
-                handler.start()
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, RunLogFile):
+            handler.start()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from watchme.config.type_conversion import one_of
+from watchme.config.suggestions import one_of
 from watchme.core.errors import Problem
 from watchme.engines.osnet.config import OWN_HEAD, Config, OsnetTrain, ReidLoss
 from watchme.engines.osnet.dataset_rules import dataset_problems
