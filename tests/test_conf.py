@@ -1,14 +1,16 @@
 """Every option of every group composes and validates; every key of the schema can be set without `+`."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from watchme.config.schema import RunConfig
-from watchme.config.validation import known_keys
+from watchme.config.schema import CheckConfig, RunConfig
+from watchme.config.type_conversion import options_of
+from watchme.config.validation import fields_of, known_keys
 from watchme.core.errors import ConfigError
 from watchme.core.registry import engine_names, load_config_class
 
@@ -88,6 +90,46 @@ def test_every_key_of_the_schema_stands_in_the_composed_config(engine: str, comp
         if node is not None and leaf not in node:
             missing.append(key)
     assert not missing
+
+
+def differing_defaults(cls: type, node: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Keys whose default in the schema is not what was composed."""
+    for name, (hint, field) in fields_of(cls).items():
+        value = node.get(name)
+        for part in options_of(hint):
+            if dataclasses.is_dataclass(part) and isinstance(part, type) and isinstance(value, dict):
+                yield from differing_defaults(part, value, f"{prefix}{name}.")
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if default is dataclasses.MISSING or name not in node or isinstance(value, dict):
+            continue
+        if (list(default) if isinstance(default, tuple) else default) != value:
+            yield prefix + name
+
+
+@pytest.mark.parametrize(
+    ("engine", "overrides"),
+    [
+        ("yolo", ("model=yolo11n", "dataset=person_detection")),
+        ("yolo", ("dataset=demo_detection", "train=yolo", "augmentation=yolo", "dataset.image_size=640")),
+        ("osnet", ("model=osnet", "dataset=market1501")),
+        ("person_search", ("model=search", "dataset=person_search")),
+    ],
+)
+def test_defaults_of_the_schema_are_those_of_conf(
+    engine: str, overrides: tuple[str, ...], composed_config: Composed
+) -> None:
+    composed: Any = OmegaConf.to_container(composed_config(*overrides), resolve=True)
+    # What each option of the group sets as it likes; person search trains nothing.
+    varies = ("optimizer.", "scheduler.", *(("train.", "export") if engine == "person_search" else ()))
+    differing = [key for key in differing_defaults(load_config_class(engine), composed) if not key.startswith(varies)]
+    assert not differing
+
+
+def test_a_default_that_drifts_is_found() -> None:
+    composed = {"before_training": False}
+    assert list(differing_defaults(CheckConfig, composed, "check.")) == ["check.before_training"]
 
 
 @pytest.mark.parametrize("option", options("scheduler"))

@@ -22,7 +22,7 @@ from watchme.config.schema import (
 )
 from watchme.core.interfaces import EpochEvent, Picture, Result
 from watchme.run.run_dir import RunFolder
-from watchme.run.runner import _Session
+from watchme.run.session import Session
 
 CURVE = [0.11, 0.42, 0.57, 0.53, math.nan]
 BOXES = ((4.0, 6.0, 30.0, 50.0, 0.9, "person"), (20.0, 10.0, 60.0, 60.0, 0.4, "person"))
@@ -39,7 +39,7 @@ def make_config(**tracker: Any) -> RunConfig:
         augmentation=None,
         loss=None,
         evaluation=None,
-        train=TrainConfig(engine="none", epochs=len(CURVE), seed=7),
+        train=TrainConfig(engine="none", epochs=len(CURVE), workers=0, patience=0, seed=7),
         tracker=TrackerConfig(**tracker),
     )
 
@@ -56,14 +56,14 @@ class Tracked:
 
     folder: Path
     config: RunConfig
-    session: _Session
+    session: Session
     record: RunFolder
 
     @classmethod
     def begin(cls, folder: Path, config: RunConfig, overrides: list[str] | None = None) -> "Tracked":
         record = RunFolder(folder, resume=config.train.resume is not None)
         record.open(OmegaConf.structured(config), overrides or [])
-        session = _Session(config, record)
+        session = Session(config, record)
         session.start()
         record.record("dataset", {"fingerprint": "sha256:abc", "images": 96})
         return cls(folder, config, session, record)

@@ -5,24 +5,27 @@ import importlib.util
 import os
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import hydra
 from dotenv import load_dotenv
+from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from watchme import __version__
-from watchme.cli.default_model import default_model
+from watchme.cli.default_model import default_model, engine_of
 from watchme.cli.from_run import with_run_config
+from watchme.cli.habits import problems_of_flags, problems_of_values, problems_of_words
 from watchme.cli.help import help_text
 from watchme.config.conf_dir import CONF
 from watchme.config.group_options import group_options, groups
-from watchme.config.overrides import parse_overrides, split_flags, values_by_key
-from watchme.config.type_conversion import one_of
+from watchme.config.overrides import parse_overrides, split_flags, value_text, values_by_key, with_home
+from watchme.config.suggestions import one_of
 from watchme.config.validation import known_keys
 from watchme.core.errors import ConfigError, Problem
 from watchme.core.registry import engine_names, load_config_class
+from watchme.io.files import read_yaml
 from watchme.sweep import plugin as sweeper
 from watchme.sweep.database_password import take_password
 
@@ -57,13 +60,18 @@ def prepare(argv: Sequence[str]) -> list[str]:
     if "--version" in names:
         show_version()
     folders = [CONF, *_config_dirs(flags)]
-    given = values_by_key(parse_overrides(arguments))
+    refuse_other_tools_commands(flags, arguments, folders)
+    arguments = [with_home(argument) for argument in arguments]
+    overrides = parse_overrides(arguments)
+    given = values_by_key(overrides)
+    refuse_unusable_values(overrides, folders)
     refuse_unknown_options(given, folders)
     refuse_sweeps_that_cannot_start(given, names)
     if model := default_model(given, folders):
         arguments.append(f"model={model}")
     arguments = with_run_config(arguments, groups(folders))
-    return [*flags, *(_pass_through(argument) for argument in arguments)]
+    keys = _passed_keys(given, folders)
+    return [*flags, *(_pass_through(argument, keys) for argument in arguments)]
 
 
 def share_cores() -> None:
@@ -92,6 +100,35 @@ def show_version() -> None:
     """Print the version of this package and of Hydra, and end."""
     print(f"watchme-train {__version__} (Hydra {hydra.__version__})")
     sys.exit(0)
+
+
+def refuse_other_tools_commands(flags: Sequence[str], arguments: Sequence[str], folders: Sequence[Path]) -> None:
+    """Refuse flags that nobody has and arguments without `=`.
+
+    Raises:
+        ConfigError: With what they are here.
+    """
+    keys = _all_keys()
+    problems = problems_of_flags(flags, keys)
+    # Of `--epochs 3` the 3 is a part of the flag.
+    words = [] if problems else problems_of_words(arguments, groups(folders), keys)
+    if problems or words:
+        raise ConfigError(problems + words)
+
+
+def refuse_unusable_values(overrides: Sequence[Override], folders: Sequence[Path]) -> None:
+    """Refuse a choice that is given twice, and paths that cannot be.
+
+    Raises:
+        ConfigError: With all of them.
+    """
+    choices = groups(folders) | {"mode"}
+    repeated: dict[str, list[str]] = {}
+    for each in overrides:
+        if each.key_or_group in choices and not each.is_delete():
+            repeated.setdefault(each.key_or_group, []).append(value_text(each))
+    if problems := problems_of_values(values_by_key(overrides), repeated):
+        raise ConfigError(problems)
 
 
 def refuse_unknown_options(given: Mapping[str, str], folders: Sequence[Path]) -> None:
@@ -131,7 +168,7 @@ def refuse_sweeps_that_cannot_start(given: Mapping[str, str], flags: set[str]) -
         raise ConfigError([Problem("hydra/launcher", expected, given["hydra/launcher"])])
 
 
-def _pass_through(argument: str) -> str:
+def _pass_through(argument: str, keys: Collection[str]) -> str:
     """Write an override so that Hydra passes it on: unknown keys go to validation, passwords to the environment.
 
     Hydra would stop at the first key that it does not know; `++` lets validation report all of them at once.
@@ -144,13 +181,24 @@ def _pass_through(argument: str) -> str:
         return argument
     if key.startswith("hydra.sweeper."):
         return "++" + argument  # the sweeper checks its own section, all at once
-    if key.split(".")[0] == "hydra" or "/" in key or "@" in key or key in _known_keys() or key in groups():
+    if key.split(".")[0] == "hydra" or "/" in key or "@" in key or key in keys or key in groups():
         return argument
     return "++" + argument
 
 
+def _passed_keys(given: Mapping[str, str], folders: Sequence[Path]) -> set[str]:
+    """Keys that the composed config has for sure; others, such as those of another engine, are for validation."""
+    engine = engine_of(given, folders)
+    keys = set(_all_keys() if engine is None else known_keys(load_config_class(engine)))
+    for group in ("optimizer", "scheduler"):
+        options = [set(read_yaml(CONF / group / f"{option}.yaml")) for option in group_options(group)]
+        in_all = set.intersection(*options)
+        keys -= {key for key in keys if key.startswith(f"{group}.") and key.partition(".")[2] not in in_all}
+    return keys
+
+
 @functools.cache
-def _known_keys() -> frozenset[str]:
+def _all_keys() -> frozenset[str]:
     return frozenset().union(*(known_keys(load_config_class(name)) for name in engine_names()))
 
 

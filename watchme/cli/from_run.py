@@ -35,15 +35,18 @@ def with_run_config(arguments: Sequence[str], group_names: Collection[str]) -> l
         ConfigError: If a resumed run is given another folder than its own.
         RunFolderError: If the run's config cannot be read.
     """
-    overrides = parse_overrides(arguments)
-    given = values_by_key(overrides)
-    resume = given.get("train.resume", "null")
-    path = resume if resume != "null" else given.get("checkpoint", "null")
-    folder = folder_of(Path(path).expanduser()) if path not in ("null", "") else None
+    given = values_by_key(parse_overrides(arguments))
+    resumes = given.get("train.resume", "null") != "null"
+    folder = _run_folder(given)
     if folder is None:
+        if given.get("train.resume") == "auto":
+            return _with_resume(arguments, "null")  # nothing is there yet: start
         return list(arguments)  # a plain weights file, which validation looks for
-    folder = folder.resolve()
-    resumes = resume != "null"
+    if resumes and not any((folder / "weights").glob("*.pt")):
+        arguments = _with_resume(arguments, "null")  # stopped before its first checkpoint: start again in its folder
+    elif given.get("train.resume") == "auto":
+        arguments = _with_resume(arguments, quoted(str(folder)))
+    overrides = parse_overrides(arguments)
     _store(folder, given.keys() & set(group_names), keep_tracker=resumes)
     experiment = [each for each in given.get("experiment", "").strip("[]").split(",") if each.strip()]
     added = [argument for argument, each in zip(arguments, overrides, strict=True) if each.key_or_group != "experiment"]
@@ -54,6 +57,31 @@ def with_run_config(arguments: Sequence[str], group_names: Collection[str]) -> l
             raise ConfigError([Problem("hydra.run.dir", expected, repr(given["hydra.run.dir"]))])
         added.append(f"hydra.run.dir={quoted(str(folder))}")
     return added
+
+
+def _run_folder(given: Mapping[str, str]) -> Path | None:
+    """The folder of the run that `train.resume` or else `checkpoint` is in; None for a file in no run's folder.
+
+    Raises:
+        ConfigError: If train.resume=auto is given without the folder to look in.
+    """
+    path = given.get("train.resume", "null")
+    if path == "auto":
+        if "hydra.run.dir" not in given:
+            expected = "auto starts a run or goes on with it, in a folder of your choice: add hydra.run.dir=<folder>"
+            raise ConfigError([Problem("train.resume", expected, "'auto'")])
+        path = given["hydra.run.dir"]
+    elif path == "null":
+        path = given.get("checkpoint", "null")
+    folder = folder_of(Path(path).expanduser()) if path not in ("null", "") else None
+    return None if folder is None else folder.resolve()
+
+
+def _with_resume(arguments: Sequence[str], value: str) -> list[str]:
+    """The overrides with another value of train.resume."""
+    keys = [each.key_or_group for each in parse_overrides(arguments)]
+    kept = [argument for argument, key in zip(arguments, keys, strict=True) if key != "train.resume"]
+    return [*kept, f"train.resume={value}"]
 
 
 def _store(folder: Path, chosen: set[str], *, keep_tracker: bool) -> None:

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,8 @@ from omegaconf import DictConfig
 from watchme.cli.command_line import prepare
 from watchme.config.conf_dir import CONF
 from watchme.config.validation import validate
-from watchme.core.errors import ConfigError, WatchmeError
+from watchme.core.errors import WatchmeError
+from watchme.run.log_file import run_log
 from watchme.run.runner import run
 from watchme.sweep.trial_values import returned
 
@@ -43,8 +43,7 @@ def _reports_errors(job: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]
         try:
             return job(config)
         except WatchmeError as error:
-            if isinstance(error, ConfigError):
-                _discard_unused(folder)
+            _discard_unused(folder)
             _fail(error)
         except Exception as error:
             if os.environ.get("HYDRA_FULL_ERROR") or not (folder / "traceback.txt").is_file():
@@ -67,7 +66,8 @@ def job(composed: DictConfig) -> float | list[float]:
     config = validate(composed)
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
-    return returned(config, run(config, composed, folder, list(settings.overrides.task)))
+    with run_log(folder / f"{settings.job.name}.log"):
+        return returned(config, run(config, composed, folder, list(settings.overrides.task)))
 
 
 def _fail(error: WatchmeError) -> NoReturn:
@@ -78,6 +78,6 @@ def _fail(error: WatchmeError) -> NoReturn:
 
 
 def _discard_unused(folder: Path) -> None:
-    """Remove the folder that Hydra made for a run that validation refused, if nothing else is in it."""
-    if all(path.name == ".hydra" or path.suffix == ".log" for path in folder.iterdir()):
-        shutil.rmtree(folder)
+    """Remove the folder that Hydra made for a run that was refused."""
+    if not any(folder.iterdir()):
+        folder.rmdir()

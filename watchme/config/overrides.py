@@ -1,5 +1,6 @@
 """Overrides of a command line (`key=value`, `+key=value`, `~key`), read by Hydra's own parser and written for it."""
 
+import os
 from collections.abc import Iterable, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -26,6 +27,14 @@ def split_flags(argv: Iterable[str]) -> tuple[list[str], list[str]]:
         (flags if takes or argument.startswith("-") else others).append(argument)
         previous = "" if takes else argument
     return flags, others
+
+
+def with_home(argument: str) -> str:
+    """Expand a value that begins with `~`, which neither shells nor Hydra's grammar do behind `key=`."""
+    key, equals, value = argument.partition("=")
+    if not equals or not value.startswith("~"):
+        return argument
+    return f"{key}={quoted(os.path.expanduser(value))}"  # noqa: PTH111, Path raises where there is no such home
 
 
 def parse_overrides(arguments: Iterable[str]) -> list[Override]:

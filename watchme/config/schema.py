@@ -1,6 +1,8 @@
 """The typed config: what both engines share. Each engine adds its own in `engines/<name>/config.py`.
 
-A field's metadata (see `option`) holds its bounds and one line of help; `validation.py` walks the fields.
+A field's metadata (see `option`) holds its bounds and one line of help; `validation.py` walks the fields. The values of
+a run come from conf/; a default here is for code that builds a config itself, and tests/test_conf.py holds it equal to
+that of conf/. Where recipes differ there is none.
 Nothing here may import torch, or anything that takes long to import.
 """
 
@@ -96,10 +98,10 @@ class TrainConfig:
     engine: str = option(help="the engine this group belongs to")
     epochs: int = option(100, "passes over the training set", ge=1)
     batch_size: int = option(16, "images in an optimizer's batch, over all devices")
-    workers: int = option(2, "processes that load data", ge=0)
+    workers: int = option(help="processes that load data", ge=0)
     device: str | int | list[int] = option("auto", "auto, cpu, cuda, mps, a GPU's number, or a list of them")
     precision: Literal["auto", "fp32", "fp16", "bf16"] = option("auto", "auto looks at the hardware")
-    patience: int = option(0, "stop after so many epochs without a better objective; 0 never", ge=0)
+    patience: int = option(help="stop after so many epochs without a better objective; 0 never", ge=0)
     seed: int = option(0, ge=0, le=2**32 - 1)
     deterministic: bool = option(True, "deterministic operations, where the library has them")
     resume: str | None = option(None, "run folder or checkpoint to go on from, into the same folder")

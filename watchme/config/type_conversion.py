@@ -1,9 +1,8 @@
-"""A value against a type hint: does it fit, what was expected, and which name is nearest."""
+"""Values and type hints: does a value fit, what was expected of it."""
 
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any, Literal
 
 BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
@@ -26,56 +25,52 @@ def literals_of(hint: Any) -> tuple[Any, ...]:
 
 
 def convert(hint: Any, value: Any) -> tuple[bool, Any]:
-    """(fits, converted) of one alternative of a hint. Only lossless conversions: 3 is a float, "3" is not."""
-    origin = typing.get_origin(hint)
-    if hint is Any:
-        return True, value
-    if origin is Literal:
-        return any(type(value) is type(choice) and value == choice for choice in typing.get_args(hint)), value
-    if hint is type(None):
-        return value is None, None
-    if hint is bool or hint is str:
-        return type(value) is hint, value
-    if hint is int:
-        return type(value) is int, value
-    if hint is float:
-        return type(value) in (int, float), float(value) if type(value) in (int, float) else value
-    if origin is list:
-        (item_hint,) = typing.get_args(hint)
-        if not isinstance(value, (list, tuple)):
-            return False, value
-        items = [_convert_any(item_hint, item) for item in value]
-        return all(fits for fits, _ in items), [item for _, item in items]
-    if origin is tuple:
-        hints = typing.get_args(hint)
-        if not isinstance(value, (list, tuple)) or len(value) != len(hints):
-            return False, value
-        items = [_convert_any(item_hint, item) for item_hint, item in zip(hints, value, strict=True)]
-        return all(fits for fits, _ in items), tuple(item for _, item in items)
-    if origin is dict:
-        _, item_hint = typing.get_args(hint)
-        if not isinstance(value, Mapping):
-            return False, value
-        pairs = {str(key): _convert_any(item_hint, item) for key, item in value.items()}
-        return all(fits for fits, _ in pairs.values()), {key: item for key, (_, item) in pairs.items()}
-    raise TypeError(f"a config field has a type that validation.py does not know: {hint!r}")
-
-
-def _convert_any(hint: Any, value: Any) -> tuple[bool, Any]:
+    """(fits, converted) for a type hint. Only lossless conversions: 3 is a float, "3" is not."""
     for option in options_of(hint):
-        fits, converted = convert(option, value)
+        fits, converted = _convert_option(option, value)
         if fits:
             return True, converted
     return False, value
+
+
+def _convert_option(hint: Any, value: Any) -> tuple[bool, Any]:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True, value
+    if origin is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in arguments), value
+    if hint is float:
+        number = type(value) in (int, float)
+        return number, float(value) if number else value
+    if hint in (bool, str, int, type(None)):
+        return type(value) is hint, value
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            return False, value
+        pairs = {str(key): convert(arguments[1], item) for key, item in value.items()}
+        return all(fits for fits, _ in pairs.values()), {key: item for key, (_, item) in pairs.items()}
+    if origin not in (list, tuple):
+        raise TypeError(f"a config field has a type that validation.py does not know: {hint!r}")
+    return _convert_sequence(origin, arguments, value)
+
+
+def _convert_sequence(origin: Any, arguments: tuple[Any, ...], value: Any) -> tuple[bool, Any]:
+    """As `convert`, for list[item] and tuple[first, second, ...]."""
+    if not isinstance(value, (list, tuple)) or (origin is tuple and len(value) != len(arguments)):
+        return False, value
+    hints = arguments if origin is tuple else arguments * len(value)
+    items = [convert(item_hint, item) for item_hint, item in zip(hints, value, strict=True)]
+    return all(fits for fits, _ in items), origin(item for _, item in items)
 
 
 def stand_in(options: Iterable[Any], metadata: Mapping[str, Any]) -> Any:
     """Some value of a hint, for going on after a wrong one; None where the hint has no simple one."""
     number = max(float(metadata.get("ge", 0)), float(metadata.get("gt", -1)) + 1, 1.0)
     number = min(number, float(metadata.get("le", number)), float(metadata.get("lt", number + 2)) / 2)
+    options = list(options)
+    if type(None) in options:
+        return None
     for option in options:
-        if option is type(None):
-            return None
         if option in (int, float, str, bool):
             return {int: int(number), float: number, str: "", bool: False}[option]
         if literals := literals_of(option):
@@ -100,26 +95,3 @@ def describe(options: Iterable[Any], metadata: Mapping[str, Any]) -> str:
             parts.append("a section")
     bounds = [f"{sign} {metadata[name]}" for name, (sign, _) in BOUNDS.items() if name in metadata]
     return " or ".join(parts) + (" " + " and ".join(bounds) if bounds else "")
-
-
-def nearest(name: object, choices: Iterable[object]) -> str | None:
-    """The choice most like `name`, or None when none is near."""
-    texts = [str(choice) for choice in choices]
-    for text in texts:  # two letters swapped is the commonest slip, and difflib rates it low
-        if sorted(text.lower()) == sorted(str(name).lower()):
-            return text
-    matches = get_close_matches(str(name).lower(), [text.lower() for text in texts], n=1, cutoff=0.5)
-    return next((text for text in texts if matches and text.lower() == matches[0]), None)
-
-
-def one_of(value: Any, choices: Iterable[object]) -> str:
-    choices = list(choices)
-    close = nearest(value, choices)
-    return f"expected one of {', '.join(map(str, choices))}" + (f"; did you mean {close}?" if close else "")
-
-
-def unknown_key(name: str, path: str, names: list[str]) -> str:
-    close = nearest(name, names)
-    place = path or "the top level"
-    hint = f"did you mean {path + '.' if path else ''}{close}? " if close else ""
-    return f"unknown key. {hint}{place} has: {', '.join(names)}"

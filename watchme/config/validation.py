@@ -18,15 +18,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from watchme.config.group_options import options_with
 from watchme.config.schema import RunConfig
+from watchme.config.suggestions import key_of_another_engine, mode_of_another_tool, one_of, unknown_key
 from watchme.config.type_conversion import (
     BOUNDS,
     convert,
     describe,
     literals_of,
-    one_of,
     options_of,
     stand_in,
-    unknown_key,
 )
 from watchme.core.errors import CheckpointError, ConfigError, Problem
 from watchme.core.registry import check_config, engine_names, load_config_class, modes
@@ -36,6 +35,7 @@ _ENV = re.compile(r"\$\{oc\.env:\s*([A-Za-z_][A-Za-z0-9_]*)")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
 # A section's field of this name says which engines can use the section; see `_Walk.family_problem`.
 _FAMILY_FIELDS = ("task", "engine")
+_NOTHING = object()
 
 
 def validate(config: DictConfig) -> RunConfig:
@@ -136,8 +136,8 @@ class _Walk:
         self.unresolved = unresolved
         self.mismatched = False
 
-    def report(self, key: str, expected: str, found: Any = "") -> None:
-        text = found if isinstance(found, str) and not found else _show(found)
+    def report(self, key: str, expected: str, found: Any = _NOTHING) -> None:
+        text = "" if found is _NOTHING else _show(found)
         self.problems.append(self.with_source(Problem(key, expected, text)))
 
     def with_source(self, problem: Problem) -> Problem:
@@ -175,8 +175,16 @@ class _Walk:
         for name in node:
             if name not in fields:
                 where = f"{path}.{name}" if path else str(name)
-                self.report(where, unknown_key(str(name), path, list(fields)), node[name])
+                self.report(where, self.unknown(str(name), path, list(fields)), node[name])
         return cls(**arguments) if complete and not self.mismatched else None
+
+    def unknown(self, name: str, path: str, names: list[str]) -> str:
+        """What to say of a key that this engine's config does not have."""
+        key, own = f"{path}.{name}" if path else name, known_keys(load_config_class(self.engine))
+        others = [each for each in engine_names() if key in known_keys(load_config_class(each))]
+        if others:
+            return key_of_another_engine(key, others, self.engine, own)
+        return unknown_key(name, path, names, own)
 
     def family_problem(self, fields: Mapping[str, Any], node: Mapping[str, Any], path: str) -> bool:
         """Report a section that belongs to another engine as one problem, instead of all its keys."""
@@ -226,15 +234,18 @@ class _Walk:
                 if value is None and type(None) in options:
                     return None
                 return self.dataclass(option, value, path)
-        for option in options:
-            fits, converted = convert(option, value)
-            if fits:
-                self.bounds(converted, value, path, metadata)
-                return converted
-        found = value
+        fits, converted = convert(hint, value)
+        if value == "" or (value == [] and len(options) > 1 and type(None) not in options):
+            self.report(path, "is empty; " + ("null leaves it out" if type(None) in options else "give a value"), value)
+            return stand_in(options, metadata)
+        if fits:
+            self.bounds(converted, value, path, metadata)
+            return converted
         literals = [choice for option in options for choice in literals_of(option)]
         expected = one_of(value, literals) if literals else "expected " + describe(options, metadata)
-        self.report(path, expected + (f" ({metadata['help']})" if metadata.get("help") else ""), found)
+        if path == "mode" and (command := mode_of_another_tool(value)):
+            expected = f"is {command} here; modes are {', '.join(map(str, literals))}"
+        self.report(path, expected + (f" ({metadata['help']})" if metadata.get("help") else ""), value)
         return stand_in(options, metadata)
 
     def bounds(self, value: Any, found: Any, path: str, metadata: Mapping[str, Any]) -> None:

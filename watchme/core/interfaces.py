@@ -114,6 +114,8 @@ class Job:
     Attributes:
         config: The engine's typed config.
         folder: The run folder. Weights go to `folder / "weights"`; an engine writes nowhere else.
+        begin: Call once nothing can be refused any more: it opens the run's folder and starts the trackers. What is
+            recorded before it is written then; the first `emit`, `resumed` or `show` calls it too.
         emit: Call at the end of each epoch, before the epoch's `last` checkpoint is written (so that a kill between
             the two leaves a line too many, which resuming drops, and never one too few). A `Stop` that it returns
             must be followed: training ends cleanly, keeping its best weights.
@@ -134,6 +136,7 @@ class Job:
     fallback: Callable[[str], None] = _ignore
     show: Callable[[Picture | Table], None] = _ignore
     load_model: Callable[[str, Path], "Detector | Embedder"] = _no_models
+    begin: Callable[[], None] = _ignore
 
 
 class Detector(Protocol):

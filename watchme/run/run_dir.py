@@ -1,4 +1,4 @@
-"""A run's folder: its manifest (run.json), status, and the refusal to overwrite another run.
+"""A run's folder: its manifest (run.json), status and lock, and the refusal to overwrite another run.
 
 config.yaml    resolved config            metrics.jsonl   one line an epoch
 run.json       manifest and status        summary.json    final metrics
@@ -6,122 +6,126 @@ train.log      log with times             weights/        best.pt, last.pt
 .hydra/        what Hydra composed        traceback.txt   where a run failed
 """
 
-import json
 import math
 import os
 import platform
 import socket
-import subprocess
-import sys
 import time
 import traceback
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from watchme import __version__
 from watchme.core.errors import RunFolderError
 from watchme.core.interfaces import Result
-from watchme.io.files import replace_json
+from watchme.core.liveness import this_process
+from watchme.io.files import read_json, remove_temporaries, replace_json, replace_text
 from watchme.io.run_lookup import CONFIG, MANIFEST, folder_of
+from watchme.run import provenance
+from watchme.run.log_file import start_log_file
+from watchme.run.run_lock import RunLock
 
-__all__ = [
-    "CONFIG",
-    "MANIFEST",
-    "METRICS",
-    "SUMMARY",
-    "WEIGHTS",
-    "RunFolder",
-    "folder_of",
-    "hardware",
-    "read_manifest",
-]
+__all__ = ["CONFIG", "MANIFEST", "METRICS", "SUMMARY", "WEIGHTS", "RunFolder", "folder_of", "read_manifest"]
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
 WEIGHTS = "weights"
-_PACKAGES = (
-    "torch",
-    "torchvision",
-    "ultralytics-opencv-headless",
-    "torchreid",
-    "accelerate",
-    "hydra-core",
-    "omegaconf",
-    "optuna",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "wandb",
-)
+_HYDRA = ".hydra"
 
 
 class RunFolder:
-    """The folder of one run, opened for writing.
+    """The folder of one run. Nothing of it is written before `open`, so that a command that is refused changes nothing.
 
     Args:
         path: The folder; made if it is not there.
-        resume: Whether the run that the folder holds goes on.
+        resume: Whether the run that the folder holds is resumed.
 
     Raises:
-        RunFolderError: If the folder holds a run and `resume` is false, or holds none and it is true.
+        RunFolderError: If another process works on it, if it holds a run and `resume` is false, or holds none and
+            `resume` is true. A run that ended before its first checkpoint is started again.
     """
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self.path = path.resolve()
         self.path.mkdir(parents=True, exist_ok=True)
+        self.is_open = False
         manifest = self.path / MANIFEST
-        if resume:
-            self.manifest = read_manifest(self.path)
-            self.manifest.setdefault("resumed", []).append(
-                {"at": _now(), "command": _command(), "status_before": self.manifest.get("status")}
-            )
-            return
-        try:
-            # Exclusive creation: of two processes that were given one folder, one runs and one is told.
-            manifest.open("x").close()
-        except FileExistsError:
+        self.manifest: dict[str, Any] = read_json(manifest)
+        before = {"at": _now(), "command": provenance.command(), "status_before": self.manifest.get("status")}
+        self.starts_again = manifest.is_file() and not resume
+        if resume and not manifest.is_file():
+            raise RunFolderError(f"{self.path} is not a run folder: it has no {MANIFEST}.")
+        if self.starts_again and not self._has_nothing_to_keep():
             raise RunFolderError(
                 f"{self.path} holds a run already, and runs are never overwritten.\n"
                 f"    Go on with it by train.resume={self.path}, or choose another folder with hydra.run.dir=<folder>."
-            ) from None
-        self.manifest = {}
+            )
+        self._lock = RunLock(self.path)
+        self._lock.acquire()
+        if resume:
+            self.manifest.setdefault("resumed", []).append(before)
+        elif self.starts_again:
+            self.manifest = {"started_again": [*self.manifest.get("started_again", []), before]}
+
+    def _has_nothing_to_keep(self) -> bool:
+        """Whether the run in the folder ended before its first checkpoint."""
+        ended = self.manifest.get("status") in ("finished", "pruned", "refused")
+        return not ended and not any((self.path / WEIGHTS).glob("*.pt"))
 
     def open(self, config: DictConfig, overrides: list[str]) -> None:
-        """Write the resolved config and the manifest; status `running`."""
-        OmegaConf.save(config, self.path / CONFIG, resolve=True)
+        """Write the resolved config, what Hydra composed, and the manifest; status `running`.
+
+        Args:
+            config: The composed config.
+            overrides: The command line's overrides.
+        """
+        for folder in (self.path, self.path / WEIGHTS):
+            remove_temporaries(folder)
+        replace_text(self.path / CONFIG, OmegaConf.to_yaml(config, resolve=True))
+        _write_hydra(self.path / _HYDRA, config)
         self.manifest |= {
             "status": "running",
             "pid": os.getpid(),
             "host": socket.gethostname(),
-            "command": self.manifest.get("command", _command()),
+            "process": this_process(),
+            "command": self.manifest.get("command", provenance.command()),
             "overrides": overrides,
             "choices": _choices(),
             "started": self.manifest.get("started", _now()),
             "seed": OmegaConf.select(config, "train.seed"),
-            "git": _git(),
-            "packages": _versions(),
-            "hardware": hardware(),
+            "git": provenance.git_state(),
+            "packages": provenance.versions(),
+            "hardware": provenance.hardware(),
             "python": platform.python_version(),
             "fallbacks": self.manifest.get("fallbacks", []),
         }
         self._clock = time.perf_counter()
+        self.is_open = True
         self.save()
+        start_log_file()
 
     def record(self, key: str, value: Any) -> None:
-        """Put a value into the manifest."""
+        """Put a value into the manifest, which is written once the folder is open."""
         self.manifest[key] = value
-        self.save()
+        self._save_if_open()
 
     def fallback(self, message: str) -> None:
         """Record that something other than what was asked for is done."""
-        if message not in self.manifest["fallbacks"]:
-            self.manifest["fallbacks"].append(message)
+        fallbacks = self.manifest.setdefault("fallbacks", [])
+        if message not in fallbacks:
+            fallbacks.append(message)
+            self._save_if_open()
+
+    def _save_if_open(self) -> None:
+        if self.is_open:
             self.save()
+
+    def release(self) -> None:
+        """Let other processes work on the run."""
+        self._lock.release()
 
     def close(self, status: str, result: Result | None = None, error: BaseException | None = None) -> None:
         """Write the last status, the timings, and the traceback of a run that failed."""
@@ -132,8 +136,7 @@ class RunFolder:
         self.manifest.pop("error", None)
         if error is not None:
             self.manifest["error"] = f"{type(error).__name__}: {error}"
-            text = "".join(traceback.format_exception(error))
-            (self.path / "traceback.txt").write_text(text, encoding="utf-8")
+            replace_text(self.path / "traceback.txt", "".join(traceback.format_exception(error)))
         if result is not None and not math.isnan(result.objective):
             self.manifest["objective_value"] = result.objective
         self.save()
@@ -159,16 +162,24 @@ class RunFolder:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a run folder.
+    """Read the manifest of a run folder; empty where it is damaged.
 
     Raises:
         RunFolderError: If the folder is not a run's.
     """
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        raise RunFolderError(f"{folder} is not a run folder: it has no readable {MANIFEST}.") from None
-    return manifest
+    if not (folder / MANIFEST).is_file():
+        raise RunFolderError(f"{folder} is not a run folder: it has no {MANIFEST}.")
+    return read_json(folder / MANIFEST)
+
+
+def _write_hydra(folder: Path, config: DictConfig) -> None:
+    """Write what Hydra itself writes before a job begins (hydra.output_subdir), which would be too early."""
+    if not HydraConfig.initialized():
+        return
+    hydra = HydraConfig.get()
+    replace_text(folder / "config.yaml", OmegaConf.to_yaml(config))
+    replace_text(folder / "hydra.yaml", OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})))
+    replace_text(folder / "overrides.yaml", OmegaConf.to_yaml(hydra.overrides.task))
 
 
 def _choices() -> dict[str, Any]:
@@ -181,58 +192,3 @@ def _choices() -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds")
-
-
-def _command() -> str:
-    import shlex
-
-    return shlex.join(["python", *sys.argv])
-
-
-def _versions() -> dict[str, str]:
-    found = {"watchme": __version__}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def hardware() -> dict[str, Any]:
-    # torch, if an engine has imported it, knows the GPUs; the manifest never imports it by itself.
-    torch = sys.modules.get("torch")
-    gpus = []
-    if torch is not None and torch.cuda.is_available():
-        gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "gpus": gpus, "platform": platform.platform()}
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _git() -> dict[str, Any] | None:
-    """Commit and dirty flag of the code that runs; None where it is no git checkout."""
-    here = Path(__file__).resolve().parent
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return {"commit": commit, "dirty": bool(status.strip())}

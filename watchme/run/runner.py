@@ -1,31 +1,33 @@
-"""One run, wrapped: folder, manifest, callbacks, engine, result, and what the user reads at the end."""
+"""One run: its folder is locked, its engine works, its result, status and closing lines are written."""
 
 import logging
 import math
-from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from watchme.config.schema import RunConfig
 from watchme.core.errors import WatchmeError
-from watchme.core.interfaces import Callback, EpochEvent, Job, Picture, Result, Stop, Table
-from watchme.core.registry import load_mode, load_model
+from watchme.core.interfaces import Result
+from watchme.core.registry import load_mode
 from watchme.core.signals import sigterm_interrupts
-from watchme.report.callbacks import ModelCardWriter, ReportWriter
-from watchme.run import run_dir as rundir
+from watchme.io.files import read_json, read_yaml
+from watchme.run import provenance
 from watchme.run import summary as console
-from watchme.run.early_stopping import EarlyStopping
-from watchme.run.gpu_monitor import GpuMonitor
-from watchme.tracking import jsonl, start_trackers
+from watchme.run.run_dir import CONFIG, SUMMARY, RunFolder
+from watchme.run.session import Session
 
 log = logging.getLogger(__name__)
 
 
 class Interrupted(WatchmeError):
-    """The run was ended by Ctrl-C or SIGTERM; the message tells how to go on."""
+    """The run was ended by Ctrl-C or SIGTERM; the message says how to go on."""
 
     exit_code = 130
+
+
+class Refused(WatchmeError):
+    """The run did its work, and its answer is no: see `Result.refused`."""
 
 
 def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[str]) -> Result:
@@ -39,45 +41,56 @@ def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[s
 
     Returns:
         The engine's result. `run.json`, `summary.json` and `metrics.jsonl` are written by then. A sweep's trial that
-        its pruner ended returns too: its status is `pruned`, and the study's storage tells the sweeper.
+        its pruner ended returns too: its status is `pruned`, which the sweeper reads from the study's storage. A
+        finished run that is resumed as it was returns its result, and nothing is changed.
 
     Raises:
-        WatchmeError: What the user must act on; the folder's status is then `failed` and its traceback there.
+        WatchmeError: What the user must act on. Before `Session.begin` nothing in the folder was changed; after it the
+            folder's status is `failed` and its traceback there.
         Refused: After a check or an export whose answer is no; the status is `refused`.
         Interrupted: After Ctrl-C or SIGTERM; the status is `interrupted`.
     """
-    record = rundir.RunFolder(folder, resume=config.train.resume is not None)
-    record.open(composed, overrides)
-    session = _Session(config, record)
-    # What libraries warn of goes to train.log, by the logger py.warnings.
+    record = RunFolder(folder, resume=config.train.resume is not None)
+    try:
+        if config.train.resume is not None and (finished := _finished_result(config, record)) is not None:
+            return finished
+        return _run(config, record, Session(config, record, lambda: record.open(composed, overrides)))
+    finally:
+        record.release()
+
+
+def _run(config: RunConfig, record: RunFolder, session: Session) -> Result:
+    # Warnings of libraries go to train.log, by the logger py.warnings.
     logging.captureWarnings(True)
     status = "failed"
     result: Result | None = None
     error: BaseException | None = None
     try:
         with sigterm_interrupts():
-            # Trackers first: their process starts up while this one imports the engine's libraries.
-            session.start()
             work = load_mode(config.model.engine, config.mode)
-            record.record("hardware", rundir.hardware())
             with session.gpus:
                 result = work(session.job())
+            session.begin()
             # By now every engine has imported what knows the GPUs.
-            record.record("hardware", rundir.hardware())
+            record.record("hardware", provenance.hardware())
         status = "pruned" if session.stop and session.stop.kind == "pruned" else "finished"
         if result.refused:
             status = "refused"
     except KeyboardInterrupt:
         status = "interrupted"
-        raise Interrupted(console.how_to_resume(config, record.path)) from None
+        raise Interrupted(console.how_to_resume(config, record.path, begun=session.begun)) from None
     except BaseException as exception:
         error = exception
+        # An unexpected error of a new run is kept with its traceback; a refusal leaves nothing.
+        if not isinstance(error, WatchmeError) and config.train.resume is None:
+            session.begin()
         raise
     finally:
-        if result is not None:
-            record.write_summary(config.objective, status, result)
-        record.close(status, result, error)
-        session.end(status, result)
+        if session.begun:
+            if result is not None:
+                record.write_summary(config.objective, status, result)
+            record.close(status, result, error)
+            session.end(status, result)
         logging.captureWarnings(False)
     console.report(config, record.path, status, result, session.first)
     if result.refused:
@@ -85,78 +98,21 @@ def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[s
     return result
 
 
-class Refused(WatchmeError):
-    """The run did its work, and its answer is no: see `Result.refused`."""
-
-    exit_code = 1
-
-
-class _Session:
-    """The callbacks of a run, and the hooks that a `Job` gives to its engine."""
-
-    def __init__(self, config: RunConfig, record: rundir.RunFolder) -> None:
-        self.config = config
-        self.record = record
-        self.callbacks: list[Callback] = []
-        self.stop: Stop | None = None
-        self.first: dict[str, float] = {}
-        self.gpus = GpuMonitor(config.train.device)
-
-    def start(self) -> None:
-        metrics = jsonl.JsonlTracker(self.record.path / rundir.METRICS)
-        self.callbacks.append(metrics)
-        if self.config.mode == "train":
-            stopping = EarlyStopping(self.config.objective, self.config.train.patience)
-            for line in jsonl.read_metrics(metrics.path):
-                stopping.see(line["epoch"], line.get(self.config.objective, math.nan))
-            self.callbacks.append(stopping)
-        # The trackers hand over the model card; the report tells what became of the trackers.
-        self.callbacks.append(ModelCardWriter(self.config, self.record))
-        self.callbacks += start_trackers(self.config, self.record)
-        self.callbacks.append(ReportWriter(self.config, self.record))
-        if self.config.trial is not None and self.config.mode == "train":
-            from watchme.sweep.pruning_callback import (
-                PruningCallback,  # it imports optuna, which a single run does without
-            )
-
-            self.callbacks.append(PruningCallback(self.config, self.record.path))
-
-    def job(self) -> Job:
-        return Job(
-            config=self.config,
-            folder=self.record.path,
-            emit=self.emit,
-            resumed=self.resumed,
-            record=self.record.record,
-            fallback=self.fallback,
-            show=self.show,
-            load_model=lambda engine, weights: load_model(engine, weights, self.config.train.device),
-        )
-
-    def emit(self, event: EpochEvent) -> Stop | None:
-        event = replace(event, timings={**self.gpus.take(), **event.timings})
-        if event.epoch == 0:
-            self.first = dict(event.metrics)
-        for callback in self.callbacks:
-            stop = callback.on_epoch(event)
-            if stop is not None and self.stop is None:
-                self.stop = stop
-                self.record.record("stopped", {"epoch": event.epoch, "kind": stop.kind, "reason": stop.reason})
-                log.info("Stopping after epoch %d: %s", event.epoch, stop.reason)
-        return self.stop
-
-    def resumed(self, epoch: int) -> None:
-        for callback in self.callbacks:
-            callback.on_resume(epoch)
-
-    def show(self, item: Picture | Table) -> None:
-        for callback in self.callbacks:
-            callback.on_show(item)
-
-    def fallback(self, message: str) -> None:
-        log.warning("Fallback: %s", message)
-        self.record.fallback(message)
-
-    def end(self, status: str, result: Result | None) -> None:
-        for callback in self.callbacks:
-            callback.on_end(status, result)
+def _finished_result(config: RunConfig, record: RunFolder) -> Result | None:
+    """The result of a run that has finished and is resumed without anything that would let it train on."""
+    saved = read_yaml(record.path / CONFIG)
+    before = saved.get("train") or {}
+    longer = config.train.epochs > before.get("epochs", 0)
+    if record.manifest.get("status") != "finished" or longer:
+        return None
+    if config.objective != saved.get("objective") or config.train.patience != before.get("patience"):
+        return None  # a run that stopped early may train on
+    summary = read_json(record.path / SUMMARY)
+    value = summary.get("objective_value")
+    epochs = int(summary.get("epochs") or 0)
+    log.info("%s has finished: %d epochs, best %s %s", console.relative(record.path), epochs, config.objective, value)
+    log.info("    train.epochs=N with N above %d trains on; nothing was changed", before.get("epochs", 0))
+    log.info("%s", console.relative(record.path))
+    metrics = {name: math.nan if found is None else found for name, found in summary.items() if "/" in name}
+    weights = {name: Path(path) for name, path in (summary.get("weights") or {}).items()}
+    return Result(metrics, math.nan if value is None else value, summary.get("best_epoch"), epochs, weights)

@@ -95,16 +95,21 @@ def review_lines(config: RunConfig, folder: Path) -> list[str]:
     return lines
 
 
-def how_to_resume(config: RunConfig, folder: Path) -> str:
-    """The text for a run that was interrupted."""
+def how_to_resume(config: RunConfig, folder: Path, *, begun: bool = True) -> str:
+    """The text for a run that was interrupted; `begun` says whether it has changed anything."""
+    if not begun:
+        return "Interrupted before the run began; nothing was changed. The same command starts it."
     if config.mode == "train" and (folder / "weights" / "last.pt").is_file():
         return (
             f"Interrupted; the last whole epoch is saved. Go on with:\n"
             f"    python train.py train.resume={shlex.quote(relative(folder))}"
         )
-    if config.mode == "check":
-        return "Interrupted; a check starts anew each time."
-    return f"Interrupted before the first epoch was saved; nothing to go on from in {relative(folder)}."
+    if config.mode != "train":
+        return "Interrupted; the same command starts again."
+    return (
+        f"Interrupted before the first epoch was saved. Start it again, in the same folder, with:\n"
+        f"    python train.py train.resume={shlex.quote(relative(folder))}"
+    )
 
 
 def _checked(result: Result) -> str:
@@ -131,10 +136,7 @@ def relative(path: Path) -> str:
 
 def _option(folder: Path, group: str) -> str:
     """The option of a config group that the run was composed with."""
-    from omegaconf import OmegaConf
-
-    saved = folder / ".hydra" / "hydra.yaml"
-    choice = OmegaConf.select(OmegaConf.load(saved), f"hydra.runtime.choices.{group}") if saved.is_file() else None
+    choice = read_manifest(folder).get("choices", {}).get(group)
     return str(choice) if choice else f"<{group}>"
 
 

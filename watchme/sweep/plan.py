@@ -16,7 +16,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
 from watchme.config.schema import RunConfig
-from watchme.config.type_conversion import one_of
+from watchme.config.suggestions import one_of
 from watchme.config.validation import _Walk, validate
 from watchme.core.errors import ConfigError, Problem
 from watchme.core.metric_names import higher_is_better

@@ -9,7 +9,7 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from watchme.config.type_conversion import unknown_key
+from watchme.config.suggestions import unknown_key
 from watchme.core.errors import ConfigError, Problem
 
 _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {

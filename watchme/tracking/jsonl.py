@@ -3,12 +3,12 @@
 import json
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from watchme.core.interfaces import Callback, EpochEvent, Stop
 from watchme.io.files import replace_text
+from watchme.io.metrics_log import read_metrics
 
 
 class JsonlTracker(Callback):
@@ -37,19 +37,3 @@ class JsonlTracker(Callback):
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         return None
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Lines of a metrics.jsonl, null read as NaN. A last line that is cut off is left out."""
-
-    def lines() -> Iterator[dict[str, Any]]:
-        if not path.exists():
-            return
-        for text in path.read_text(encoding="utf-8").splitlines():
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:
-                return
-            yield {name: math.nan if value is None else value for name, value in line.items()}
-
-    return list(lines())

@@ -81,7 +81,7 @@ def test_outputs_are_distributed_as_torchreids(
     np.random.seed(0)
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    config = ReidAugmentation(engine="osnet", **options)
+    config = ReidAugmentation(engine="osnet", **{"random_crop": 0.0, **options})
     reference = torchreids(*names)
     for _ in range(300):  # fill the pool of patches
         reference(Image.fromarray(resized[int(rng.integers(len(resized)))]))
@@ -110,7 +110,7 @@ def test_outputs_are_distributed_as_torchreids(
 
 def test_grey_is_torchvisions(crops: list[Path]) -> None:
     image = Image.open(crops[0]).convert("RGB").resize(SIZE[::-1])
-    config = ReidAugmentation(engine="osnet", random_flip=0.0, random_gray_scale=1.0, normalize=False)
+    config = ReidAugmentation(engine="osnet", random_flip=0.0, random_crop=0.0, random_gray_scale=1.0, normalize=False)
     ours = augment(np.asarray(image), config, np.random.default_rng(0), lambda rng: np.asarray(image)) * 255
     theirs = np.asarray(vision.RandomGrayscale(p=1.0)(image), np.float32)
     assert np.abs(ours - theirs).max() <= 1.01
@@ -118,7 +118,7 @@ def test_grey_is_torchvisions(crops: list[Path]) -> None:
 
 def test_patches_of_another_image_and_a_draw_of_its_own(crops: list[Path]) -> None:
     black, white = (np.full((*SIZE, 3), value, np.uint8) for value in (0, 255))
-    config = ReidAugmentation(engine="osnet", random_flip=0.0, random_patch=1.0, normalize=False)
+    config = ReidAugmentation(engine="osnet", random_flip=0.0, random_crop=0.0, random_patch=1.0, normalize=False)
     first, again, other = (augment(black, config, np.random.default_rng(seed), lambda rng: white) for seed in (1, 1, 2))
     assert 0 < first.mean() < 0.6
     assert np.array_equal(first, again)

@@ -17,7 +17,7 @@ Pixels = npt.NDArray[np.float32]
 
 def draws(image: npt.NDArray[np.uint8], count: int = 40, **options: Any) -> list[Pixels]:
     """Augmented images of 0..1; patches come from a white one."""
-    config = ReidAugmentation(engine="osnet", **{"random_flip": 0.0, "normalize": False, **options})
+    config = ReidAugmentation(engine="osnet", **{"random_flip": 0.0, "random_crop": 0.0, "normalize": False, **options})
     return [augment(image, config, np.random.default_rng(seed), lambda rng: WHITE) for seed in range(count)]
 
 

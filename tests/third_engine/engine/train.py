@@ -7,19 +7,23 @@ from typing import cast
 
 from watchme.engines.constant.config import Config
 
+from watchme.core.errors import DataError
 from watchme.core.interfaces import EpochEvent, Job, Result
 
 
 def train(job: Job) -> Result:
     """Walk along the curve."""
     config = cast(Config, job.config)
+    if config.model.refuse:
+        raise DataError("the constant engine refuses this")
     weights = job.folder / "weights"
-    weights.mkdir(exist_ok=True)
     last = weights / "last.pt"
     best, best_epoch, epoch, start = math.nan, 0, 0, 0
     if config.train.resume:
         start = int(last.read_text())
         job.resumed(start)
+    job.begin()
+    weights.mkdir(exist_ok=True)
     for epoch in range(start + 1, config.train.epochs + 1):
         if epoch == config.model.fail_at:
             raise ZeroDivisionError("division by zero")
@@ -27,6 +31,8 @@ def train(job: Job) -> Result:
         if not value <= best:
             best, best_epoch = value, epoch
         stop = job.emit(EpochEvent(epoch, config.train.epochs, {"val/map": value}, is_best=best_epoch == epoch))
+        if epoch == config.model.kill_at:
+            os._exit(9)
         last.write_text(str(epoch))
         if epoch == config.model.interrupt_at:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -80,7 +80,7 @@ class ReidAugmentation:
 
     engine: Literal["osnet"] = option()
     random_flip: float = option(0.5, "horizontal flip, probability", ge=0, le=1)
-    random_crop: float = option(0.0, "enlarge and crop, probability", ge=0, le=1)
+    random_crop: float = option(help="enlarge and crop, probability", ge=0, le=1)
     crop_scale: float = option(1.125, "random_crop: factor by which the image is enlarged", ge=1)
     random_patch: float = option(0.0, "paste a patch of another image, probability", ge=0, le=1)
     patch_area: tuple[float, float] = option((0.01, 0.5), "random_patch: least and largest share of the image")

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from watchme.config.type_conversion import one_of
+from watchme.config.suggestions import one_of
 from watchme.core.errors import Problem
-from watchme.engines.osnet.config import OWN_HEAD, Config, ReidLoss
+from watchme.engines.osnet.config import OWN_HEAD, Config, OsnetTrain, ReidLoss
 from watchme.engines.osnet.dataset_rules import dataset_problems
 
 _ADAM = ("adam", "adamw", "amsgrad", "radam")
@@ -37,18 +36,14 @@ _METRICS = {
 _FORMATS = ("torchscript", "onnx")
 _NEEDED = {"restart_epochs": "cosine_restarts", "step_size": "single_step", "milestones": "multi_step"}
 
-# A rule: whether it is broken, the key, what was expected, what was found.
-_Rule = tuple[bool, str, str, Any]
-
 
 def check(config: Config) -> list[Problem]:
     """Every problem of a config whose types and ranges are right."""
     if config.mode == "check":  # only the dataset is used
         return dataset_problems(config)
-    rules = [*_unhonoured(config), *_selection_rules(config), *_option_rules(config)]
+    problems = [*_unhonoured(config), *_selection_rules(config), *_option_rules(config)]
     if config.mode == "train":
-        rules += _training_rules(config)
-    problems = [Problem(key, expected, repr(found)) for broken, key, expected, found in rules if broken]
+        problems += _training_rules(config)
     problems += dataset_problems(config)
     if config.mode == "export":
         problems += _export_problems(config)
@@ -65,117 +60,89 @@ def check(config: Config) -> list[Problem]:
     return problems
 
 
-def _unhonoured(config: Config) -> Iterator[_Rule]:
+def _unhonoured(config: Config) -> Iterator[Problem]:
     """Keys that do nothing with the optimizer or the schedule chosen, or that belong to YOLO."""
     optimizer, scheduler = config.optimizer, config.scheduler
-    yield optimizer.name == "auto", "optimizer.name", "is YOLO's; name one of adam, adamw, amsgrad, sgd, ...", "auto"
+    if optimizer.name == "auto":
+        yield Problem("optimizer.name", "is YOLO's; name one of adam, adamw, amsgrad, sgd, ...", "'auto'")
     for section, value, known in (("optimizer", optimizer, _OPTIMIZERS), ("scheduler", scheduler, _SCHEDULES)):
         for key, names in known.items():
             found = getattr(value, key)
             # A switch that is off asks for nothing.
             asked = found is not None and found is not False and not (key == "dampening" and found == 0)
             belongs = f"does nothing with {section}={value.name}; it belongs to {', '.join(names)}. Leave it null"
-            yield asked and value.name not in names, f"{section}.{key}", belongs, found
+            if asked and value.name not in names:
+                yield Problem(f"{section}.{key}", belongs, repr(found))
     for key in ("warmup_momentum", "warmup_bias_lr"):
         found = getattr(scheduler, key)
-        yield found is not None, f"scheduler.{key}", "is YOLO's; leave it null", found
+        if found is not None:
+            yield Problem(f"scheduler.{key}", "is YOLO's; leave it null", repr(found))
     for key, name in _NEEDED.items():
         found = getattr(scheduler, key)
-        yield scheduler.name == name and not found, f"scheduler.{key}", f"is needed by {name}", found
+        if scheduler.name == name and not found:
+            yield Problem(f"scheduler.{key}", f"is needed by {name}", repr(found))
 
 
-def _training_rules(config: Config) -> Iterator[_Rule]:
+def _training_rules(config: Config) -> Iterator[Problem]:
     train, loss = config.train, config.loss
+    yield from _batch_rules(train)
+    pairs = "triplet" if loss.weight_t > 0 else "circle" if loss.metric == "circle" else None
+    if pairs is not None and train.sampler != "identity":
+        expected = f"the {pairs} loss needs several images of an identity in a batch: sampler=identity, or loss=softmax"
+        yield Problem("train.sampler", expected, repr(train.sampler))
+    yield from _loss_rules(loss)
+    learns = loss.weight_x > 0 or loss.metric in OWN_HEAD
+    if not learns and train.fixbase_epochs > 0 and train.open_layers == ["classifier"]:
+        expected = "without softmax (loss.weight_x=0) the classifier learns nothing; name other open_layers"
+        yield Problem("train.fixbase_epochs", expected, repr(train.fixbase_epochs))
+    if config.model.keep_classifier and config.model.weights is None:
+        yield Problem("model.keep_classifier", "there are no model.weights to keep it from", "True")
+    if config.optimizer.nesterov and (config.optimizer.dampening or not config.optimizer.momentum):
+        yield Problem("optimizer.nesterov", "needs a momentum above 0 and no dampening", "True")
+    if train.precision == "fp16" and train.device == "cpu":
+        yield Problem("train.precision", "fp16 needs a GPU; use auto, fp32 or bf16 on a CPU", repr(train.precision))
+
+
+def _batch_rules(train: OsnetTrain) -> Iterator[Problem]:
+    """Processes, and batches that can be shared out to them, to identities and to groups."""
     listed = len(train.device) if isinstance(train.device, list) else 0
     processes = train.processes or max(1, listed)
-    identity = train.sampler == "identity"
-    share = processes * (train.num_instances if identity else 1)
-    yield (
-        listed > 0 and processes != listed,
-        "train.processes",
-        f"train.device lists {listed} GPUs, one for each process; leave it null",
-        train.processes,
-    )
-    yield (
-        train.device == "mps" and processes > 1,
-        "train.processes",
-        "mps has one device; several processes need GPUs or cpu",
-        processes,
-    )
-    yield (
-        train.batch_size % share != 0,
-        "train.batch_size",
-        f"must be a multiple of {share}" + _factors(processes, train.num_instances if identity else 1),
-        train.batch_size,
-    )
+    instances = train.num_instances if train.sampler == "identity" else 1
+    share = processes * instances
+    if listed > 0 and processes != listed:
+        expected = f"train.device lists {listed} GPUs, one for each process; leave it null"
+        yield Problem("train.processes", expected, repr(train.processes))
+    if train.device == "mps" and processes > 1:
+        yield Problem("train.processes", "mps has one device; several processes need GPUs or cpu", repr(processes))
+    if train.batch_size % share != 0:
+        expected = f"must be a multiple of {share}" + _factors(processes, instances)
+        yield Problem("train.batch_size", expected, repr(train.batch_size))
     for sampler, key in (("domain", "num_cams"), ("dataset", "num_datasets")):
         groups = getattr(train, key) or 1
-        yield (
-            train.sampler == sampler and train.batch_size % groups != 0,
-            "train.batch_size",
-            f"must be a multiple of train.{key}={groups}",
-            train.batch_size,
-        )
-    yield (
-        identity and train.batch_size // train.num_instances < 2,
-        "train.batch_size",
-        f"a batch needs at least two identities of train.num_instances={train.num_instances} images",
-        train.batch_size,
-    )
-    pairs = "triplet" if loss.weight_t > 0 else "circle" if loss.metric == "circle" else None
-    yield (
-        pairs is not None and not identity,
-        "train.sampler",
-        f"the {pairs} loss needs several images of an identity in a batch: sampler=identity, or loss=softmax",
-        train.sampler,
-    )
-    yield from _loss_rules(loss)
-    yield (
-        loss.weight_x == 0
-        and loss.metric not in OWN_HEAD
-        and train.fixbase_epochs > 0
-        and train.open_layers == ["classifier"],
-        "train.fixbase_epochs",
-        "without softmax (loss.weight_x=0) the classifier learns nothing; name other open_layers",
-        train.fixbase_epochs,
-    )
-    yield (
-        config.model.keep_classifier and config.model.weights is None,
-        "model.keep_classifier",
-        "there are no model.weights to keep it from",
-        True,
-    )
-    nesterov = config.optimizer.nesterov and (config.optimizer.dampening or not config.optimizer.momentum)
-    yield bool(nesterov), "optimizer.nesterov", "needs a momentum above 0 and no dampening", True
-    yield (
-        train.precision == "fp16" and train.device == "cpu",
-        "train.precision",
-        "fp16 needs a GPU; use auto, fp32 or bf16 on a CPU",
-        train.precision,
-    )
+        if train.sampler == sampler and train.batch_size % groups != 0:
+            yield Problem("train.batch_size", f"must be a multiple of train.{key}={groups}", repr(train.batch_size))
+    if instances > 1 and train.batch_size // instances < 2:
+        expected = f"a batch needs at least two identities of train.num_instances={instances} images"
+        yield Problem("train.batch_size", expected, repr(train.batch_size))
 
 
-def _loss_rules(loss: ReidLoss) -> Iterator[_Rule]:
+def _loss_rules(loss: ReidLoss) -> Iterator[Problem]:
     name = loss.metric
     for key, names in _METRICS.items():
         found = getattr(loss, key)
         needed = f"is needed by metric={name}; loss={name} sets it as published"
-        yield name in names and found is None, f"loss.{key}", needed, found
+        if name in names and found is None:
+            yield Problem(f"loss.{key}", needed, repr(found))
         belongs = f"does nothing with loss.metric={name or 'null'}; it belongs to {', '.join(names)}. Leave it null"
-        yield name not in names and found is not None, f"loss.{key}", belongs, found
+        if name not in names and found is not None:
+            yield Problem(f"loss.{key}", belongs, repr(found))
     separates = loss.weight_x > 0 or loss.weight_t > 0
-    yield (
-        not separates and name is None,
-        "loss.weight_x",
-        "weight_x and weight_t cannot both be 0 without a loss.metric",
-        0,
-    )
-    yield (
-        not separates and name == "center",
-        "loss.weight_x",
-        "the center loss alone draws all embeddings together; give weight_x or weight_t",
-        0,
-    )
+    if not separates and name is None:
+        yield Problem("loss.weight_x", "weight_x and weight_t cannot both be 0 without a loss.metric", "0")
+    if not separates and name == "center":
+        yield Problem(
+            "loss.weight_x", "the center loss alone draws all embeddings together; give weight_x or weight_t", "0"
+        )
 
 
 def _factors(processes: int, instances: int) -> str:
@@ -183,80 +150,63 @@ def _factors(processes: int, instances: int) -> str:
     return f" ({' x '.join(parts)})" if parts else ""
 
 
-def _selection_rules(config: Config) -> Iterator[_Rule]:
+def _selection_rules(config: Config) -> Iterator[Problem]:
     dataset, objective = config.dataset, config.objective
     split = "test" if dataset.select_on_test else "val"
     names = [f"{split}/map", f"{split}/minp", *(f"{split}/rank{k}" for k in config.evaluation.ranks)]
     if config.evaluation.rerank:
         names += [f"{name}_reranked" for name in names]
-    yield (
-        objective.startswith("test/") and not dataset.select_on_test,
-        "objective",
-        "selecting on the test split makes its numbers worthless; say dataset.select_on_test=true to do it",
-        objective,
-    )
+    if objective.startswith("test/") and not dataset.select_on_test:
+        yield Problem(
+            "objective",
+            "selecting on the test split makes its numbers worthless; say dataset.select_on_test=true to do it",
+            repr(objective),
+        )
     # With nothing held out nothing is selected, and any name will do.
     known = objective in names or objective.startswith("train/") or objective.startswith("test/")
-    yield (
-        not known and (dataset.val_identities > 0 or dataset.select_on_test),
-        "objective",
-        f"is not computed; expected one of {', '.join(names)}",
-        objective,
-    )
-    yield (
-        dataset.select_on_test and dataset.val_identities > 0,
-        "dataset.select_on_test",
-        "goes with dataset.val_identities=0",
-        True,
-    )
-    yield (
-        dataset.val_identities >= 1 and dataset.val_identities % 1 != 0,
-        "dataset.val_identities",
-        "expected a share below 1 or a whole number",
-        dataset.val_identities,
-    )
+    if not known and (dataset.val_identities > 0 or dataset.select_on_test):
+        yield Problem("objective", f"is not computed; expected one of {', '.join(names)}", repr(objective))
+    if dataset.select_on_test and dataset.val_identities > 0:
+        yield Problem("dataset.select_on_test", "goes with dataset.val_identities=0", "True")
+    if dataset.val_identities >= 1 and dataset.val_identities % 1 != 0:
+        yield Problem(
+            "dataset.val_identities", "expected a share below 1 or a whole number", repr(dataset.val_identities)
+        )
 
 
-def _option_rules(config: Config) -> Iterator[_Rule]:
+def _option_rules(config: Config) -> Iterator[Problem]:
     for key in ("erase_area", "patch_area"):
         low, high = getattr(config.augmentation, key)
         expected = "expected two shares, the first not above the second, within 0..1"
-        yield not 0 < low <= high < 1, f"augmentation.{key}", expected, [low, high]
+        if not 0 < low <= high < 1:
+            yield Problem(f"augmentation.{key}", expected, repr([low, high]))
     drawn, every = config.evaluation.visrank_every, config.train.eval_every
-    yield drawn > 0 and not config.evaluation.visrank, "evaluation.visrank_every", "draws nothing with visrank=0", drawn
-    yield (
-        drawn % every != 0,
-        "evaluation.visrank_every",
-        f"must be a multiple of train.eval_every={every}, as only then there is something to draw",
-        drawn,
-    )
-    yield not config.evaluation.ranks, "evaluation.ranks", "expected at least one rank", config.evaluation.ranks
+    if drawn > 0 and not config.evaluation.visrank:
+        yield Problem("evaluation.visrank_every", "draws nothing with visrank=0", repr(drawn))
+    if drawn % every != 0:
+        yield Problem(
+            "evaluation.visrank_every",
+            f"must be a multiple of train.eval_every={every}, as only then there is something to draw",
+            repr(drawn),
+        )
+    if not config.evaluation.ranks:
+        yield Problem("evaluation.ranks", "expected at least one rank", repr(config.evaluation.ranks))
 
 
-def _export_problems(config: Config) -> list[Problem]:
-    export = config.export
-    place = PurePosixPath(export.place)
-    rules: list[_Rule] = [
-        *((name not in _FORMATS, "export.formats", one_of(name, _FORMATS), name) for name in export.formats),
-        (len(set(export.formats)) < len(export.formats), "export.formats", "names a format twice", export.formats),
-        *(
-            (
-                getattr(export, key) and "onnx" not in export.formats,
-                f"export.{key}",
-                "is made of onnx: name it in export.formats",
-                True,
-            )
-            for key in ("fp16", "int8")
-        ),
-        (
-            not export.place or place.is_absolute() or ".." in place.parts,
-            "export.place",
-            "expected a path below the backend's folder, e.g. src/infrastructure/osnet/client",
-            export.place,
-        ),
-    ]
-    problems = [Problem(key, expected, repr(found)) for broken, key, expected, found in rules if broken]
-    return problems + _file_problems("checkpoint", config.checkpoint, "give checkpoint=<run>/weights/best.pt")
+def _export_problems(config: Config) -> Iterator[Problem]:
+    export, place = config.export, PurePosixPath(config.export.place)
+    for name in export.formats:
+        if name not in _FORMATS:
+            yield Problem("export.formats", one_of(name, _FORMATS), repr(name))
+    if len(set(export.formats)) < len(export.formats):
+        yield Problem("export.formats", "names a format twice", repr(export.formats))
+    for key in ("fp16", "int8"):
+        if getattr(export, key) and "onnx" not in export.formats:
+            yield Problem(f"export.{key}", "is made of onnx: name it in export.formats", "True")
+    if not export.place or place.is_absolute() or ".." in place.parts:
+        expected = "expected a path below the backend's folder, e.g. src/infrastructure/osnet/client"
+        yield Problem("export.place", expected, repr(export.place))
+    yield from _file_problems("checkpoint", config.checkpoint, "give checkpoint=<run>/weights/best.pt")
 
 
 def _file_problems(key: str, path: str | None, hint: str) -> list[Problem]:

@@ -144,6 +144,7 @@ class ReidRun:
         if config.train.resume is not None:
             state.restore(loop, Path(config.train.resume).expanduser())
             self.job.resumed(loop.start)
+        self.job.begin()
         return loop
 
     def _validate(self, val: dict[str, Gallery], model: ReidNet, epoch: int) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from watchme.config.type_conversion import nearest
+from watchme.config.suggestions import nearest
 from watchme.core.errors import CheckpointError, DataError, Problem
 from watchme.core.metric_names import SEARCH
 from watchme.data.person_search.readers import EXPECTED, find_format

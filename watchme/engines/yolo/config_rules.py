@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from watchme.config.type_conversion import nearest
+from watchme.config.suggestions import nearest
 from watchme.core.errors import CheckpointError, DataError, Problem
 from watchme.core.metric_names import DETECTION
 from watchme.engines.yolo import arguments, export_formats, layout

@@ -8,7 +8,7 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from watchme.config.type_conversion import one_of
+from watchme.config.suggestions import one_of
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.arguments import MAPPED
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.events import canonical_metrics
+from watchme.io.files import read_json
+from watchme.io.metrics_log import read_metrics
 
 # What ultralytics lets change when a run is resumed, and `amp`, which `WatchmeTrainer.check_resume` sets again.
 _CHANGEABLE = frozenset(
@@ -63,13 +65,15 @@ class EarlierRun:
         checkpoint: File that it is resumed from.
         epoch: Last epoch in the checkpoint, from 1.
         best_epoch: Epoch of weights/best.pt.
-        best_metrics: Canonical `val/...` of that epoch.
+        best_metrics: Canonical metrics of that epoch.
+        trained: Whether no epoch is left, and only the final evaluation is missing.
     """
 
     checkpoint: Path
     epoch: int
     best_epoch: int | None
     best_metrics: Mapping[str, float]
+    trained: bool = False
 
 
 def write_identity(folder: Path, config: Config, names: list[str]) -> None:
@@ -92,7 +96,7 @@ def read_checkpoint(folder: Path, config: Config, names: list[str], wanted: Mapp
         wanted: Arguments for ultralytics' trainer.
 
     Raises:
-        CheckpointError: If the checkpoint cannot be read, or is of a finished run.
+        CheckpointError: If the checkpoint cannot be read, or is of a finished run that is to train longer.
         ConfigError: If a value was changed that ultralytics would silently take from the checkpoint.
     """
     assert config.train.resume is not None
@@ -101,16 +105,8 @@ def read_checkpoint(folder: Path, config: Config, names: list[str], wanted: Mapp
     _, content = weights.load(checkpoint)
     epoch = int(content.get("epoch", -1)) + 1
     if content.get("optimizer") is None or epoch < 1:
-        raise CheckpointError(
-            f"{checkpoint} is of a run that has finished; there is nothing to resume.\n"
-            f"    To train on from its weights: model.weights={checkpoint}"
-        )
+        return _trained_run(folder, checkpoint)
     _refuse_changes(folder, config, names, content.get("train_args", {}), wanted)
-    if epoch >= config.train.epochs:
-        raise CheckpointError(
-            f"{checkpoint} has all its {epoch} epochs; nothing is left to train.\n"
-            f"    To evaluate the best weights: mode=evaluate checkpoint={checkpoint.with_name('best.pt')}"
-        )
     best = folder / "weights" / "best.pt"
     best_content = weights.load(best)[1] if best.is_file() else {}
     best_epoch = int(best_content.get("epoch", -1)) + 1
@@ -122,7 +118,26 @@ def read_checkpoint(folder: Path, config: Config, names: list[str], wanted: Mapp
         best_content, best_epoch = content, epoch
     _drop_rows(folder / "yolo" / "results.csv", epoch)
     metrics = best_content.get("train_metrics") or {}
-    return EarlierRun(checkpoint, epoch, best_epoch, canonical_metrics(metrics, "val"))
+    return EarlierRun(
+        checkpoint, epoch, best_epoch, canonical_metrics(metrics, "val"), trained=epoch >= config.train.epochs
+    )
+
+
+def _trained_run(folder: Path, checkpoint: Path) -> EarlierRun:
+    """State of a run that was killed after its last epoch, when ultralytics had dropped the optimizer's state.
+
+    Raises:
+        CheckpointError: If the run has finished, or has no record of its epochs.
+    """
+    lines = [line for line in read_metrics(folder / "metrics.jsonl") if line["epoch"] > 0]
+    if read_json(folder / "run.json").get("status") == "finished" or not lines:
+        raise CheckpointError(
+            f"{checkpoint} is of a run that has finished, and ultralytics drops the optimizer's state at the end, so "
+            f"that it cannot be trained on.\n    To start from its weights: model.weights={checkpoint}"
+        )
+    best = next((line for line in reversed(lines) if line.get("is_best")), lines[-1])
+    metrics = {name: value for name, value in best.items() if "/" in name}
+    return EarlierRun(checkpoint, lines[-1]["epoch"], best["epoch"], metrics, trained=True)
 
 
 def _drop_rows(results: Path, epoch: int) -> None:

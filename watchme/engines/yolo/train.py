@@ -33,13 +33,16 @@ def train(job: Job) -> Result:
     overrides = arguments.training_arguments(
         config, model=model, data=str(yaml), save_dir=str(job.folder / "yolo"), device=device
     )
-    progress = _Progress()
+    progress, trained = _Progress(), False
     if config.train.resume is not None:
         earlier = resume.read_checkpoint(job.folder, config, scan.names, overrides)
         overrides["resume"] = str(earlier.checkpoint)
         progress = _Progress(earlier.epoch, earlier.best_epoch, earlier.best_metrics)
+        trained = earlier.trained
         job.resumed(earlier.epoch)
-    _train(job, config, overrides, scan.names, progress)
+    job.begin()
+    if not trained:
+        _train(job, config, overrides, scan.names, progress)
     return _finish(job, config, yaml, scan, progress, device)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from watchme.config.type_conversion import nearest
+from watchme.config.suggestions import nearest
 from watchme.core.errors import DataError
 from watchme.data.formats import market1501 as market
 from watchme.data.formats.market1501 import Crop, Splits

@@ -1,0 +1,102 @@
+"""Wrong first commands of users of a `yolo`, a Hydra and a torchreid command line: each answer names the right one."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from watchme.cli.command_line import prepare
+from watchme.config.validation import validate
+from watchme.core.errors import ConfigError
+
+Composed = Callable[..., DictConfig]
+
+COMMANDS = [
+    ("epochs=3", "train.epochs"),
+    ("lr=0.1", "optimizer.lr"),
+    ("train.lr=0.1", "optimizer.lr"),
+    ("batch_size=8", "train.batch_size"),
+    ("device=cpu", "train.device"),
+    ("seed=1", "train.seed"),
+    ("patience=5", "train.patience"),
+    ("workers=2", "train.workers"),
+    ("resume=outputs/x", "train.resume"),
+    ("weights=best.pt", "model.weights"),
+    ("model.epochs=3", "train.epochs"),
+    ("tags=[a]", "tracker.tags"),
+    ("name=first", "hydra.run.dir"),
+    ("project=people", "tracker.project"),
+    ("imgsz=640", "dataset.image_size"),
+    ("model=osnet imgsz=256", "dataset.height and dataset.width"),
+    ("batch=4", "train.batch_size"),
+    ("lr0=0.01", "optimizer.lr"),
+    ("lrf=0.01", "scheduler.final_lr_ratio"),
+    ("data=coco.yaml", "dataset=<option> dataset.root=<folder>"),
+    ("logger=wandb", "tracker=wandb"),
+    ("wandb=true", "tracker=wandb"),
+    ("debug=true", "train.epochs=1"),
+    ("amp=true", "train.precision"),
+    ("max_epoch=60", "train.epochs"),
+    ("--epochs 3", "train.epochs=<value>"),
+    ("--epochs=3", "train.epochs=3"),
+    ("--batch-size 3", "train.batch_size"),
+    ("train", "python train.py model=<option>"),
+    ("help", "--help"),
+    ("yolo train", "model=yolo11n"),
+    ("val", "mode=evaluate checkpoint="),
+    ("epochs", "train.epochs=<value>"),
+    ("dataset", "dataset=<option>"),
+    ("mode=val", "mode=evaluate checkpoint="),
+    ("mode=test", "mode=evaluate checkpoint="),
+    ("mode=predict", "mode=search"),
+    ("model=yolo11", "yolo11n, yolo11s, yolo11m, yolo11l or yolo11x"),
+    ("model=osnet_ibnn", "did you mean osnet_ibn?"),
+    ("mode=evaluate mode=export", "is given twice"),
+    ("~dataset", "choose another option: dataset=<option>"),
+    ("model.weights=", "null leaves it out"),
+    ("train.device=[]", "is empty"),
+    ("dataset.root=~nobody_here/x", "no such home folder"),
+    ("dataset.root=" + "x" * 5000, "longer than 4,096"),
+    ("checkpoint=a=b", "as text it would be"),
+    ("model=osnet dataset.image_size=256", "it is dataset.height and dataset.width here"),
+    ("dataset.width=256", "it is dataset.image_size here"),
+    ("model=osnet train.nominal_batch_size=64", "is a key of the yolo engine"),
+    ("train.sampler=identity", "is a key of the osnet engine"),
+    ("model=osnet optimizer=adam optimizer.alpha=0.3", "it belongs to rmsprop"),
+    ("train.resume=auto", "hydra.run.dir=<folder>"),
+]
+
+
+def answer(line: str, composed_config: Composed) -> str:
+    """What a command line is refused with."""
+    with pytest.raises(ConfigError) as refused:
+        validate(composed_config(*prepare(line.split(" "))))
+    return " ".join(str(refused.value).split())
+
+
+@pytest.mark.parametrize(("line", "right"), COMMANDS, ids=[line[:40] for line, _ in COMMANDS])
+def test_the_answer_names_the_right_command(line: str, right: str, composed_config: Composed) -> None:
+    assert right in answer(line, composed_config)
+
+
+def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert prepare(["dataset.root=~/people"]) == [f'dataset.root="{tmp_path}/people"']
+
+
+def test_a_dataset_of_another_task_comes_with_its_model(composed_config: Composed) -> None:
+    config = composed_config(*prepare(["dataset=market1501", "dataset.root=/data"]))
+    assert config.model.engine == "osnet"
+
+
+def test_shell_completion_is_left_to_hydra() -> None:
+    assert prepare(["-sc", "install=bash"]) == ["-sc", "install=bash"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="bash")
+def test_tab_completes_options(train_py: Callable[..., "os.PathLike[str]"]) -> None:
+    done = train_py("-sc", "query=bash", COMP_LINE="python train.py optimizer=", COMP_POINT="26", COMP_TYPE="9")
+    assert "optimizer=adamw" in done.stdout.split(), done.stderr  # type: ignore[attr-defined]

@@ -1,0 +1,191 @@
+"""Resume, as every engine has it: a refused command changes nothing, and every run can go on."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from watchme.core.errors import RunFolderError
+from watchme.run.run_dir import RunFolder
+
+TrainPy = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def load(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Bytes of every file in a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def epochs(folder: Path) -> list[int]:
+    return [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def interrupted(train_py: TrainPy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("interrupted") / "run"
+    done = train_py("model=constant", "model.interrupt_at=3", f"hydra.run.dir={folder}")
+    assert done.returncode == 130, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(train_py: TrainPy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert train_py("model=constant", "train.epochs=3", f"hydra.run.dir={folder}").returncode == 0
+    return folder
+
+
+@pytest.mark.parametrize("refused", ["model.refuse=true", "train.epochs=99", "hydra.run.dir=elsewhere", "train.x=1"])
+def test_a_refused_resume_changes_no_byte(train_py: TrainPy, interrupted: Path, refused: str) -> None:
+    before = content(interrupted)
+    done = train_py(f"train.resume={interrupted}", refused)
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert content(interrupted) == before
+
+
+def test_a_refused_start_leaves_no_folder(train_py: TrainPy, tmp_path: Path) -> None:
+    assert train_py("model=constant", "model.refuse=true", f"hydra.run.dir={tmp_path / 'run'}").returncode == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_says_so_and_is_not_touched(train_py: TrainPy, finished: Path) -> None:
+    before = content(finished)
+    done = train_py(f"train.resume={finished}")
+    assert done.returncode == 0, done.stderr
+    assert "has finished: 3 epochs, best val/map 0.5" in done.stdout
+    assert "train.epochs=N with N above 3" in done.stdout
+    assert content(finished) == before
+
+
+def test_a_finished_run_trains_on_with_more_epochs(train_py: TrainPy, tmp_path: Path) -> None:
+    assert train_py("model=constant", "train.epochs=2", f"hydra.run.dir={tmp_path}").returncode == 0
+    done = train_py(f"train.resume={tmp_path}", "train.epochs=4")
+    assert done.returncode == 0, done.stderr
+    assert epochs(tmp_path) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("again", [(), ("train.resume={folder}",)])
+def test_a_run_killed_before_its_first_checkpoint_starts_again(
+    train_py: TrainPy, tmp_path: Path, again: tuple[str, ...]
+) -> None:
+    command = ("model=constant", "train.epochs=3", f"hydra.run.dir={tmp_path}")
+    assert train_py(*command, "model.kill_at=1").returncode == 9
+    assert epochs(tmp_path) == [1]
+    done = train_py(*([part.format(folder=tmp_path) for part in again] or command), "model.kill_at=null")
+    assert done.returncode == 0, done.stderr
+    assert epochs(tmp_path) == [1, 2, 3]
+    manifest = load(tmp_path / "run.json")
+    assert manifest["status"] == "finished"
+    assert manifest["started_again"][0]["status_before"] == "running"
+
+
+def test_auto_starts_goes_on_and_ends_with_one_command(train_py: TrainPy, tmp_path: Path) -> None:
+    """What a requeued job of Slurm needs."""
+    command = ("model=constant", "train.epochs=4", f"hydra.run.dir={tmp_path}/run", "train.resume=auto")
+    assert train_py(*command, "model.kill_at=3").returncode == 9
+    assert train_py(*command).returncode == 0
+    assert epochs(tmp_path / "run") == [1, 2, 3, 4]
+    before = content(tmp_path / "run")
+    done = train_py(*command)
+    assert done.returncode == 0
+    assert "has finished" in done.stdout
+    assert content(tmp_path / "run") == before
+    refused = train_py("model=constant", "train.resume=auto")
+    assert refused.returncode == 2
+    assert "hydra.run.dir=<folder>" in refused.stderr
+
+
+def _damage(folder: Path, how: str) -> None:
+    if how == "empty manifest":
+        (folder / "run.json").write_bytes(b"")
+    elif how == "no .hydra":
+        for path in (folder / ".hydra").iterdir():
+            path.unlink()
+        (folder / ".hydra").rmdir()
+    elif how == "broken hydra.yaml":
+        (folder / ".hydra" / "hydra.yaml").write_text("hydra: [")
+        manifest = load(folder / "run.json")
+        del manifest["choices"]
+        (folder / "run.json").write_text(json.dumps(manifest))
+    elif how == "cut metrics":
+        text = (folder / "metrics.jsonl").read_bytes()
+        (folder / "metrics.jsonl").write_bytes(text[:-9])
+    elif how == "bad byte in metrics":
+        first, *rest = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+        (folder / "metrics.jsonl").write_bytes(b"".join([first, b"\xff\x00{\n", *rest]))
+    else:
+        (folder / ".run.json.17.tmp").write_text("half")
+
+
+@pytest.mark.parametrize(
+    "how", ["empty manifest", "no .hydra", "broken hydra.yaml", "cut metrics", "bad byte in metrics", "temporary"]
+)
+def test_a_damaged_run_goes_on(train_py: TrainPy, tmp_path: Path, how: str) -> None:
+    stopped = train_py("model=constant", "model.interrupt_at=3", f"hydra.run.dir={tmp_path}")
+    assert stopped.returncode == 130
+    _damage(tmp_path, how)
+    done = train_py(f"train.resume={tmp_path}", "model.interrupt_at=null")
+    assert done.returncode == 0, done.stderr
+    assert epochs(tmp_path)[-3:] == [4, 5, 6]
+    assert load(tmp_path / "run.json")["status"] == "finished"
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_broken_config_is_named(train_py: TrainPy, tmp_path: Path) -> None:
+    assert train_py("model=constant", "model.interrupt_at=3", f"hydra.run.dir={tmp_path}").returncode == 130
+    (tmp_path / "config.yaml").write_text("model: [")
+    done = train_py(f"train.resume={tmp_path}")
+    assert done.returncode == 1
+    assert f"{tmp_path / 'config.yaml'} is damaged" in done.stderr
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from watchme.run.run_dir import RunFolder
+folder = RunFolder(Path(sys.argv[1]), resume=True)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_two_processes_never_share_a_run(finished: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(finished)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    before = content(finished)
+    with pytest.raises(RunFolderError, match=f"process {holder.pid} on "):
+        RunFolder(finished, resume=True)
+    assert content(finished) == before
+    holder.kill()
+    holder.communicate()
+    RunFolder(finished, resume=True).release()  # the lock died with its process
+    assert not (finished / ".lock").exists()
+
+
+def test_a_holder_on_another_machine_is_waited_for_until_it_is_silent(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from watchme.run import run_lock
+
+    monkeypatch.setattr(run_lock, "_GRACE_S", 0.2)
+    lock = finished / ".lock"
+    lock.write_text(json.dumps({"machine": "elsewhere", "host": "node7", "pid": 12, "started": "1"}))
+    beats = iter(range(100))
+    monkeypatch.setattr(run_lock.time, "sleep", lambda _: os.utime(lock, (next(beats), 0)))
+    with pytest.raises(RunFolderError, match="process 12 on node7"):
+        RunFolder(finished, resume=True)
+    monkeypatch.setattr(run_lock.time, "sleep", lambda _: None)
+    RunFolder(finished, resume=True).release()

@@ -1,0 +1,85 @@
+"""Commands in the style of other tools: `yolo train`, `--epochs 3`, `help`, a key without `=`, a mode given twice."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from watchme.config.suggestions import meant_key, nearest
+from watchme.core.errors import Problem
+
+_HYDRA_FLAGS = {
+    *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p", "--run", "-r"),
+    *("--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp", "--config-name", "-cn"),
+    *("--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
+}
+_WORDS = {
+    "help": "python train.py --help lists the options, help=<key> explains a key",
+    "train": "training is what happens without a mode: python train.py model=<option> dataset=<option>",
+    "val": "python train.py mode=evaluate checkpoint=<run>/weights/best.pt",
+    "test": "python train.py mode=evaluate checkpoint=<run>/weights/best.pt",
+    "predict": "python train.py mode=search detector=<file> reid=<file>, or mode=export",
+    "tune": "python train.py -m sweeper=<option>",
+    "yolo": "this is not ultralytics' command line: python train.py model=yolo11n dataset.root=<folder>",
+    "detect": "the task follows from the model and the dataset: model=yolo11n",
+    "resume": "python train.py train.resume=<run folder>",
+    "sweep": "python train.py -m sweeper=<option>",
+}
+_MODES = ("evaluate", "check", "export", "search")
+_LONGEST_PATH = 4096
+
+
+def problems_of_flags(flags: Sequence[str], keys: Iterable[str]) -> list[Problem]:
+    """Flags that neither Hydra nor this program has: `--epochs`."""
+    known = list(keys)
+    problems = []
+    for flag in flags:
+        name, _, value = flag.partition("=")
+        if not flag.startswith("-") or name in _HYDRA_FLAGS:
+            continue
+        key = name.lstrip("-").replace("-", "_")
+        meant = key if key in known else meant_key(key, "", known) or nearest(key, known)
+        shown = meant if meant is None or "=" in meant or " " in meant else f"{meant}={value or '<value>'}"
+        expected = "settings are written key=value, without dashes" + (f": {shown}" if shown else "")
+        problems.append(Problem(flag, expected))
+    return problems
+
+
+def problems_of_words(words: Iterable[str], groups: Iterable[str], keys: Iterable[str]) -> list[Problem]:
+    """Arguments without `=`: `train`, `help`, `epochs`."""
+    known, group_names = list(keys), set(groups)
+    problems = []
+    for word in words:
+        if "=" in word or not word:
+            continue
+        if word.startswith("~"):
+            group = word.lstrip("~").partition("@")[0]
+            if group in group_names:
+                problems.append(Problem(word, f"a run needs its {group}; choose another option: {group}=<option>"))
+            continue
+        problems.append(Problem(word, "is not key=value; " + _meaning(word, group_names, known)))
+    return problems
+
+
+def _meaning(word: str, groups: set[str], keys: Sequence[str]) -> str:
+    if word in _WORDS:
+        return _WORDS[word]
+    if word in _MODES:
+        return f"python train.py mode={word}"
+    if word in groups:
+        return f"choose an option: {word}=<option>"
+    meant = word if word in keys else meant_key(word, "", keys)
+    if meant:
+        return f"set it by {meant}" if "=" in meant else f"set it by {meant}=<value>"
+    return "to set a key write key=value, to choose an option group=option"
+
+
+def problems_of_values(given: Mapping[str, str], repeated: Mapping[str, Sequence[str]]) -> list[Problem]:
+    """Choices that are given twice, home folders that do not exist, values longer than any path."""
+    problems = []
+    for key, values in repeated.items():
+        if len(values) > 1:
+            problems.append(Problem(key, "is given twice; leave all but one out", " and ".join(values)))
+    for key, value in given.items():
+        if len(value) > _LONGEST_PATH:
+            problems.append(Problem(key, f"is longer than {_LONGEST_PATH:,} characters", f"{value[:40]}..."))
+        elif value.startswith("~"):  # what `with_home` could not expand
+            problems.append(Problem(key, "there is no such home folder; give the whole path", repr(value)))
+    return problems

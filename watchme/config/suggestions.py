@@ -1,0 +1,139 @@
+"""Which key a user meant: typing slips, keys without their section, keys of the other engine and of other tools."""
+
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+from typing import Any
+
+# Keys of ultralytics, torchreid, Lightning and of habit -> what they are here. Where the engines differ, the first
+# text whose key the engine has is used.
+_OTHER_TOOLS: dict[str, tuple[str, ...]] = {
+    "imgsz": ("dataset.image_size", "dataset.height and dataset.width"),
+    "img": ("dataset.image_size", "dataset.height and dataset.width"),
+    "image_size": ("dataset.image_size", "dataset.height and dataset.width"),
+    "height": ("dataset.height", "dataset.image_size"),
+    "width": ("dataset.width", "dataset.image_size"),
+    "batch": ("train.batch_size",),
+    "bs": ("train.batch_size",),
+    "batch_size": ("train.batch_size",),
+    "batch_size_train": ("train.batch_size",),
+    "batch_size_test": ("evaluation.batch_size",),
+    "max_epochs": ("train.epochs",),
+    "max_epoch": ("train.epochs",),
+    "num_epochs": ("train.epochs",),
+    "lr0": ("optimizer.lr",),
+    "learning_rate": ("optimizer.lr",),
+    "lrf": ("scheduler.final_lr_ratio",),
+    "wd": ("optimizer.weight_decay",),
+    "optim": ("optimizer=<option>",),
+    "lr_scheduler": ("scheduler=<option>",),
+    "cos_lr": ("scheduler=cosine",),
+    "stepsize": ("scheduler.step_size",),
+    "data": ("dataset=<option> dataset.root=<folder>",),
+    "data_dir": ("dataset.root",),
+    "root": ("dataset.root",),
+    "source": ("dataset.root",),
+    "name": ("hydra.run.dir=<folder>, the folder of the run",),
+    "save_dir": ("hydra.run.dir=<folder>",),
+    "output_dir": ("hydra.run.dir=<folder>",),
+    "exist_ok": ("train.resume=<run folder>; runs are never overwritten",),
+    "project": ("tracker.project",),
+    "logger": ("tracker=tensorboard, tracker=wandb or tracker=all",),
+    "loggers": ("tracker=tensorboard, tracker=wandb or tracker=all",),
+    "wandb": ("tracker=wandb",),
+    "tensorboard": ("tracker=tensorboard",),
+    "debug": ("train.epochs=1",),
+    "amp": ("train.precision",),
+    "half": ("export.fp16",),
+    "gpu": ("train.device",),
+    "gpus": ("train.device",),
+    "devices": ("train.device",),
+    "num_workers": ("train.workers",),
+    "weights": ("model.weights",),
+    "pretrained": ("model.pretrained", "model.weights=<file>"),
+    "ckpt_path": ("checkpoint",),
+    "ckpt": ("checkpoint",),
+    "resume": ("train.resume",),
+    "conf": ("evaluation.confidence",),
+    "split": ("evaluation.split",),
+    "single_cls": ("dataset.single_class",),
+    "nbs": ("train.nominal_batch_size",),
+    "arch": ("model=<option>",),
+    "task": ("dataset=<option>, which has the task; mode=train, evaluate, check, export or search",),
+}
+# Values of `mode` in other tools.
+_MODES = {
+    "val": "mode=evaluate checkpoint=<run>/weights/best.pt",
+    "validate": "mode=evaluate checkpoint=<run>/weights/best.pt",
+    "eval": "mode=evaluate checkpoint=<run>/weights/best.pt",
+    "test": "mode=evaluate checkpoint=<run>/weights/best.pt",
+    "predict": "mode=search for people in frames, or mode=export for a model that predicts elsewhere",
+    "infer": "mode=search for people in frames, or mode=export for a model that predicts elsewhere",
+    "fit": "mode=train, the default",
+    "resume": "train.resume=<run folder>",
+    "tune": "python train.py -m sweeper=<option>",
+}
+# Sections in the order in which a key without its section is looked for.
+_SECTIONS = ("train", "optimizer", "model", "dataset", "scheduler", "tracker", "evaluation", "loss", "augmentation")
+
+
+def nearest(name: object, choices: Iterable[object]) -> str | None:
+    """The choice most like `name`, or None when none is near."""
+    texts = [str(choice) for choice in choices]
+    for text in texts:  # two letters swapped is the commonest slip, and difflib rates it low
+        if sorted(text.lower()) == sorted(str(name).lower()):
+            return text
+    matches = get_close_matches(str(name).lower(), [text.lower() for text in texts], n=1, cutoff=0.5)
+    return next((text for text in texts if matches and text.lower() == matches[0]), None)
+
+
+def one_of(value: Any, choices: Iterable[object]) -> str:
+    """The choices, and those that `value` is the beginning of (yolo11: yolo11n, yolo11s, ...) or the nearest."""
+    choices = [str(choice) for choice in choices]
+    begins = [choice for choice in choices if len(str(value)) > 2 and choice.startswith(str(value))]
+    if len(begins) > 1:
+        sizes = "nsmlx"  # of YOLO models, smallest first
+        begins.sort(key=lambda text: (len(text), sizes.find(text[-1]), text))
+        meant = ", ".join(begins[:-1]) + f" or {begins[-1]}"
+    else:
+        meant = nearest(value, choices) or ""
+    return f"expected one of {', '.join(choices)}" + (f"; did you mean {meant}?" if meant else "")
+
+
+def mode_of_another_tool(value: object) -> str | None:
+    """The command that another tool's mode is here."""
+    return _MODES.get(str(value).lower())
+
+
+def unknown_key(name: str, path: str, names: Collection[str], keys: Collection[str] = ()) -> str:
+    """What to say of a key that does not exist.
+
+    Args:
+        name: The last part of the key.
+        path: The section that it was given in; empty for the top level.
+        names: Keys of that section.
+        keys: Every dotted key of the config.
+    """
+    if meant := meant_key(name, path, keys):
+        return f"unknown key; it is {meant} here"
+    close = nearest(name, names)
+    hint = f"did you mean {path + '.' if path else ''}{close}? " if close else ""
+    return f"unknown key. {hint}{path or 'the top level'} has: {', '.join(names)}"
+
+
+def meant_key(name: str, path: str, keys: Collection[str]) -> str | None:
+    """The key of another section, or of another tool, that is meant; None where a slip is likelier."""
+    for text in _OTHER_TOOLS.get(name.lower().replace("-", "_"), ()):
+        key = text.split(" and ")[0].split("=")[0].split(",")[0]
+        if not keys or key in keys or "=" in text.partition(" ")[0]:
+            return text if f"{path}.{name}" != text else None
+    found = [key for key in keys if key.rpartition(".")[2] == name and key.rpartition(".")[0] != path]
+    ranks = {section: rank for rank, section in enumerate(_SECTIONS)}
+    return min(found, key=lambda key: (ranks.get(key.split(".")[0], len(ranks)), key.count("."), key), default=None)
+
+
+def key_of_another_engine(key: str, engines: Iterable[str], engine: str, keys: Collection[str]) -> str:
+    """What to say of a key that other engines have and this one has not."""
+    whose = " and ".join(engines)
+    meant = meant_key(key.rpartition(".")[2], key.rpartition(".")[0], keys)
+    instead = f"; it is {meant} here" if meant and meant != key else ""
+    return f"is a key of the {whose} engine, and this run is of the {engine} engine{instead}"

@@ -1,0 +1,57 @@
+"""train.log of a run: log records are kept in memory until the run's folder may be written."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+class RunLogFile(logging.FileHandler):
+    """A file handler that makes and writes no file before `start`.
+
+    A command that is refused changes nothing in the folder of a run, its log included.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)
+        self.setFormatter(logging.Formatter(_FORMAT))
+        self._waiting: list[logging.LogRecord] | None = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, or keep it for `start`."""
+        if self._waiting is None:
+            super().emit(record)
+        else:
+            self._waiting.append(record)
+
+    def start(self) -> None:
+        """Write what was logged so far, and from now on every record at once."""
+        waiting, self._waiting = self._waiting or [], None
+        for record in waiting:
+            super().emit(record)
+
+
+@contextlib.contextmanager
+def run_log(path: Path) -> Iterator[None]:
+    """Log to a file within the block, from `start_log_file` on; warnings of libraries go to the file only."""
+    handler = RunLogFile(path)
+    root, warnings = logging.getLogger(), logging.getLogger("py.warnings")
+    propagated, warnings.propagate = warnings.propagate, False
+    for logger in (root, warnings):
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in (root, warnings):
+            logger.removeHandler(handler)
+        warnings.propagate = propagated
+        handler.close()
+
+
+def start_log_file() -> None:
+    """Start the log file of the run that this process works on."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, RunLogFile):
+            handler.start()

@@ -1,0 +1,81 @@
+"""What made a run: versions of packages, commit of the code, and hardware, for its manifest."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from watchme import __version__
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "ultralytics-opencv-headless",
+    "torchreid",
+    "accelerate",
+    "hydra-core",
+    "omegaconf",
+    "optuna",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "wandb",
+)
+# The command as it was typed; `sys.argv` is rewritten before Hydra reads it.
+_TYPED = list(sys.argv)
+
+
+def command() -> str:
+    """The command line as the user typed it, quoted for a shell."""
+    return shlex.join(["python", *_TYPED])
+
+
+def versions() -> dict[str, str]:
+    """Package -> version of what is installed."""
+    found = {"watchme": __version__}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, GPUs and platform; GPUs are known once an engine has imported torch."""
+    torch = sys.modules.get("torch")
+    gpus = []
+    if torch is not None and torch.cuda.is_available():
+        gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "gpus": gpus, "platform": platform.platform()}
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit and dirty flag of the code that runs; None where it is no git checkout."""
+    try:
+        commit = _git("rev-parse", "HEAD").strip()
+        # Without the option git refreshes the index, for which it takes the repository's lock.
+        status = _git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "dirty": bool(status.strip())}
+
+
+def _git(*arguments: str) -> str:
+    here = Path(__file__).resolve().parent
+    done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
