@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from watchme.cli.command_line import prepare
 from watchme.config.conf_dir import CONF
 from watchme.config.validation import validate
-from watchme.core.errors import ConfigError, WatchmeError
+from watchme.core.errors import WatchmeError
 from watchme.run.runner import run
 from watchme.sweep.trial_values import returned
 
@@ -43,8 +43,7 @@ def _reports_errors(job: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]
         try:
             return job(config)
         except WatchmeError as error:
-            if isinstance(error, ConfigError):
-                _discard_unused(folder)
+            _discard_unused(folder)
             _fail(error)
         except Exception as error:
             if os.environ.get("HYDRA_FULL_ERROR") or not (folder / "traceback.txt").is_file():

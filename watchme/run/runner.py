@@ -4,6 +4,7 @@ import logging
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -18,6 +19,7 @@ from watchme.run import summary as console
 from watchme.run.early_stopping import EarlyStopping
 from watchme.run.gpu_monitor import GpuMonitor
 from watchme.tracking import jsonl, start_trackers
+from watchme.weights.initial import describe_weights, find_initial, random_weights
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +48,12 @@ def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[s
         Refused: After a check or an export whose answer is no; the status is `refused`.
         Interrupted: After Ctrl-C or SIGTERM; the status is `interrupted`.
     """
+    initial = _initial_weights(config)
     record = rundir.RunFolder(folder, resume=config.train.resume is not None)
     record.open(composed, overrides)
+    if initial is not None:
+        record.record("initial_weights", initial)
+        log.info("Weights: %s", describe_weights(initial))
     session = _Session(config, record)
     # What libraries warn of goes to train.log, by the logger py.warnings.
     logging.captureWarnings(True)
@@ -83,6 +89,15 @@ def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[s
     if result.refused:
         raise Refused(result.refused)
     return result
+
+
+def _initial_weights(config: RunConfig) -> dict[str, Any] | None:
+    """What a training starts from, fetched before the run folder is touched; None where nothing starts."""
+    if config.mode != "train" or config.train.resume is not None:
+        return None
+    model = config.model
+    found = find_initial(model.weights, getattr(model, "pretrained", None), model.engine, model.name)
+    return found.record() if found is not None else random_weights(model.engine)
 
 
 class Refused(WatchmeError):
@@ -130,7 +145,9 @@ class _Session:
             record=self.record.record,
             fallback=self.fallback,
             show=self.show,
-            load_model=lambda engine, weights: load_model(engine, weights, self.config.train.device),
+            load_model=lambda engine, weights: load_model(
+                engine, weights, self.config.train.device, trust=getattr(self.config.model, "trust", False)
+            ),
         )
 
     def emit(self, event: EpochEvent) -> Stop | None:
