@@ -23,7 +23,7 @@ from watchme.data.demo import DemoWorld, DemoWorldConfig, ensure_demo_world
 cli.share_cores()
 
 PROJECT = Path(__file__).resolve().parent.parent
-BACKEND_VARIABLES = ("YOLO_", "OSNET_", "WANDB_", "WATCHME_CACHE")
+BACKEND_VARIABLES = ("YOLO_", "OSNET_", "WANDB_", "WATCHME_CACHE", "WATCHME_WEIGHTS")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,6 +35,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 patch.delenv(name)
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("WATCHME_CACHE", str(folder))
+        patch.setenv("WATCHME_OFFLINE", "1")  # a test that fetches says so
         yield folder
 
 

@@ -100,6 +100,7 @@ def test_training_epoch_is_faster_than_torchreids(
     config = typed_config(
         "experiment=osnet_basic",
         "model.name=osnet_x1_0",
+        "model.pretrained=false",
         f"dataset.root={crops[0].path.parents[1]}",
         f"train.batch_size={BATCH}",
         f"train.workers={WORKERS}",

@@ -11,7 +11,7 @@ from pathlib import Path
 import hydra
 from dotenv import load_dotenv
 from hydra.core.override_parser.types import Override
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from watchme import __version__
 from watchme.cli.default_model import default_model, engine_of
@@ -89,11 +89,21 @@ def register_resolvers() -> None:
     """Register the OmegaConf resolvers that conf/ uses.
 
     `${token:}` makes run folders of the same second differ, `${help_text:}` is --help, and `${if_set:value,yes,no}` is
-    `no` where the value is null.
+    `no` where the value is null. `${default_weights:name}` is the default of model.weights: the published weights of
+    that name for real data, null for the demo world, unless model.pretrained says otherwise.
     """
     OmegaConf.register_resolver("if_set", lambda value, yes, no: no if value is None else yes, replace=True)
+    OmegaConf.register_resolver("default_weights", _default_weights, replace=True)
     OmegaConf.register_resolver("token", lambda: secrets.token_hex(2), use_cache=True, replace=True)
     OmegaConf.register_resolver("help_text", lambda: help_text(CONF), replace=True)
+
+
+def _default_weights(name: str, *, _root_: DictConfig) -> str | None:
+    pretrained = OmegaConf.select(_root_, "model.pretrained")
+    if pretrained is not None:
+        return name if pretrained else None
+    root, demo = (OmegaConf.select(_root_, f"dataset.{key}") for key in ("root", "demo"))
+    return None if root is None and demo is not None else name
 
 
 def show_version() -> None:

@@ -66,6 +66,11 @@ def help_text(conf: Path) -> str:
             lines.append(f"  {command}")
     lines += [
         "",
+        "Weights that training starts from, model.weights=...:",
+        "  coco, yolo11n.pt, imagenet, market1501, msmt17, ...: published ones, fetched",
+        "  once (python -m watchme.weights list); a run folder, a file, an address; null:",
+        "  random. Default: coco or imagenet for real data, null for the demo world.",
+        "",
         "Flags:",
         "  --cfg job        print the composed config with every key, and stop",
         "  -m, --multirun   sweep over the values given",

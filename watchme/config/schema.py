@@ -41,7 +41,9 @@ class ModelConfig:
 
     engine: str = option(help="folder below watchme/engines that runs this model")
     name: str = option(help="architecture, in the library's own spelling")
-    weights: str | None = option(None, "initial weights: a file; null trains from scratch")
+    weights: str | None = option(
+        None, "initial weights: a published name, a run folder, a file, an address; null: random"
+    )
     family: dict[str, Any] = option(
         factory=dict, help="learning rates, momenta, objective, output folder of this family"
     )

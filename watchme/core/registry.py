@@ -9,7 +9,7 @@ only when the config is known to be valid:
     check.py    check(job): find faults of the dataset; no torch
     export.py   export(job): weights in other formats
     search.py   search(job): person search, by a detector and a re-ID model together
-    predict.py  load(weights, device): a trained `Detector` or `Embedder`, for the modes of other engines
+    predict.py  load(weights, device, *, trust): a trained `Detector` or `Embedder`, for the modes of other engines
 
 A mode is a function `<mode>(job: Job) -> Result` in the file `<mode>.py`. See interfaces.py for `Job`, `Result`,
 `Detector` and `Embedder`.
@@ -68,7 +68,8 @@ def load_mode(name: str, mode: str) -> Callable[[Job], Result]:
     return function
 
 
-def load_model(name: str, weights: Path, device: str | int | list[int]) -> Detector | Embedder:
-    """Load trained weights for inference, by the engine's predict.py; `device` as in `train.device`."""
-    model: Detector | Embedder = importlib.import_module(f"{engines.__name__}.{name}.predict").load(weights, device)
+def load_model(name: str, weights: Path, device: str | int | list[int], *, trust: bool = False) -> Detector | Embedder:
+    """Load trained weights for inference by the engine's predict.py; see `train.device` and YOLO's `model.trust`."""
+    predict = importlib.import_module(f"{engines.__name__}.{name}.predict")
+    model: Detector | Embedder = predict.load(weights, device, trust=trust)
     return model

@@ -7,6 +7,7 @@ from typing import Any
 from watchme.core.formatting import flatten, number
 from watchme.io.files import read_json, read_yaml, replace_text
 from watchme.run.run_dir import CONFIG, SUMMARY, WEIGHTS, read_manifest
+from watchme.weights.initial import describe_weights
 
 CARD = "MODEL_CARD.md"
 
@@ -66,7 +67,7 @@ def render(manifest: Mapping[str, Any], config: Mapping[str, Any], summary: Mapp
     use, limits = _USE.get(dataset["task"], ("See the config of the run.", ("Not known.",)))
     licence = _LICENCE.get(model["engine"], "The training code is AGPL-3.0-or-later.")
     git = manifest.get("git") or {}
-    start = f"`{model['weights']}`" if model.get("weights") else "random (trained from scratch)"
+    start = describe_weights(manifest.get("initial_weights") or {"given": model.get("weights")})
     demo = ""
     if str(dataset["name"]).startswith("demo"):
         demo = "\n> Trained on the drawn demo world: it shows that training works, and is of no use on photographs.\n"

@@ -78,7 +78,9 @@ class Session:
             record=self.record.record,
             fallback=self.fallback,
             show=self.show,
-            load_model=lambda engine, weights: load_model(engine, weights, self.config.train.device),
+            load_model=lambda engine, weights: load_model(
+                engine, weights, self.config.train.device, trust=getattr(self.config.model, "trust", False)
+            ),
         )
 
     def emit(self, event: EpochEvent) -> Stop | None:

@@ -2,8 +2,9 @@
 
 import contextlib
 import hashlib
-import os
 from pathlib import Path
+
+from watchme.io.files import replace_text
 
 
 def sha256_of(path: Path) -> str:
@@ -42,7 +43,4 @@ def recorded(path: Path) -> str | None:
 def record(path: Path, sha256: str) -> None:
     """Record a file's hash beside it."""
     with contextlib.suppress(OSError):  # a cache that an administrator filled may be read-only
-        target = record_path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        temporary.write_text(f"{sha256}  {path.name}\n", encoding="utf-8")
-        temporary.replace(target)
+        replace_text(record_path(path), f"{sha256}  {path.name}\n")

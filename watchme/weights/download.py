@@ -20,6 +20,7 @@ from typing import Final, NoReturn
 
 from watchme.core.errors import CheckpointError
 from watchme.io.cache import cache_dir
+from watchme.io.files import locked
 from watchme.weights.checksum import difference, record, record_path, recorded, sha256_of
 from watchme.weights.model_zoo import PublishedWeights
 from watchme.weights.transfer import BrokenTransferError, TransferError, transfer_file
@@ -55,14 +56,15 @@ def fetch(weights: PublishedWeights) -> Path:
         CheckpointError: If they cannot be fetched; it names every place that was asked and what each answered. Also if
             the cached file is not the published one, or no longer the one that was fetched.
     """
-    hint = (
-        f"Fetch it from {weights.page} on a machine with network (python -m watchme.weights fetch {weights.key}) and "
-        f"put it into {weights_dir()}, or name a folder or a server that has it in {MIRROR_VARIABLE}, or start from "
-        "random weights with model.weights=null."
+    ways_out = (
+        f"with network, here or elsewhere: python -m watchme.weights fetch {weights.key}",
+        f"by a browser: {weights.page}, then into {weights_dir()}",
+        f"from a folder or server that has it: {MIRROR_VARIABLE}=<folder or address>",
+        "random weights: model.weights=null",
     )
     path = weights_dir() / weights.file
     places = [*_mirror(weights.file), *weights.urls]
-    return _Download(path, places, weights.size, weights.sha256, str(weights), hint).result()
+    return _Download(path, places, weights.size, weights.sha256, str(weights), ways_out).result()
 
 
 def fetch_address(address: str) -> Path:
@@ -78,8 +80,8 @@ def fetch_address(address: str) -> Path:
         return path
     name = Path(urllib.parse.unquote(urllib.parse.urlsplit(address).path)).name or "weights"
     path = weights_dir() / "addresses" / hashlib.sha256(address.encode()).hexdigest()[:12] / name
-    hint = "Fetch it by hand and name the file, or start from random weights with model.weights=null."
-    return _Download(path, [address], None, None, name, hint).result()
+    ways_out = ("a file: model.weights=<file>", "random weights: model.weights=null")
+    return _Download(path, [address], None, None, name, ways_out).result()
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,13 @@ class _Download:
     size: int | None
     sha256: str | None
     what: str
-    hint: str
+    ways_out: tuple[str, ...]
 
     def result(self) -> Path:
         if not self.path.is_file():
             if offline() and all(place.lower().startswith("http") for place in self.places):
                 self.give_up([f"{place}: not asked, {offline()} is set" for place in self.places])
-            with self.locked():
+            with self.alone():
                 if not self.path.is_file():  # else another process has fetched it meanwhile
                     self.from_any_place()
         return self.checked()
@@ -114,27 +116,23 @@ class _Download:
         return self.path
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
         """Hold the file's lock, so that of many processes one fetches and the others wait for it."""
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        with contextlib.ExitStack() as held:
             try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                log.info("Another process fetches %s; waiting for it", self.what)
-                lock.acquire()
-        except OSError as error:
-            raise CheckpointError(
-                f"{self.what} cannot be fetched into {self.path.parent}: {error.strerror}. WATCHME_CACHE names another "
-                "cache folder."
-            ) from None
-        try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    held.enter_context(locked(lock, wait=False))
+                except BlockingIOError:
+                    log.info("Another process fetches %s; waiting for it", self.what)
+                    held.enter_context(locked(lock))
+            except OSError as error:
+                raise CheckpointError(
+                    f"{self.what} cannot be fetched into {self.path.parent}: {error.strerror}. WATCHME_CACHE names "
+                    "another cache folder."
+                ) from None
             yield
-        finally:
-            lock.release()
 
     def from_any_place(self) -> None:
         parts = self.path.with_name(f".{self.path.name}.part")
@@ -185,7 +183,10 @@ class _Download:
 
     def give_up(self, answers: list[str]) -> NoReturn:
         tried = "\n".join(f"    {line}" for line in [f"{self.path}: not there", *answers])
-        raise CheckpointError(f"{self.what} is not on this machine and could not be fetched:\n{tried}\n{self.hint}")
+        ways_out = "\n".join(f"    {line}" for line in self.ways_out)
+        raise CheckpointError(
+            f"{self.what} is not on this machine and could not be fetched:\n{tried}\nWays out:\n{ways_out}"
+        )
 
 
 def _mirror(file: str) -> Iterator[str]:

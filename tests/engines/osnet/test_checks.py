@@ -59,7 +59,7 @@ REFUSED = [
         ("evaluation.visrank_every=3", "train.eval_every=2"),
     ),
     ("model.keep_classifier", "no model.weights", ("model.keep_classifier=true",)),
-    ("model.weights", "no such file", ("model.weights=/nowhere.pth",)),
+    ("model.weights", r"imagenet, market1501, dukemtmcreid", ("model.weights=/nowhere.pth",)),
     ("train.resume", "no such file", ("train.resume=/nowhere",)),
     ("checkpoint", "is missing", ("mode=evaluate",)),
     ("dataset.root", "say where the dataset lies", ("dataset=market1501",)),

@@ -27,6 +27,7 @@ Run = Callable[..., Any]
 TINY = (
     "model=osnet_x0_25",
     "dataset=market1501",
+    "model.weights=null",
     "dataset.height=64",
     "dataset.width=32",
     "dataset.val_identities=3",

@@ -27,6 +27,7 @@ Run = Callable[..., Any]
 TINY = (
     "model=osnet_x0_25",
     "dataset=market1501",
+    "model.weights=null",
     "dataset.height=64",
     "dataset.width=32",
     "dataset.val_identities=3",
@@ -354,6 +355,7 @@ def test_figures_on_real_people(run_engine: Run, real_data: Path, tmp_path: Path
         "mode=export",
         "model=osnet_x0_25",
         "dataset=market1501",
+        "model.weights=null",
         f"dataset.root={real_data}/market1501_mini",
         f"checkpoint={real_data}/weights/osnet_x0_25_msmt17.pth",
         "evaluation.distance=cosine",

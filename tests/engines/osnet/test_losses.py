@@ -104,6 +104,7 @@ def test_center_loss_and_its_centers_follow_wen_et_al(
 TINY = (
     "model=osnet_x0_25",
     "dataset=market1501",
+    "model.weights=null",
     "dataset.height=64",
     "dataset.width=32",
     "dataset.val_identities=3",

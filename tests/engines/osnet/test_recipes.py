@@ -163,6 +163,7 @@ def value(config: Config, key: str) -> Any:
 def test_recipe_has_the_values_of_its_source(name: str, typed_config: Typed, roots: Path) -> None:
     config = typed_config(f"experiment={name}", f"dataset.root={roots}")
     assert {key: value(config, key) for key in RECIPES[name]} == RECIPES[name]
+    assert (config.model.pretrained, config.model.weights) == (True, "imagenet")
 
 
 def test_every_recipe_of_osnet_is_held_to_its_source_and_cites_it() -> None:

@@ -132,6 +132,7 @@ def test_a_run_trains(
         tmp_path,
         "model=osnet_x0_25",
         "dataset=market1501",
+        "model.weights=null",
         f"dataset.root={small_world.reid}",
         "dataset.height=64",
         "dataset.width=32",

@@ -81,6 +81,7 @@ class TestTeam:
 TINY = (
     "model=osnet_x0_25",
     "dataset=market1501",
+    "model.weights=null",
     "dataset.height=64",
     "dataset.width=32",
     "dataset.val_identities=3",

@@ -261,6 +261,7 @@ def run_options(world: DemoWorld) -> tuple[str, ...]:
     return (
         "model=osnet_x0_25",
         "dataset=market1501",
+        "model.weights=null",
         f"dataset.root={world.reid}",
         *SETTINGS,
         "dataset.val_identities=3",

@@ -174,6 +174,7 @@ def test_embeddings_are_those_of_the_engines_evaluation(
         "model=osnet_x0_25",
         "model.bnneck=true",
         "dataset=market1501",
+        "model.weights=null",
         f"dataset.root={small_world.reid}",
         "dataset.height=64",
         "dataset.width=32",

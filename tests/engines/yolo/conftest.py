@@ -19,6 +19,7 @@ GROUPS = {"dataset", "model", "optimizer", "scheduler", "augmentation", "loss", 
 RECIPE = (
     "dataset=person_detection",
     "model=yolo11n",
+    "model.weights=null",
     "optimizer=adamw",
     "optimizer.lr=0.004",
     "augmentation=yolo_light",

@@ -120,7 +120,7 @@ def test_key_of_ours_reaches_the_argument(name: str, tiny: Tiny) -> None:
 def test_every_key_of_ours_is_mapped_or_the_houses() -> None:
     """A key that a user can set and that reaches nobody would be silently dropped."""
     ours = {"mode", "checkpoint", "objective", "output_root", "train.patience", "train.eval_every"}
-    ours |= {f"model.{name}" for name in ("engine", "family", "args", "pretrained")}
+    ours |= {f"model.{name}" for name in ("engine", "family", "args", "pretrained", "trust")}
     ours |= {f"dataset.{name}" for name in ("task", "name", "demo")}
     ours |= {f"evaluation.{name}" for name in ("engine", "examples", "batch_size")}
     ours |= {f"{section}.engine" for section in ("augmentation", "loss", "train")}
@@ -221,15 +221,13 @@ ADVANCED = {
 
 
 @pytest.fixture
-def release(own_cache: Path) -> Path:
-    """A stand-in for yolo11n.pt where a user would put the release."""
+def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for yolo11n.pt in the working directory, where ultralytics looks first, too."""
     from ultralytics import YOLO
 
-    path = own_cache / "weights" / "yolo11n.pt"
-    path.parent.mkdir(exist_ok=True)
-    if not path.is_file():
-        YOLO("yolo11n.yaml").save(path)
-    return path
+    monkeypatch.chdir(tmp_path)
+    YOLO("yolo11n.yaml").save(tmp_path / "yolo11n.pt")
+    return tmp_path / "yolo11n.pt"
 
 
 @pytest.mark.parametrize(

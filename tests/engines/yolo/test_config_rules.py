@@ -50,8 +50,9 @@ def problems(build: Callable[..., RunConfig], *overrides: str) -> dict[str, Prob
         (("model.name=yolo11n-seg",), "model.name"),
         (("model.name=nowhere.yaml",), "model.name"),
         (("model.weights=/nowhere/mine.pt",), "model.weights"),
-        (("model.weights=yolov11s.pt",), "model.weights"),
-        (("model.pretrained=true", "model.name=yolo11x"), "model.pretrained"),
+        (("model.weights=yolov11q.pt",), "model.weights"),
+        (("model.weights=yolo11n.pt", "model.pretrained=false"), "model.weights"),
+        (("model.weights=coco", "model.name=yolov8n-p6"), "model.weights"),
         (("train.resume=/nowhere",), "train.resume"),
         (("dataset.classes=[bicycle]",), "dataset.classes"),
         (("dataset.classes=[3]",), "dataset.classes"),
@@ -90,12 +91,10 @@ def test_near_names_are_suggested(tiny: Tiny) -> None:
     assert "128" in problems(tiny, "dataset.image_size=120")["dataset.image_size"].expected
 
 
-def test_missing_weights_tell_the_way_out(tiny: Tiny, own_cache: Path) -> None:
-    """The guide's spelling; which file, where to put it, and how to do without."""
-    text = problems(tiny, "model.weights=yolov11s.pt")["model.weights"].expected
-    assert "yolo11s.pt" in text
-    assert str(own_cache / "weights") in text
-    assert "model.weights=null" in text
+def test_unknown_weights_say_what_there_is(tiny: Tiny) -> None:
+    text = problems(tiny, "model.weights=yolov11q.pt")["model.weights"].expected
+    for expected in ("coco, yolo11n.pt", "python -m watchme.weights list", "null for random", "Did you mean yolo11"):
+        assert expected in text
 
 
 def test_missing_dataset_shows_the_layout(tiny: Tiny, tmp_path: Path) -> None:
@@ -118,3 +117,16 @@ def test_checks_need_nothing_heavy() -> None:
         "heavy = {'torch', 'numpy', 'ultralytics', 'cv2', 'PIL'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_loose_checkpoint_of_another_detector_is_refused_by_what_it_holds(tiny: Tiny, tmp_path: Path) -> None:
+    from ultralytics import YOLO
+
+    YOLO("yolov5n.yaml").save(tmp_path / "theirs.pt")
+    asked = ("mode=evaluate", f"checkpoint={tmp_path / 'theirs.pt'}")
+    found = problems(tiny, *asked)
+    assert list(found) == ["model.name"]
+    assert "holds a yolov5n: say model.name=yolov5n" in found["model.name"].expected
+    assert tiny(*asked, "model.name=yolov5n").model.name == "yolov5n"
+    (tmp_path / "theirs.pt").write_bytes(b"no zip")
+    tiny(*asked)  # the loading says what is wrong with it

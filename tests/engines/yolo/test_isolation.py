@@ -50,7 +50,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     environment.pop("TORCHINDUCTOR_CACHE_DIR", None)
     arguments = (
         f"dataset=person_detection dataset.root={root / 'data'} dataset.image_size=64 train.epochs=1 "
-        f"train.batch_size=4 train.device=cpu hydra.run.dir={root / 'run'}"
+        f"train.batch_size=4 train.device=cpu model.weights=null hydra.run.dir={root / 'run'}"
     )
     process = subprocess.run(
         [sys.executable, str(HERE / "watched.py"), str(root / "notes"), *arguments.split()],

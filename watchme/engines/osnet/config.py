@@ -37,6 +37,7 @@ class OsnetModel(ModelConfig):
     name: Literal["osnet_x1_0", "osnet_x0_75", "osnet_x0_5", "osnet_x0_25", "osnet_ibn_x1_0", "osnet_ain_x1_0"] = (
         option(help="torchreid's name")
     )
+    pretrained: bool | None = option(None, "default of `weights`: true: ImageNet's; false: random; null: by the data")
     num_classes: int | None = option(None, "size of the classifier; null: one per training identity", ge=2)
     bnneck: bool = option(False, "batch normalisation between embedding and classifier (Luo et al., BNNeck, 2019)")
     keep_classifier: bool = option(False, "take the classifier over from `weights` where its size fits")

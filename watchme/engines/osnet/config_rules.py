@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from watchme.config.suggestions import one_of
-from watchme.core.errors import Problem
+from watchme.core.errors import CheckpointError, Problem
 from watchme.engines.osnet.config import OWN_HEAD, Config, OsnetTrain, ReidLoss
 from watchme.engines.osnet.dataset_rules import dataset_problems
+from watchme.weights.initial import find_initial
 
 _ADAM = ("adam", "adamw", "amsgrad", "radam")
 # Keys of a shared section that only some of its names honour. Elsewhere they must be null: an option that does
@@ -55,8 +56,11 @@ def check(config: Config) -> list[Problem]:
         resume = Path(config.train.resume).expanduser()
         last = resume / "weights" / "last.pt" if resume.is_dir() else resume
         problems += _file_problems("train.resume", str(last), "give a run folder or a checkpoint")
-    elif config.model.weights is not None:
-        problems += _file_problems("model.weights", config.model.weights, "model.weights=null trains from scratch")
+    else:
+        try:
+            find_initial(config.model.weights, config.model.pretrained, "osnet", config.model.name)
+        except CheckpointError as error:
+            problems.append(Problem("model.weights", str(error), repr(config.model.weights)))
     return problems
 
 

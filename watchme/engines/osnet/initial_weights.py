@@ -1,4 +1,4 @@
-"""Initial weights: from any checkpoint of ours or of torchreid, with another classifier, with `module.` prefixes."""
+"""Initial weights from a checkpoint, also with another classifier; frozen parameters."""
 
 import fnmatch
 import logging
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from watchme.core.errors import CheckpointError, ConfigError, Problem
 from watchme.engines.osnet.model import CLASSIFIER
+from watchme.engines.osnet.state_dict import best_place, state_of
 from watchme.io.checkpoint import load_checkpoint
 
 log = logging.getLogger(__name__)
@@ -43,21 +44,6 @@ class Match:
         return "\n".join(rows)
 
 
-def state_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """The state dict of a checkpoint, plain or under `state_dict`, without `module.` prefixes.
-
-    Raises:
-        CheckpointError: If it holds no tensors.
-    """
-    inner = content.get("state_dict", content)
-    if not isinstance(inner, Mapping):
-        raise CheckpointError(f"{path}: state_dict is a {type(inner).__name__}, expected tensors by name")
-    tensors = {str(name).removeprefix("module."): value for name, value in inner.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise CheckpointError(f"{path} holds no tensors by name; expected a state dict or a checkpoint with one")
-    return tensors
-
-
 def load_weights(backbone: nn.Module, path: Path, *, keep_classifier: bool, min_matched: float) -> Match:
     """Fill a backbone from a checkpoint and log what matched.
 
@@ -70,7 +56,8 @@ def load_weights(backbone: nn.Module, path: Path, *, keep_classifier: bool, min_
     Raises:
         CheckpointError: If the file cannot be read, or fewer tensors match.
     """
-    theirs = state_of(load_checkpoint(path), path)
+    content = load_checkpoint(path)
+    theirs = state_of(content, path)
     own = backbone.state_dict()
     wanted = {name: value for name, value in theirs.items() if keep_classifier or not name.startswith(CLASSIFIER)}
     loaded = [name for name, value in wanted.items() if name in own and own[name].shape == value.shape]
@@ -86,11 +73,20 @@ def load_weights(backbone: nn.Module, path: Path, *, keep_classifier: bool, min_
     if share < min_matched:
         raise CheckpointError(
             f"{path} does not fit the model: {share:.0%} of its tensors match, at least {min_matched:.0%} must "
-            f"(model.min_matched).\n{match.table()}\n    Is model=<architecture> the one that it was trained with?"
+            f"(model.min_matched).\n{match.table()}\n    {_advice(content, {name: own[name] for name in body}, share)}"
         )
     backbone.load_state_dict({**own, **{name: wanted[name] for name in loaded}})
     log.info("Weights from %s:\n%s", path, match.table())
     return match
+
+
+def _advice(content: Mapping[str, Any], body: Mapping[str, Tensor], share: float) -> str:
+    """Where in the file more of the tensors are than those that were looked at."""
+    key, prefix, better = best_place(content, body)
+    if better <= share:
+        return "Nowhere in the file are more of them. Is model=<architecture> the one that it was trained with?"
+    places = [f"under the key {key}"] * bool(key) + [f"behind the prefix {prefix}"] * bool(prefix)
+    return f"{better:.0%} match {' '.join(places)}: save these tensors alone, without the prefix, and name that file."
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:

@@ -15,8 +15,8 @@ from watchme.core.errors import CheckpointError
 from watchme.core.interfaces import Embedder
 from watchme.engines.osnet.config import ARCHITECTURES
 from watchme.engines.osnet.data.augmentation import to_network
-from watchme.engines.osnet.initial_weights import state_of
 from watchme.engines.osnet.model import CLASSIFIER, ReidNet
+from watchme.engines.osnet.state_dict import state_of
 from watchme.io.checkpoint import load_checkpoint
 from watchme.io.run_lookup import config_of
 
@@ -24,7 +24,7 @@ from watchme.io.run_lookup import config_of
 _HEIGHT, _WIDTH = 256, 128
 
 
-def load(path: Path, device: str | int | list[int]) -> Embedder:
+def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> Embedder:
     """Load a re-ID model.
 
     Args:
@@ -32,6 +32,7 @@ def load(path: Path, device: str | int | list[int]) -> Embedder:
             flip test are that run's; elsewhere the architecture is recognised by the tensors, and crops are 256x128
             and normalised by ImageNet's mean and standard deviation.
         device: As `train.device`.
+        trust: Not needed: an OSNet's file holds tensors and plain values only.
 
     Raises:
         CheckpointError: If it is not an OSNet, or of another architecture than its run's.

@@ -26,11 +26,13 @@ from watchme.engines.osnet.data.sources import Datasets, merged, read_datasets, 
 from watchme.engines.osnet.data.tracklets import thinned
 from watchme.engines.osnet.distributed import Team, led
 from watchme.engines.osnet.evaluation_plots import show_ranked, show_ranking
-from watchme.engines.osnet.initial_weights import freeze, load_weights, state_of
+from watchme.engines.osnet.initial_weights import freeze, load_weights
 from watchme.engines.osnet.model import ReidNet
 from watchme.engines.osnet.ranking import Gallery, Ranking, metrics_of, rank
+from watchme.engines.osnet.state_dict import state_of
 from watchme.engines.osnet.trainer import Loop
 from watchme.io.checkpoint import load_checkpoint, save_checkpoint
+from watchme.weights.initial import find_initial
 
 log = logging.getLogger(__name__)
 
@@ -226,14 +228,15 @@ class ReidRun:
         if wanted is not None and wanted > identities:
             log.info("The classifier has %d outputs for %d identities (model.num_classes)", wanted, identities)
         model = self._fresh(wanted or identities)
-        if self.config.model.weights is not None:
+        chosen = self.config.model
+        if (initial := find_initial(chosen.weights, chosen.pretrained, chosen.engine, chosen.name)) is not None:
             match = load_weights(
                 model.backbone,
-                Path(self.config.model.weights).expanduser(),
+                initial.fetch(),
                 keep_classifier=self.config.model.keep_classifier,
                 min_matched=self.config.model.min_matched,
             )
-            self.job.record("initial_weights", {"path": self.config.model.weights, "loaded": len(match.loaded)})
+            self.job.record("initial_tensors", {"loaded": len(match.loaded), "missing": match.missing})
         freeze(model.backbone, self.config.model.freeze)
         return model
 

@@ -12,6 +12,7 @@ class SearchModel(ModelConfig):
     """Two trained models; `detector` and `reid` name them."""
 
     engine: Literal["person_search"] = option()
+    trust: bool = option(False, "load a detector's .pt file that runs code of its own; only of people you trust")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,8 @@ class YoloModel(ModelConfig):
 
     engine: Literal["yolo"] = option()
     name: str = option(help="yolo11n, yolov8s, ...; or the path of a model .yaml")
-    pretrained: bool | None = option(
-        None, "true: the release weights of `name` where `weights` is null; false: never any weights"
-    )
+    pretrained: bool | None = option(None, "default of `weights`: true: COCO's; false: random; null: by the data")
+    trust: bool = option(False, "load .pt files that run code of their own; only from people whom you trust")
     args: dict[str, Any] = option(factory=dict, help="any other argument of ultralytics, see arguments.py")
 
 

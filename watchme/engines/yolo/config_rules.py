@@ -11,6 +11,7 @@ from watchme.core.metric_names import DETECTION
 from watchme.engines.yolo import arguments, export_formats, layout
 from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.config import Config
+from watchme.io.run_lookup import folder_of
 
 _LOSSES = ("box_loss", "cls_loss", "dfl_loss")
 
@@ -135,16 +136,26 @@ def _files(config: Config) -> Iterator[Problem]:
         )
     if config.mode in ("evaluate", "export"):
         yield from _checkpoint("checkpoint", config.checkpoint)
+        yield from _other_architecture(config)
         return
     if config.train.resume is not None:
         resume = Path(config.train.resume).expanduser()
         yield from _checkpoint("train.resume", str(resume / "weights" / "last.pt" if resume.is_dir() else resume))
         return  # the run's initial weights are no longer needed
     try:
-        weights.initial_model(config.model)
+        weights.initial_weights(config.model)
     except CheckpointError as error:
-        key = "model.pretrained" if config.model.weights is None else "model.weights"
-        yield Problem(key, str(error), _value(config, key))
+        yield Problem("model.weights", str(error), repr(config.model.weights))
+
+
+def _other_architecture(config: Config) -> Iterator[Problem]:
+    """A checkpoint of no run that holds another detector than the one that the run's folder and report would name."""
+    path = Path(config.checkpoint or "").expanduser()
+    if not path.is_file() or folder_of(path) is not None:
+        return
+    found, named = weights.architecture_of(path), weights.canonical(Path(config.model.name).stem)
+    if found is not None and found != named and weights.is_architecture(found):
+        yield Problem("model.name", f"{path} holds a {found}: say model.name={found}", repr(config.model.name))
 
 
 def _checkpoint(key: str, path: str | None) -> Iterator[Problem]:

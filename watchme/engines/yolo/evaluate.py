@@ -18,6 +18,7 @@ def evaluate(job: Job) -> Result:
     from watchme.engines.yolo.validator import evaluate as evaluate_split
 
     config = cast(Config, job.config)
+    isolation.allow_code_in_files(config.model.trust)
     device = choose_device(config.train.device)
     yaml, scan = prepare(job, config, required_splits(config), only_one=True)
     (split,) = scan.splits

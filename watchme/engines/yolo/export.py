@@ -43,6 +43,7 @@ def export(job: Job) -> Result:
         ExportError: If a format cannot be written or run.
     """
     isolation.isolate()
+    isolation.allow_code_in_files(cast(Config, job.config).model.trust)
     assert job.config.checkpoint is not None
     return YoloExporter(job, Path(job.config.checkpoint).expanduser()).run()
 

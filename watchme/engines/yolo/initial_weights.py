@@ -2,7 +2,9 @@
 
 import contextlib
 import importlib.util
+import pickletools
 import re
+import zipfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import Any
 
 from watchme.core.errors import CheckpointError
 from watchme.engines.yolo.config import YoloModel
-from watchme.io.cache import cache_dir
+from watchme.weights.initial import InitialWeights, find_initial
+from watchme.weights.model_zoo import canonical
 
 _NO_DETECTOR = re.compile(r"-(seg|cls|pose|obb|depth|sem|world|worldv2|rtdetr)\b|^(rtdetr|yoloe)|-resnet")
 _SCALES = "nsmlx"
@@ -42,37 +45,40 @@ def known_names() -> list[str]:
     )
 
 
-def initial_model(model: YoloModel) -> str:
-    """Return what ultralytics is to build: a weights file, or an architecture's yaml to train from scratch.
+def initial_weights(model: YoloModel) -> InitialWeights | None:
+    """What a run starts from; None for random weights. Raises a `CheckpointError` if there are no such weights."""
+    return find_initial(model.weights, model.pretrained, "yolo", model.name)
 
-    Args:
-        model: `weights` is a file; a bare release name such as `yolo11n.pt`, also in the guide's spelling
-            `yolov11n.pt`, is looked for in the working directory and in watchme's cache. Null trains from scratch,
-            or takes the release of `name` with `pretrained=true`.
+
+def initial_model(model: YoloModel) -> str:
+    """Return what ultralytics is to build: a weights file, which is fetched, or an architecture's yaml.
 
     Raises:
-        CheckpointError: If the file is nowhere; it says where to put it. Nothing is downloaded.
+        CheckpointError: If there are no such weights, or they cannot be fetched.
     """
-    weights = f"{model.name}.pt" if model.weights is None and model.pretrained else model.weights
-    if weights is None or model.pretrained is False:
-        name = canonical(model.name)
-        return str(Path(name).expanduser()) if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
-    path = Path(weights).expanduser()
-    release = canonical(path.name)
-    candidates = [path, path.with_name(release), cache_dir() / "weights" / release]
-    for candidate in candidates:
-        if candidate.is_file():
-            return str(candidate.resolve())
-    raise CheckpointError(
-        f"there is no {release} in {path.parent.resolve()} or {candidates[-1].parent}, and nothing is downloaded. "
-        f"Fetch {release} from https://github.com/ultralytics/assets/releases and put it into one of the two, "
-        f"or train from scratch with model.weights=null (and model.pretrained=null)."
-    )
+    if (found := initial_weights(model)) is not None:
+        return str(found.fetch())
+    name = canonical(model.name)
+    return str(Path(name).expanduser()) if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
 
 
-def canonical(name: str) -> str:
-    """`yolov11n` is the guide's spelling of what ultralytics calls `yolo11n` (so are 12 and 26)."""
-    return re.sub(r"^yolov(1[1-9]|2\d)", r"yolo\1", name)
+def architecture_of(path: Path) -> str | None:
+    """The architecture that a .pt file names, read without torch and without unpickling; None where it names none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            data = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
+        memo: dict[Any, Any] = {}
+        key = value = None
+        for code, argument, _ in pickletools.genops(data):
+            if "PUT" in code.name:
+                memo[argument] = value
+                continue
+            key, value = value, memo.get(argument) if "GET" in code.name else argument
+            if key == "yaml_file" and isinstance(value, str):
+                return canonical(Path(value).stem)
+    except (OSError, ValueError, StopIteration, zipfile.BadZipFile):
+        pass  # whoever loads it says what is wrong with it
+    return None
 
 
 def load(path: Path) -> tuple[Any, dict[str, Any]]:
@@ -101,8 +107,23 @@ def loading(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever pickle and torch raise on foreign bytes
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if refused := _refused_name(error):
+            raise CheckpointError(
+                f"{path} needs {refused}, which is neither of ultralytics nor of torch: loading it would run code of "
+                "the file's author. Where you trust them and the name can be imported, model.trust=true allows it."
+            ) from error
+        reason = str(error).splitlines()[0].removeprefix("ERROR ❌️ ") if str(error) else type(error).__name__
         raise CheckpointError(f"{path} cannot be loaded as a YOLO model: {reason}") from error
+
+
+def _refused_name(error: BaseException) -> str | None:
+    """The class or function that torch's restricted loading did not allow, in the error or one of its causes."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if found := re.search(r"(?:Unsupported (?:global|class).*?|GLOBAL )([\w.]+\.[\w.]+)", str(cause)):
+            return found[1]
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def check_task(path: Path, task: str) -> None:

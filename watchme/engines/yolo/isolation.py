@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from watchme.core.errors import CheckpointError
 from watchme.io.cache import cache_dir
 
 _INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "vscode_msg", "openvino_msg")
+_SAFE_LOAD = "ULTRALYTICS_SAFE_LOAD"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -24,8 +26,8 @@ def isolate() -> None:
     """Set up the process for ultralytics; calling it again is harmless."""
     home = cache_dir()
     os.environ["YOLO_CONFIG_DIR"] = str(home / "ultralytics")
-    os.environ["YOLO_OFFLINE"] = "true"
     os.environ["YOLO_AUTOINSTALL"] = "false"
+    os.environ.setdefault(_SAFE_LOAD, "true")
     # A key in the environment would start ultralytics' own hosted tracking.
     os.environ.pop("ULTRALYTICS_API_KEY", None)
     os.environ.setdefault("MPLCONFIGDIR", str(home / "matplotlib"))
@@ -46,6 +48,26 @@ def isolate() -> None:
     _route_logs(utils.LOGGER)
 
 
+def allow_code_in_files(allowed: bool) -> None:
+    """Let ultralytics load .pt files with `pickle`, which runs whatever code they name, or only known classes of it.
+
+    Restricted is the default. The processes of a multi-GPU run inherit the choice by their environment.
+
+    Raises:
+        CheckpointError: If the installed versions cannot restrict it.
+    """
+    os.environ[_SAFE_LOAD] = str(not allowed).lower()
+    from ultralytics.nn import tasks
+
+    # Where torch is too old, ultralytics would load without restriction, and without a word.
+    if not allowed and not getattr(getattr(tasks, "_SafeLoad", None), "SUPPORTED", False):
+        raise CheckpointError(
+            "the installed torch or ultralytics cannot load .pt files without running the code that they name; update "
+            "them, or set model.trust=true where you trust the files"
+        )
+    tasks.SAFE_LOAD = not allowed
+
+
 @contextlib.contextmanager
 def threads_kept() -> Iterator[None]:
     """Restore torch's number of threads after a block: ultralytics sets its own on a CPU."""
@@ -60,16 +82,21 @@ def threads_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_import() -> Iterator[None]:
-    """Mute the lines about a new settings file, which ultralytics logs while it is imported."""
-    before = os.environ.get("YOLO_VERBOSE")
-    os.environ["YOLO_VERBOSE"] = "false"
+    """Mute the lines about a new settings file, and the look for a network, which ultralytics does at import.
+
+    Both variables are restored, since YOLO_OFFLINE also forbids the fetching of weights.
+    """
+    wanted = {"YOLO_VERBOSE": "false", "YOLO_OFFLINE": "true"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ |= wanted
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["YOLO_VERBOSE"]
-        else:
-            os.environ["YOLO_VERBOSE"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _provide_fonts(folder: Path) -> None:

@@ -21,19 +21,21 @@ _MAX_DETECTIONS = 300
 _PERSON = ("person", "pedestrian", "people")
 
 
-def load(path: Path, device: str | int | list[int]) -> Detector:
+def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> Detector:
     """Load a detector.
 
     Args:
         path: A .pt file of ultralytics. In a run folder, image size, non-maximum suppression and lowest confidence are
             that run's; elsewhere the image size is the file's own, the rest ultralytics' validation defaults.
         device: As `train.device`.
+        trust: Whether the file may run code of its own, see `model.trust`.
 
     Raises:
         CheckpointError: If it is not a detector of ultralytics.
         ConfigError: If the machine does not have the device.
     """
     isolation.isolate()
+    isolation.allow_code_in_files(trust)
     from ultralytics import YOLO
 
     path = path.expanduser()

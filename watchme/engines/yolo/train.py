@@ -25,6 +25,7 @@ def train(job: Job) -> Result:
     """Train, then evaluate the best weights on val, and on test where there is one."""
     isolation.isolate()
     config = cast(Config, job.config)
+    isolation.allow_code_in_files(config.model.trust)
     device = choose_device(config.train.device)
     job.record("device", {"device": device, "precision": arguments.precision_name(config.train.precision, device)})
     yaml, scan = prepare(job, config, required_splits(config))
