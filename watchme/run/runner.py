@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from watchme.config.schema import RunConfig
 from watchme.core.errors import WatchmeError
 from watchme.core.interfaces import Callback, EpochEvent, Job, Picture, Result, Stop, Table
+from watchme.core.metric_names import measured_objective
 from watchme.core.registry import load_mode, load_model
 from watchme.core.signals import sigterm_interrupts
 from watchme.report.callbacks import ModelCardWriter, ReportWriter
@@ -75,7 +76,8 @@ def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[s
         raise
     finally:
         if result is not None:
-            record.write_summary(config.objective, status, result)
+            objective = measured_objective(config.mode, config.objective, result.metrics)
+            record.write_summary(objective, status, result)
         record.close(status, result, error)
         session.end(status, result)
         logging.captureWarnings(False)
