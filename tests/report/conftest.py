@@ -7,10 +7,23 @@ import pytest
 import yaml
 
 from tracking.made_up import Tracked, make_config, make_trial
-from watchme.core.interfaces import EpochEvent, Table
+from watchme.core.interfaces import EpochEvent, Result, Table
+from watchme.core.metric_names import measured_objective
 from watchme.report.index_page import write_index
 
 OVERRIDES = ["optimizer=adamw", "optimizer.lr=0.001"]
+
+
+def add_evaluation(root: Path, name: str, weights: Path) -> Tracked:
+    """An evaluation of weights on the test split."""
+    config = replace(make_config(), mode="evaluate", checkpoint=str(weights))
+    run = Tracked.begin(root / name, config)
+    result = Result({"test/map50": 0.9, "test/f1": 0.8}, 0.9)
+    objective = measured_objective("evaluate", config.objective, result.metrics)
+    run.record.write_summary(objective, "finished", result)
+    run.record.close("finished", result)
+    run.session.end("finished", result)
+    return run
 
 
 def add_run(root: Path, name: str, lr: float, status: str = "finished", trial: int | None = None) -> Tracked:

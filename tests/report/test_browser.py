@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from watchme.report.rendering import render_page
+
 pytestmark = pytest.mark.browser
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 Browse = Callable[[str], tuple[str, list[str]]]
@@ -63,11 +65,14 @@ def test_run_report(browse: Browse, outputs: Path) -> None:
 def test_index_and_comparison(browse: Browse, outputs: Path) -> None:
     document, messages = browse((outputs / "index.html").as_uri())
     assert messages == []
-    assert document.count('type="checkbox"') == 5
+    assert document.count('aria-label="Compare') == 3, "the two trials are folded under their sweep"
+    assert "▸ 2 trials" in document
     assert 'aria-sort="descending"' in document
     compared, messages = browse((outputs / "index.html").as_uri() + "#run=one&run=two")
     assert messages == []
     assert compared.count('<tr class="chosen">') == 2
+    assert "made_up on nothing, lr=0.001" in compared, "runs of one title are told apart"
+    assert '<th class="number" scope="col"><button type="button" title="optimizer.lr">lr</button></th>' in compared
     assert compared.count("<svg class") >= 4
     assert '<span class="mono">optimizer.lr</span>' in compared
     assert '<span class="mono">objective</span>' not in compared
@@ -92,6 +97,41 @@ def test_ticks_span_the_values(values: tuple[float, float], labels: list[str], b
     found = re.findall(r'text-anchor="end">([^<]+)<', document)
     assert found == labels
     assert re.findall(r'text-anchor="middle">([^<]+)<', document) == ["0", "50", "100", "150", "200", "250", "300"]
+
+
+def test_differences_to_the_baseline_are_shown_with_the_spread_over_seeds(browse: Browse, tmp_path: Path) -> None:
+    run = {"mode": "train", "folder": "a", "parent": None, "link": None, "status": "finished", "study": None}
+    run |= {"objective": "val/map", "dataset": "d", "ranking": "val/map d", "higher": True, "value": 0.5, "last": None}
+    run |= {"reason": "", "seed": 0, "tags": [], "best": 1, "epochs": 1, "seconds": 1, "duration": "1 s", "commit": ""}
+    run |= {"title": "m on d", "started": "", "series": {}, "config": {}, "twins": "x", "metrics": {"test/map": 0.50}}
+    others = [
+        {"folder": "b", "seed": 1, "metrics": {"test/map": 0.52}},
+        {"folder": "c", "twins": "y", "metrics": {"test/map": 0.60}},
+    ]
+    page = tmp_path / "index.html"
+    text = render_page("index.jinja", title="t", meta="", folder="f", sweeps=[], data=[run, *(run | o for o in others)])
+    page.write_text(text)
+    document, messages = browse(page.as_uri() + "#run=a&run=b&run=c")
+    assert messages == []
+    cells = re.sub(r"<[^>]+>", " ", document[document.index("test/map</td>") :].partition("</tr>")[0]).split()
+    # Standard deviation of 0.50 and 0.52: 0.0141.
+    expected = "test/map 0.5000 ± 0.0141 over 2 seeds 0.5200 ± 0.0141 over 2 seeds +0.0200 within chance 0.6000 +0.1000"
+    assert " ".join(cells) == expected
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_no_page_is_wider_than_the_window(width: int, browse: Browse, outputs: Path) -> None:
+    script = "document.body.dataset.over = document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    for page in (outputs / "index.html", outputs / "one" / "report.html", outputs / "broken" / "report.html"):
+        frame = page.with_name("frame.html")
+        # Headless Chromium's window is at least 500 pixels wide; a frame is as wide as it is told to be.
+        inner = acted_on(page, f"{script}; parent.postMessage(document.body.dataset.over, '*')")
+        frame.write_text(
+            f'<iframe src="{inner}" style="width:{width}px;height:900px"></iframe><script>'
+            "addEventListener('message', (event) => (document.title = `over ${event.data}`))</script>"
+        )
+        document, _ = browse(frame.as_uri())
+        assert "<title>over 0</title>" in document, (page, width)
 
 
 def acted_on(page: Path, script: str) -> str:

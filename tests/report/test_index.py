@@ -4,14 +4,19 @@ import json
 import re
 import subprocess
 import sys
+import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from report.conftest import add_run
-from watchme.report.index_page import find_sweeps, write_index
-from watchme.report.run_reader import find_runs
+from report.conftest import add_evaluation, add_run
+from tracking.made_up import Tracked, make_config
+from watchme.report.index_page import find_sweeps, run_data, write_index
+from watchme.report.run_reader import find_runs, read_run
+from watchme.report.serve import make_server
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
@@ -37,6 +42,74 @@ def test_numbers_are_those_of_the_runs(outputs: Path, data: dict[str, dict[str, 
     assert data["one"]["series"]["val/map50"] == [[at["epoch"], at["val/map50"]] for at in lines if at.get("val/map50")]
     assert data["one"]["metrics"]["test/map50"] == 0.5
     assert data["one"]["value"] == 0.57
+
+
+def test_evaluation_is_titled_ranked_apart_and_listed_under_its_training(tmp_path: Path) -> None:
+    training = add_run(tmp_path, "training", 0.1)
+    add_evaluation(tmp_path, "evaluation", training.folder / "weights" / "best.pt")
+    data = {run["folder"]: run for run in run_data(tmp_path, find_runs(tmp_path))}
+    evaluation = data["evaluation"]
+    assert evaluation["title"] == "Evaluation of made_up on nothing (test split)"
+    assert (evaluation["objective"], evaluation["value"]) == ("test/map50", 0.9)
+    assert evaluation["parent"] == "training"
+    assert evaluation["ranking"] != data["training"]["ranking"]
+    page = (tmp_path / "evaluation" / "report.html").read_text()
+    assert '<a href="../training/report.html">report of their training</a>' in page
+    assert str(training.folder / "weights" / "best.pt") in page
+    assert "val/map50</div>" not in page, "no value of a split that was not evaluated"
+
+
+def test_an_old_evaluations_value_is_named_after_the_split_that_was_measured(tmp_path: Path) -> None:
+    run = add_evaluation(tmp_path, "evaluation", tmp_path / "best.pt")
+    summary = json.loads((run.folder / "summary.json").read_text())
+    (run.folder / "summary.json").write_text(json.dumps({**summary, "objective": "val/map50"}))
+    assert read_run(run.folder).objective == "test/map50"
+
+
+def test_runs_that_differ_in_their_seed_alone_are_twins(tmp_path: Path) -> None:
+    for name, lr in (("one", 0.1), ("two", 0.1), ("other", 0.2)):
+        run = add_run(tmp_path, name, lr)
+        text = (run.folder / "config.yaml").read_text()
+        (run.folder / "config.yaml").write_text(text.replace("seed: 7", f"seed: {len(name)}{name[0]}"))
+    data = {run["folder"]: run for run in run_data(tmp_path, find_runs(tmp_path))}
+    assert data["one"]["seed"] != data["two"]["seed"]
+    assert data["one"]["twins"] == data["two"]["twins"] != data["other"]["twins"]
+
+
+def test_failed_runs_say_why_and_interrupted_ones_show_their_last_value(tmp_path: Path) -> None:
+    add_run(tmp_path, "broken", 0.1, "failed")
+    cut = Tracked.begin(tmp_path / "cut", make_config())
+    cut.epochs(1, 2, pictures=False)
+    cut.end("interrupted")
+    data = {run["folder"]: run for run in run_data(tmp_path, find_runs(tmp_path))}
+    assert data["broken"]["reason"] == "ZeroDivisionError: division by zero"
+    assert (data["cut"]["value"], data["cut"]["last"]) == (None, 0.42)
+
+
+def test_server_follows_a_run_and_answers_only_by_its_own_name(tmp_path: Path) -> None:
+    run = Tracked.begin(tmp_path / "run", make_config())
+    run.epochs(1, 1, pictures=False)
+    with make_server(tmp_path) as server:
+        assert server.server_address[0] == "127.0.0.1"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+
+        def get(path: str, host: str | None = None) -> str:
+            request = urllib.request.Request(address + path, headers={"Host": host} if host else {})
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return str(answer.read().decode())
+
+        assert json.loads(get("/runs.json"))[0]["epochs"] == 1
+        run.epochs(2, 3, pictures=False)
+        (shown,) = json.loads(get("/runs.json"))
+        assert (shown["epochs"], shown["last"], shown["status"]) == (3, 0.57, "running")
+        assert 'data-served="1"' in get("/")
+        assert "location.reload()" in get("/run/report.html")
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            get("/", "evil.example:80")
+        server.shutdown()
+    run.end("finished", run.result())
+    assert "location.reload()" not in (run.folder / "report.html").read_text()
 
 
 def test_holds_only_what_differs_of_the_configs(data: dict[str, dict[str, Any]]) -> None:

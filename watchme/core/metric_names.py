@@ -1,6 +1,7 @@
 """Canonical metric names, and which way is better. The same names in every engine, tracker and file."""
 
 import math
+from collections.abc import Iterable
 
 DETECTION = ("map50", "map50_95", "precision", "recall", "f1")
 RETRIEVAL = ("map", "minp", "rank1", "rank5", "rank10", "rank20")
@@ -29,6 +30,21 @@ def higher_is_better(name: str) -> bool:
     if last.startswith("lost_"):
         return False
     return last.endswith("_per_s") or not last.endswith(("loss", "_s", "_ms", "wait_share"))
+
+
+def measured_objective(mode: str, objective: str, measured: Iterable[str]) -> str:
+    """Name under which a run measured its objective: an evaluation of `val/map` on the test split has `test/map`.
+
+    Args:
+        mode: The run's mode; a training selects on the objective as it is configured.
+        objective: Canonical name from the config.
+        measured: Names of the run's final metrics.
+    """
+    names = set(measured)
+    if mode == "train" or objective in names:
+        return objective
+    metric = objective.rpartition("/")[2]
+    return next((f"{split}/{metric}" for split in reversed(SPLITS) if f"{split}/{metric}" in names), objective)
 
 
 def is_better(name: str, value: float, best: float) -> bool:

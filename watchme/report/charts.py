@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from watchme.core.metric_names import SPLITS
+from watchme.report.glossary import meaning
 
 Points = Sequence[tuple[int, float]]
 # The validation curve is the one that readers look for, so it has the first colour.
@@ -58,7 +59,7 @@ def line_chart(
         {"label": label, "colour": _COLOURS.get(label, index), "points": rounded(points, _MOST_POINTS)}
         for index, (label, points) in enumerate((label, points) for label, points in curves.items() if points)
     ]
-    return {"title": title, "axis": axis, "best": best, "series": series}
+    return {"title": title, "hint": meaning(title), "axis": axis, "best": best, "series": series}
 
 
 def natural(text: str) -> list[str | int]:

@@ -1,8 +1,9 @@
 """An index page of all runs and sweeps in a folder, at any depth: sorted, filtered, compared side by side."""
 
+import hashlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,8 @@ from watchme.report.run_reader import Run, find_runs
 INDEX = "index.html"
 SWEEP_REPORT = Path("report") / "index.html"
 _MOST_POINTS = 150
+# Keys that do not change what a training comes to, the seed apart.
+_NO_INFLUENCE = ("train.seed", "train.resume", "tracker.", "trial", "output_root", "export.", "check.")
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ def write_index(root: Path) -> Path:
     return page
 
 
-def render(root: Path, runs: list[Run]) -> str:
-    """The index page."""
+def render(root: Path, runs: list[Run], *, served: bool = False) -> str:
+    """The index page; a served one asks its server for changes."""
     now = datetime.now().astimezone().strftime("%d %B %Y, %H:%M").lstrip("0")
     return render_page(
         "index.jinja",
@@ -71,7 +74,8 @@ def render(root: Path, runs: list[Run]) -> str:
         meta=f"{len(runs)} runs · {now}",
         folder=root.resolve(),
         sweeps=[_sweep(root, sweep) for sweep in find_sweeps(root, runs)],
-        data=_data(root, runs),
+        data=run_data(root, runs),
+        served=served,
     )
 
 
@@ -114,22 +118,32 @@ def _sweep(root: Path, sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _data(root: Path, runs: list[Run]) -> list[dict[str, Any]]:
+def run_data(root: Path, runs: list[Run]) -> list[dict[str, Any]]:
+    """What `templates/index.js` shows of each run."""
     configs = [as_text(run.config) for run in runs]
     # What is the same everywhere cannot differ between two runs; leaving it out keeps the page small.
     names = sorted({name for config in configs for name in config})
     varied = [name for name in names if len({config.get(name) for config in configs}) > 1]
+    known = {run.folder.resolve() for run in runs}
     return [
         {
             "title": run.title,
+            "mode": run.mode,
             "folder": _relative(root, run.folder),
-            "short": run.folder.name[-13:],
+            "parent": _parent(root, run, known),
             "link": _link(root, run.folder / REPORT),
             "status": run.status,
             "study": (run.config.get("trial") or {}).get("study"),
             "objective": run.objective,
+            "dataset": run.dataset,
+            "ranking": " ".join(run.comparable),
             "higher": higher_is_better(run.objective),
             "value": run.objective_value,
+            "last": run.last_value if run.status in ("interrupted", "killed", "running") else None,
+            "reason": _reason(run),
+            "seed": run.config.get("train", {}).get("seed"),
+            "tags": (run.config.get("tracker") or {}).get("tags") or [],
+            "twins": _without_seed(config, run),
             "best": run.summary.get("best_epoch"),
             "epochs": run.summary.get("epochs", run.lines[-1]["epoch"] if run.lines else None),
             "seconds": run.manifest.get("timings", {}).get("total_s"),
@@ -142,6 +156,26 @@ def _data(root: Path, runs: list[Run]) -> list[dict[str, Any]]:
         }
         for run, config in zip(runs, configs, strict=True)
     ]
+
+
+def _parent(root: Path, run: Run, known: Collection[Path]) -> str | None:
+    """What a run is listed under: the training that its weights are from, or the sweep that it is a trial of."""
+    if run.config.get("trial"):
+        return _relative(root, run.folder.parent)
+    origin = run.origin
+    return _relative(root.resolve(), origin) if origin and origin != run.folder and origin in known else None
+
+
+def _reason(run: Run) -> str:
+    """Why a run failed or stopped, in one line."""
+    error = str(run.manifest.get("error") or "").partition("\n")[0]
+    return (error or str((run.manifest.get("stopped") or {}).get("reason", "")))[:200]
+
+
+def _without_seed(config: Mapping[str, str], run: Run) -> str:
+    """A key that runs share which differ in their seed alone; their results show how much chance matters."""
+    chosen = {name: value for name, value in config.items() if not name.startswith(_NO_INFLUENCE)}
+    return hashlib.sha256(repr((sorted(chosen.items()), run.comparable)).encode()).hexdigest()[:12]
 
 
 def _relative(root: Path, path: Path) -> str:

@@ -14,7 +14,8 @@ def render_page(template: str, **values: Any) -> str:
 
     Args:
         template: File in `templates/`, e.g. `run.jinja`.
-        values: What the template names; text is escaped. `title`, `meta` and `folder` belong to every page.
+        values: What the template names; text is escaped. `title`, `meta` and `folder` belong to every page; `served`
+            says that a server keeps it up to date.
 
     Raises:
         jinja2.UndefinedError: If the template names a value that is not given.
@@ -35,5 +36,5 @@ def _environment() -> Environment:
     def asset(name: str) -> Markup:
         return Markup(loader.get_source(environment, name)[0])
 
-    environment.globals["asset"] = asset
+    environment.globals |= {"asset": asset, "served": False}
     return environment

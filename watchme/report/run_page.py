@@ -1,14 +1,17 @@
 """`report.html` of one run: a single file that explains the run without its folder."""
 
 import contextlib
+import os
 import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from watchme.core.formatting import duration, flatten, number
 from watchme.io.files import replace_text
 from watchme.report.charts import group, line_chart, natural
+from watchme.report.glossary import meaning
 from watchme.report.images import gallery
 from watchme.report.rendering import render_page
 from watchme.report.run_reader import Run, read_run, read_tables
@@ -17,6 +20,7 @@ REPORT = "report.html"
 _ROWS = 25
 _FIRST_MATCH = "first_match_rank"
 _CMC_RANKS = 20
+_SPEED = ("perf/", "time/")
 _SPLITS = ("val", "test", "train")
 # Tables that the check's section shows; names of their files.
 _CHECK_TABLES = ("check_findings", "check_splits")
@@ -37,10 +41,11 @@ def write_report(folder: Path) -> Path:
     return page
 
 
-def render(run: Run) -> str:
-    """The page of a run."""
+def render(run: Run, *, served: bool = False) -> str:
+    """The page of a run; a served one reloads while the run trains."""
     tables = read_tables(run.folder)
     check = run.manifest.get("check")
+    quality, speed = _curves(run)
     is_check = run.config.get("mode") == "check"
     return render_page(
         "run.jinja",
@@ -54,7 +59,10 @@ def render(run: Run) -> str:
         splits=tables.get("check_splits", []),
         cards=_check_cards(run) if is_check else _cards(run),
         results=_results(run),
-        curves=_curves(run),
+        curves=quality,
+        speed=speed,
+        origin=_origin(run),
+        served=served,
         figures=gallery(run.folder),
         cmc=_cmc(tables),
         tables=_details(tables),
@@ -125,15 +133,27 @@ def _results(run: Run) -> dict[str, Any]:
     rows = []
     for name, values in sorted(by_name.items(), key=lambda item: (item[0].endswith("loss"), natural(item[0]))):
         row = [*(values.get(split) for split in splits), *([before.get(name)] if before else [])]
-        rows.append((name, f"val/{name}" == run.objective, row))
+        rows.append((name, run.objective.partition("/")[2] == name, meaning(name), row))
     return {"head": [*splits, *(["val before training"] if before else [])], "rows": rows}
 
 
-def _curves(run: Run) -> list[dict[str, Any]]:
+def _curves(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Charts of metrics, and those of speed and time."""
     if not any(len(points) > 1 for points in run.series.values()):
-        return []
+        return [], []
     best = run.summary.get("best_epoch")
-    return [line_chart(title, curves, best) for title, curves in group(run.series, run.objective).items()]
+    charts = [line_chart(title, curves, best) for title, curves in group(run.series, run.objective).items()]
+    speed = [chart for chart in charts if chart["title"].startswith(_SPEED)]
+    return [chart for chart in charts if chart not in speed], speed
+
+
+def _origin(run: Run) -> dict[str, str] | None:
+    """The weights that an evaluation, an export or a search is of, and the report of their training."""
+    if run.weights is None:
+        return None
+    page = run.origin / REPORT if run.origin else None
+    link = quote(os.path.relpath(page, run.folder.resolve())) if page and page.is_file() else ""
+    return {"weights": str(run.weights), "link": link}
 
 
 def _cmc(tables: dict[str, list[list[str]]]) -> list[dict[str, Any]]:

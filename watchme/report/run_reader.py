@@ -12,7 +12,9 @@ from typing import Any
 import yaml
 
 from watchme.core.errors import RunFolderError
+from watchme.core.metric_names import SPLITS, measured_objective
 from watchme.io.files import read_json, read_yaml
+from watchme.io.run_lookup import folder_of
 from watchme.run.run_dir import CONFIG, MANIFEST, METRICS, SUMMARY, read_manifest
 from watchme.tracking.jsonl import read_metrics
 
@@ -54,23 +56,57 @@ class Run:
         return str(self.config.get("dataset", {}).get("name", "?"))
 
     @property
+    def mode(self) -> str:
+        """What was done: train, evaluate, check, export or search."""
+        return str(self.config.get("mode", "train"))
+
+    @property
     def title(self) -> str:
         """Model and dataset; for a trial its number too. A check is of the dataset alone."""
-        if self.config.get("mode") == "check":
+        if self.mode == "check":
             return f"Check of {self.dataset}"
+        if self.mode != "train":
+            noun = {"evaluate": "Evaluation", "export": "Export"}.get(self.mode, self.mode.capitalize())
+            split = self.objective.partition("/")[0]
+            where = f" ({split} split)" if self.mode == "evaluate" and split in SPLITS else ""
+            return f"{noun} of {self.model} on {self.dataset}{where}"
         trial = self.config.get("trial") or {}
         return f"{self.model} on {self.dataset}" + (f", trial {trial['number']}" if "number" in trial else "")
 
     @property
     def objective(self) -> str:
-        """Canonical name of the objective."""
-        return str(self.summary.get("objective") or self.config.get("objective", ""))
+        """Canonical name of the objective, of the split on which the run measured it."""
+        name = str(self.summary.get("objective") or self.config.get("objective", ""))
+        return measured_objective(self.mode, name, self.metrics)
 
     @property
     def objective_value(self) -> float | None:
         """Its best value; None where it is undefined."""
         value = self.summary.get("objective_value", self.manifest.get("objective_value"))
         return None if value is None else float(value)
+
+    @property
+    def weights(self) -> Path | None:
+        """The weights that an evaluation, an export or a search is of."""
+        checkpoint = self.config.get("checkpoint")
+        return Path(str(checkpoint)).expanduser() if checkpoint else None
+
+    @property
+    def origin(self) -> Path | None:
+        """Folder of the training that `weights` are from, if it is still there."""
+        return folder_of(self.weights.resolve()) if self.weights else None
+
+    @property
+    def comparable(self) -> tuple[str, str, str]:
+        """Objective with its split, dataset, and its fingerprint: only runs equal in all three can be ranked."""
+        fingerprint = (self.manifest.get("dataset") or {}).get("fingerprint", "")
+        return self.objective, self.dataset, str(fingerprint)
+
+    @property
+    def last_value(self) -> float | None:
+        """The objective's last value of an epoch, e.g. of a run that was interrupted."""
+        points = self.series.get(self.objective, [])
+        return points[-1][1] if points else None
 
     @cached_property
     def status(self) -> str:

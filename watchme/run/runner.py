@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from watchme.config.schema import RunConfig
 from watchme.core.errors import WatchmeError
 from watchme.core.interfaces import Result
+from watchme.core.metric_names import measured_objective
 from watchme.core.registry import load_mode
 from watchme.core.signals import sigterm_interrupts
 from watchme.io.files import read_json, read_yaml
@@ -94,7 +95,8 @@ def _run(config: RunConfig, record: RunFolder, session: Session) -> Result:
     finally:
         if session.begun:
             if result is not None:
-                record.write_summary(config.objective, status, result)
+                objective = measured_objective(config.mode, config.objective, result.metrics)
+                record.write_summary(objective, status, result)
             record.close(status, result, error)
             session.end(status, result)
         logging.captureWarnings(False)

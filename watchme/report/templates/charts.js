@@ -52,19 +52,33 @@ function tickLabel(value) {
   return size !== 0 && (size < 1e-3 || size >= 1e5) ? Number(value.toPrecision(3)).toExponential() : String(Number(value.toFixed(4)));
 }
 
-function scales(series) {
+// Powers of ten and their doubles and fives, as the range has room for.
+function logTicks(low, high) {
+  const powers = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) powers.push(power);
+  const factors = powers.length > 4 ? [1] : [1, 2, 5];
+  const found = powers.flatMap((power) => factors.map((factor) => factor * 10 ** power));
+  const below = found.filter((tick) => tick <= low).slice(-1);
+  const above = found.filter((tick) => tick >= high).slice(0, 1);
+  return [...below, ...found.filter((tick) => tick > low && tick < high), ...above];
+}
+
+function scales(series, log) {
   const points = series.flatMap((line) => line.points);
   const epochs = points.map(([epoch]) => epoch);
   const values = points.map(([, value]) => value);
   const [from, to] = [Math.min(...epochs), Math.max(...epochs)];
-  const ticks = valueTicks(Math.min(...values), Math.max(...values));
-  const [low, high] = [Math.min(ticks[0], ...values), Math.max(ticks.at(-1), ...values)];
+  const logarithmic = log && Math.min(...values) > 0;
+  const ticks = (logarithmic ? logTicks : valueTicks)(Math.min(...values), Math.max(...values));
+  const place = logarithmic ? Math.log10 : (value) => value;
+  const [low, high] = [place(Math.min(ticks[0], ...values)), place(Math.max(ticks.at(-1), ...values))];
   return {
     from,
     to,
     ticks,
     x: (epoch) => AREA.left + ((epoch - from) / (to - from || 1)) * (AREA.right - AREA.left),
-    y: (value) => AREA.bottom - ((value - low) / (high - low || 1)) * (AREA.bottom - AREA.top),
+    y: (value) => AREA.bottom - ((place(value) - low) / (high - low || 1)) * (AREA.bottom - AREA.top),
+    epochAt: (x) => from + ((x - AREA.left) / (AREA.right - AREA.left)) * (to - from),
   };
 }
 
@@ -81,41 +95,77 @@ function axes({ from, to, ticks, x, y }, best) {
   return parts;
 }
 
-function curve({ label, colour, points }, { x, y }) {
-  const path = points.map(([epoch, value]) => `${x(epoch).toFixed(1)},${y(value).toFixed(1)}`).join("L");
-  const dots = points.length > DOTS_UP_TO ? [] : points.map(([epoch, value]) => svg("circle", { cx: x(epoch).toFixed(1), cy: y(value).toFixed(1), r: 2.2 }));
-  return [
-    svg("path", { class: "line", d: `M${path}`, style: `stroke:var(--c${colour})` }, svg("title", {}, label)),
-    svg("g", { style: `fill:var(--c${colour})` }, ...dots),
-  ];
+function path(points, { x, y }) {
+  return "M" + points.map(([epoch, value]) => `${x(epoch).toFixed(1)},${y(value).toFixed(1)}`).join("L");
+}
+
+function curve({ label, colour, points }, area, smooth) {
+  const style = `stroke:var(--c${colour})`;
+  if (smooth > 0)
+    return [svg("path", { class: "line raw", d: path(points, area), style }), svg("path", { class: "line", d: path(smoothed(points, smooth), area), style }, svg("title", {}, label))];
+  const dots = points.length > DOTS_UP_TO ? [] : points.map(([epoch, value]) => svg("circle", { cx: area.x(epoch).toFixed(1), cy: area.y(value).toFixed(1), r: 2.2 }));
+  return [svg("path", { class: "line", d: path(points, area), style }, svg("title", {}, label)), svg("g", { style: `fill:var(--c${colour})` }, ...dots)];
+}
+
+// Exponential moving average without the bias towards the start, as TensorBoard has it.
+function smoothed(points, weight) {
+  let [sum, norm] = [0, 0];
+  return points.map(([epoch, value]) => {
+    sum = weight * sum + (1 - weight) * value;
+    norm = weight * norm + (1 - weight);
+    return [epoch, sum / norm];
+  });
 }
 
 function legend(series) {
   return element("div", { class: "legend" }, ...series.map((line) => element("span", {}, element("i", { style: `background:var(--c${line.colour})` }), line.label)));
 }
 
-function drawChart(chart) {
+function within(points, range) {
+  return range ? points.filter(([epoch]) => epoch >= range[0] && epoch <= range[1]) : points;
+}
+
+function drawChart(chart, view, zoom) {
   const axis = chart.axis ?? "epoch";
-  const area = scales(chart.series);
+  let series = chart.series.map((line) => ({ ...line, points: within(line.points, view.range) })).filter((line) => line.points.length);
+  if (!series.length) series = chart.series;
+  const area = scales(series, view.log);
   const cursor = svg("line", { class: "cursor", y1: AREA.top, y2: AREA.bottom });
+  const chosen = svg("rect", { class: "chosen", y: AREA.top, height: AREA.bottom - AREA.top, width: 0 });
   const drawing = svg(
     "svg",
     { class: "chart", viewBox: `0 0 ${AREA.width} ${AREA.height}`, role: "img", "aria-label": `${chart.title} over ${axis}` },
     ...axes(area, chart.best),
-    ...chart.series.flatMap((line) => curve(line, area)),
+    ...series.flatMap((line) => curve(line, area, view.smooth)),
     cursor,
+    chosen,
   );
-  drawing.addEventListener("pointermove", (event) => showValues(event, drawing, cursor, area, axis, chart.series));
+  const at = (event) => {
+    const box = drawing.getBoundingClientRect();
+    return ((event.clientX - box.left) / box.width) * AREA.width;
+  };
+  let start = null;
+  drawing.addEventListener("pointerdown", (event) => (start = at(event)));
+  drawing.addEventListener("pointermove", (event) => {
+    showValues(event, at(event), cursor, area, axis, series);
+    if (start === null || event.buttons !== 1) return;
+    chosen.setAttribute("x", Math.min(start, at(event)));
+    chosen.setAttribute("width", Math.abs(at(event) - start));
+  });
+  drawing.addEventListener("pointerup", (event) => {
+    const range = [start, at(event)].sort((a, b) => a - b);
+    if (start !== null && range[1] - range[0] > 12) zoom(range.map(area.epochAt));
+    start = null;
+  });
   drawing.addEventListener("pointerleave", () => {
     tip.style.visibility = cursor.style.visibility = "hidden";
   });
-  return element("figure", {}, element("h3", {}, chart.title), chart.legend === false ? null : legend(chart.series), drawing);
+  const name = element("h3", {}, chart.title, chart.hint && element("span", { class: "hint" }, chart.hint));
+  return element("figure", {}, name, chart.legend === false ? null : legend(chart.series), drawing);
 }
 
 // The values of all curves at the epoch nearest to the pointer.
-function showValues(event, drawing, cursor, { x }, axis, series) {
-  const box = drawing.getBoundingClientRect();
-  const at = ((event.clientX - box.left) / box.width) * AREA.width;
+function showValues(event, at, cursor, { x }, axis, series) {
   const epochs = series.flatMap((line) => line.points.map(([epoch]) => epoch));
   const epoch = epochs.reduce((near, other) => (Math.abs(x(other) - at) < Math.abs(x(near) - at) ? other : near));
   cursor.setAttribute("x1", x(epoch));
@@ -131,5 +181,29 @@ function showValues(event, drawing, cursor, { x }, axis, series) {
   tip.style.top = `${Math.max(8, event.clientY - room.height - 12)}px`;
 }
 
-for (const target of document.querySelectorAll("[data-charts]"))
-  target.replaceChildren(...JSON.parse(target.dataset.charts).filter((chart) => chart.series.length).map(drawChart));
+// One figure a chart, below tools that change all of them: smoothing, a logarithmic scale, and the zoom by dragging.
+function drawCharts(target, charts) {
+  const view = (target.view ??= { smooth: 0, log: false, range: null });
+  target.charts = charts;
+  const redraw = () => {
+    const found = target.charts.filter((chart) => chart.series.length);
+    const zoom = (range) => {
+      view.range = range;
+      redraw();
+    };
+    target.replaceChildren(...found.map((chart) => drawChart(chart, view, zoom)));
+    target.reset.disabled = view.range === null;
+  };
+  if (!target.reset) {
+    const smooth = element("input", { type: "range", min: 0, max: 0.95, step: 0.05, value: 0 });
+    const log = element("input", { type: "checkbox" });
+    target.reset = element("button", { type: "button" }, "Reset zoom");
+    smooth.addEventListener("input", () => ((view.smooth = Number(smooth.value)), redraw()));
+    log.addEventListener("change", () => ((view.log = log.checked), redraw()));
+    target.reset.addEventListener("click", () => ((view.range = null), redraw()));
+    target.before(element("div", { class: "tools" }, element("label", {}, "Smoothing ", smooth), element("label", {}, log, " Logarithmic"), target.reset));
+  }
+  redraw();
+}
+
+for (const target of document.querySelectorAll("[data-charts]")) drawCharts(target, JSON.parse(target.dataset.charts));

@@ -1,56 +1,106 @@
 // The table of runs (sorted, filtered, chosen from) and the comparison of the chosen ones.
-const runs = JSON.parse(document.getElementById("data").textContent);
+let runs = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
-const COLUMNS = [
-  { title: "", key: null },
+const MOST = 8; // as many as there are colours
+const MOST_SETTINGS = 5;
+const state = { key: "started", down: true, text: "", chosen: [], open: new Set() };
+
+const FIXED = [
   { title: "Run", key: "title" },
   { title: "Status", key: "status" },
-  { title: "Objective", key: "objective" },
+  { title: "Objective", key: "ranking" },
   { title: "Value", key: "value", number: true },
   { title: "Best epoch", key: "best", number: true },
   { title: "Epochs", key: "epochs", number: true },
   { title: "Duration", key: "seconds", number: true },
   { title: "Started", key: "started" },
-  { title: "Commit", key: "commit" },
+  { title: "Seed", key: "seed", number: true },
 ];
-const MOST = 8; // as many as there are colours
-const state = { key: "started", down: true, text: "", chosen: [] };
+
+// Settings in which the runs that are shown differ: those first that all of them have.
+const SECTIONS = ["optimizer", "train", "scheduler", "augmentation", "loss", "model", "dataset"];
+const NOUNS = { evaluate: "evaluations", export: "exports", check: "checks", search: "searches", train: "trainings" };
+const NOT_SETTINGS = /^(train\.(seed|resume|engine|device)|model\.(name|engine|family\.)|dataset\.(name|root|task))|\.engine$/;
+
+function settings(shown) {
+  const keys = [...new Set(shown.flatMap((run) => Object.keys(run.config)))];
+  const differing = keys.filter((key) => SECTIONS.includes(key.split(".")[0]) && !NOT_SETTINGS.test(key) && new Set(shown.map((run) => run.config[key])).size > 1);
+  const rank = (key) => shown.filter((run) => !(key in run.config)).length * 10 + SECTIONS.indexOf(key.split(".")[0]);
+  return differing.sort((a, b) => rank(a) - rank(b)).slice(0, MOST_SETTINGS);
+}
+
+function valueOf(run, key) {
+  const value = key.startsWith("config:") ? run.config[key.slice(7)] : run[key];
+  return value !== null && value !== "" && key.startsWith("config:") && !Number.isNaN(Number(value)) ? Number(value) : (value ?? null);
+}
 
 function compare(a, b) {
-  const [x, y] = [a[state.key], b[state.key]];
+  // Values are ranked only among runs with the same objective on the same split of the same dataset.
+  if (state.key === "value" && a.ranking !== b.ranking) return a.ranking.localeCompare(b.ranking);
+  const [x, y] = [valueOf(a, state.key), valueOf(b, state.key)];
   // Missing values come last in both directions.
   if (x === null || y === null) return (x === null) - (y === null);
-  const order = typeof x === "number" ? x - y : String(x).localeCompare(String(y));
+  const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
   return state.down ? -order : order;
 }
 
-function visible() {
+function matching() {
   const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);
-  return runs
-    .filter((run) => words.every((word) => `${run.title} ${run.status} ${run.folder} ${run.study ?? ""}`.toLowerCase().includes(word)))
-    .sort(compare);
+  const text = (run) => `${run.title} ${run.status} ${run.folder} ${run.study ?? ""} ${run.tags.join(" ")} ${run.objective}`.toLowerCase();
+  return runs.filter((run) => words.every((word) => text(run).includes(word))).sort(compare);
 }
 
-function drawHead() {
-  const row = element("tr");
-  for (const column of COLUMNS) {
-    const sorted = column.key && column.key === state.key;
-    const cell = element("th", { class: column.number && "number", "aria-sort": sorted ? (state.down ? "descending" : "ascending") : undefined, scope: "col" });
-    if (column.key) {
-      const button = element("button", { type: "button" }, column.title);
-      button.addEventListener("click", () => {
-        state.down = column.key === state.key ? !state.down : Boolean(column.number) || column.key === "started";
-        state.key = column.key;
-        draw();
-      });
-      cell.append(button);
-    }
-    row.append(cell);
+// Evaluations, exports and trials come under their training or sweep, folded until it is opened; a filter shows all.
+function rows(found) {
+  if (state.text) return found.map((run) => ({ run }));
+  const folders = new Set(found.map((run) => run.folder));
+  const children = (folder) => found.filter((run) => run.parent === folder);
+  const nested = (run) => {
+    const inside = children(run.folder);
+    const open = state.open.has(run.folder);
+    return [{ run, inside }, ...(open ? inside.map((child) => ({ run: child, child: true })) : [])];
+  };
+  const sweeps = [...new Set(found.filter((run) => run.study && run.parent && !folders.has(run.parent)).map((run) => run.parent))];
+  const trials = sweeps.flatMap((folder) => {
+    const inside = children(folder);
+    return [{ sweep: folder, inside }, ...(state.open.has(folder) ? inside.map((run) => ({ run, child: true })) : [])];
+  });
+  return [...found.filter((run) => !run.parent || (!run.study && !folders.has(run.parent))).flatMap(nested), ...trials];
+}
+
+function fold(folder, inside) {
+  if (!inside?.length) return null;
+  const open = state.open.has(folder);
+  const plural = [...new Set(inside.map((run) => (run.study ? "trials" : (NOUNS[run.mode] ?? run.mode))))].join(", ");
+  const kinds = inside.length === 1 ? plural.replace(/(?<=ch)es$|s$/, "") : plural;
+  const button = element("button", { type: "button", class: "fold", "aria-expanded": String(open) }, `${open ? "▾" : "▸"} ${inside.length} ${kinds}`);
+  button.addEventListener("click", () => {
+    if (open) state.open.delete(folder);
+    else state.open.add(folder);
+    draw();
+  });
+  return button;
+}
+
+function drawHead(columns) {
+  const cells = columns.map((column) => {
+    const sorted = column.key === state.key;
+    const button = element("button", { type: "button", title: column.hint }, column.title);
+    button.addEventListener("click", () => {
+      state.down = sorted ? !state.down : Boolean(column.number) || column.key === "started";
+      state.key = column.key;
+      draw();
+    });
+    return element("th", { class: column.number && "number", "aria-sort": sorted ? (state.down ? "descending" : "ascending") : undefined, scope: "col" }, button);
+  });
+  byId("runs").tHead.replaceChildren(element("tr", {}, element("th", {}, element("span", { class: "hidden" }, "Compare")), ...cells));
+}
+
+function drawRow({ run, sweep, inside, child }, extra) {
+  if (sweep !== undefined) {
+    const name = element("td", { class: "name", colspan: FIXED.length + extra.length }, element("b", {}, inside[0].study), " ", fold(sweep, inside), element("div", { class: "soft mono" }, sweep));
+    return element("tr", { class: "sweep" }, element("td", {}), name);
   }
-  byId("runs").tHead.replaceChildren(row);
-}
-
-function drawRow(run) {
   const chosen = state.chosen.includes(run);
   const box = element("input", { type: "checkbox", "aria-label": `Compare ${run.folder}` });
   box.checked = chosen;
@@ -60,26 +110,62 @@ function drawRow(run) {
     draw();
   });
   const name = run.link ? element("a", { href: run.link }, run.title) : run.title;
+  const tags = run.tags.map((tag) => element("span", { class: "tag" }, tag));
+  const value = run.value ?? run.last;
   return element(
     "tr",
-    { class: chosen && "chosen" },
+    { class: [chosen && "chosen", child && "child"].filter(Boolean).join(" ") || undefined },
     element("td", {}, box),
-    element("td", { class: "name" }, name, element("div", { class: "soft mono" }, run.folder)),
-    element("td", {}, element("span", { class: `pill ${run.status}` }, run.status)),
-    element("td", { class: "mono" }, run.objective),
-    element("td", { class: "number" }, format(run.value)),
+    element("td", { class: "name" }, name, " ", ...tags, " ", fold(run.folder, inside), element("div", { class: "soft mono" }, run.folder)),
+    element("td", { class: "status" }, element("span", { class: `pill ${run.status}` }, run.status), run.reason && element("div", { class: "reason" }, run.reason)),
+    element("td", {}, element("span", { class: "mono" }, run.objective), element("div", { class: "soft" }, run.dataset)),
+    element("td", { class: "number" }, format(value), run.value === null && value !== null ? element("div", { class: "soft" }, "last") : null),
     element("td", { class: "number" }, format(run.best)),
     element("td", { class: "number" }, format(run.epochs)),
     element("td", { class: "number" }, run.duration),
     element("td", {}, run.started.slice(0, 16).replace("T", " ")),
-    element("td", { class: "mono soft" }, run.commit),
+    element("td", { class: "number" }, format(run.seed)),
+    ...extra.map((key) => element("td", { class: "number" }, run.config[key] ?? "–")),
   );
 }
 
-function drawTable(target, head, rows, numbers) {
-  const cells = (tag, row) => row.map((cell, index) => element(tag, { class: index && numbers ? "number" : "wrap" }, cell));
-  const body = rows.map((row) => element("tr", {}, ...cells("td", row)));
-  target.replaceChildren(element("table", {}, element("thead", {}, element("tr", {}, ...cells("th", head))), element("tbody", {}, ...body)));
+function drawTable(target, head, body, numbers) {
+  const cells = (tag, row) => row.map((cell, index) => element(tag, { class: index && numbers ? "number" : "wrap" }, ...(Array.isArray(cell) ? cell : [cell])));
+  const drawn = body.map((row) => element("tr", {}, ...cells("td", row)));
+  target.replaceChildren(element("table", {}, element("thead", {}, element("tr", {}, ...cells("th", head))), element("tbody", {}, ...drawn)));
+}
+
+// Runs of one title are told apart by the settings in which they differ, else by their folder.
+function names(chosen) {
+  const named = chosen.map((run) => {
+    const twins = chosen.filter((other) => other.title === run.title);
+    const differing = twins.length > 1 ? [...settings(twins), "train.seed"].filter((key) => new Set(twins.map((twin) => twin.config[key])).size > 1) : [];
+    const text = differing.slice(0, 3).map((key) => `${key.split(".").at(-1)}=${run.config[key] ?? "–"}`);
+    return text.length ? `${run.title}, ${text.join(", ")}` : run.title;
+  });
+  return named.map((name, index) => (named.filter((other) => other === name).length > 1 ? `${name} (${chosen[index].folder})` : name));
+}
+
+// Standard deviation of a metric over runs that differ from this one in their seed alone.
+function spread(run, metric) {
+  const values = runs.filter((other) => other.twins === run.twins && typeof other.metrics[metric] === "number").map((other) => other.metrics[metric]);
+  if (values.length < 2) return null;
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  return { count: values.length, deviation: Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1)) };
+}
+
+function finalCell(run, baseline, metric) {
+  const value = run.metrics[metric];
+  const parts = [format(value)];
+  const chance = typeof value === "number" ? spread(run, metric) : null;
+  if (chance) parts.push(element("div", { class: "soft" }, `± ${format(chance.deviation)} over ${chance.count} seeds`));
+  if (run !== baseline && typeof value === "number" && typeof baseline.metrics[metric] === "number") {
+    const difference = value - baseline.metrics[metric];
+    const better = /(loss|_s|_ms)$|\/lost_/.test(metric) ? difference < 0 : difference > 0;
+    const noise = chance && Math.abs(difference) < 2 * chance.deviation;
+    parts.push(element("div", { class: noise || difference === 0 ? "soft" : better ? "good" : "bad" }, `${difference >= 0 ? "+" : ""}${format(difference)}${noise ? " within chance" : ""}`));
+  }
+  return parts;
 }
 
 function drawComparison() {
@@ -87,24 +173,32 @@ function drawComparison() {
   byId("compare").hidden = chosen.length === 0;
   byId("clear").disabled = chosen.length === 0;
   if (chosen.length === 0) return;
-  const named = chosen.map((run) => (chosen.filter((other) => other.title === run.title).length > 1 ? `${run.title} (${run.short})` : run.title));
-  const heads = chosen.map((run, index) => element("span", {}, element("i", { style: `background:var(--c${index})` }), named[index]));
+  const named = names(chosen);
+  const heads = chosen.map((run, index) => {
+    const pin = element("button", { type: "button", "aria-pressed": String(index === 0), title: "Differences are shown against this run" }, index === 0 ? "baseline" : "make baseline");
+    pin.addEventListener("click", () => {
+      state.chosen = [run, ...chosen.filter((other) => other !== run)];
+      draw();
+    });
+    return element("span", {}, element("i", { style: `background:var(--c${index})` }), named[index], " ", pin);
+  });
   byId("chosen").replaceChildren(...heads);
-  const sorted = (names) => [...new Set(names)].sort();
+  const datasets = new Set(chosen.map((run) => run.ranking.split(" ").slice(1).join(" ")));
+  byId("unequal").hidden = datasets.size < 2;
+  const sorted = (found) => [...new Set(found)].sort();
   const metrics = sorted(chosen.flatMap((run) => Object.keys(run.metrics)));
-  drawTable(byId("finals"), ["metric", ...named], metrics.map((name) => [name, ...chosen.map((run) => format(run.metrics[name]))]), true);
+  drawTable(byId("finals"), ["metric", ...named], metrics.map((name) => [name, ...chosen.map((run) => finalCell(run, chosen[0], name))]), true);
   const objectives = new Set(chosen.map((run) => run.objective));
   const rank = (name) => (objectives.has(name) ? 0 : name.startsWith("val/") ? 1 : name.startsWith("train/") ? 2 : 3);
-  const names = sorted(chosen.flatMap((run) => Object.keys(run.series))).sort((a, b) => rank(a) - rank(b));
-  const charts = names.map((name) => {
-    const series = chosen.map((run, index) => ({ label: named[index], colour: index, points: run.series[name] ?? [] }));
-    return drawChart({ title: name, series: series.filter((line) => line.points.length), legend: false });
-  });
-  byId("curves").replaceChildren(...charts);
+  const series = sorted(chosen.flatMap((run) => Object.keys(run.series))).sort((a, b) => rank(a) - rank(b));
+  drawCharts(
+    byId("curves"),
+    series.map((name) => ({ title: name, legend: false, series: chosen.map((run, index) => ({ label: named[index], colour: index, points: run.series[name] ?? [] })).filter((line) => line.points.length) })),
+  );
   const keys = sorted(chosen.flatMap((run) => Object.keys(run.config)));
   const differing = keys.filter((key) => new Set(chosen.map((run) => run.config[key] ?? "–")).size > 1);
-  const rows = differing.map((key) => [element("span", { class: "mono" }, key), ...chosen.map((run) => run.config[key] ?? "–")]);
-  if (rows.length) drawTable(byId("diff"), ["key", ...named], rows, false);
+  const body = differing.map((key) => [element("span", { class: "mono" }, key), ...chosen.map((run) => run.config[key] ?? "–")]);
+  if (body.length) drawTable(byId("diff"), ["key", ...named], body, false);
   else byId("diff").replaceChildren(element("p", { class: "soft" }, chosen.length > 1 ? "The configs are the same." : "Choose a second run to see what differs."));
 }
 
@@ -112,6 +206,7 @@ function drawComparison() {
 function readAddress() {
   const wanted = new URLSearchParams(location.hash.slice(1)).getAll("run");
   state.chosen = wanted.map((folder) => runs.find((run) => run.folder === folder)).filter(Boolean).slice(0, MOST);
+  for (const run of state.chosen) if (run.parent) state.open.add(run.parent);
 }
 
 function writeAddress() {
@@ -120,12 +215,23 @@ function writeAddress() {
 }
 
 function draw() {
-  const shown = visible();
-  drawHead();
-  byId("runs").tBodies[0].replaceChildren(...shown.map(drawRow));
-  byId("count").textContent = shown.length === runs.length ? `${runs.length} runs` : `${shown.length} of ${runs.length} runs`;
+  const found = matching();
+  const extra = settings(found);
+  drawHead([...FIXED, ...extra.map((key) => ({ title: key.split(".").at(-1), hint: key, key: `config:${key}`, number: true }))]);
+  byId("runs").tBodies[0].replaceChildren(...rows(found).map((row) => drawRow(row, extra)));
+  byId("count").textContent = found.length === runs.length ? `${runs.length} runs` : `${found.length} of ${runs.length} runs`;
   drawComparison();
   writeAddress();
+}
+
+function csv() {
+  const found = matching();
+  const metrics = [...new Set(found.flatMap((run) => Object.keys(run.metrics)))].sort();
+  const keys = [...new Set(found.flatMap((run) => Object.keys(run.config)))].sort();
+  const fixed = ["folder", "title", "mode", "status", "reason", "dataset", "objective", "value", "best", "epochs", "seconds", "started", "seed", "commit"];
+  const lines = [[...fixed, ...metrics, ...keys], ...found.map((run) => [...fixed.map((key) => run[key]), ...metrics.map((name) => run.metrics[name]), ...keys.map((key) => run.config[key])])];
+  const cell = (value) => (/[",\n]/.test(String(value ?? "")) ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? ""));
+  return lines.map((line) => line.map(cell).join(",")).join("\n") + "\n";
 }
 
 byId("filter").addEventListener("input", (event) => {
@@ -136,14 +242,19 @@ byId("clear").addEventListener("click", () => {
   state.chosen = [];
   draw();
 });
+byId("csv").addEventListener("click", () => {
+  const link = element("a", { href: `data:text/csv;charset=utf-8,${encodeURIComponent(csv())}`, download: "runs.csv" });
+  link.click();
+});
 byId("best").addEventListener("click", () => {
-  // The best of the objective that most of the visible runs share.
-  const shown = visible().filter((run) => run.value !== null);
+  // The best of the largest group of visible runs that can be ranked: one objective, split and dataset.
+  const shown = matching().filter((run) => run.value !== null);
   const counts = new Map();
-  for (const run of shown) counts.set(run.objective, (counts.get(run.objective) ?? 0) + 1);
-  const [objective] = [...counts].sort((a, b) => b[1] - a[1])[0] ?? [null];
-  const same = shown.filter((run) => run.objective === objective);
+  for (const run of shown) counts.set(run.ranking, (counts.get(run.ranking) ?? 0) + 1);
+  const [ranking] = [...counts].sort((a, b) => b[1] - a[1])[0] ?? [null];
+  const same = shown.filter((run) => run.ranking === ranking);
   state.chosen = same.sort((a, b) => (a.higher ? b.value - a.value : a.value - b.value)).slice(0, 3);
+  for (const run of state.chosen) if (run.parent) state.open.add(run.parent);
   draw();
 });
 window.addEventListener("hashchange", () => {
@@ -152,3 +263,17 @@ window.addEventListener("hashchange", () => {
 });
 readAddress();
 draw();
+
+// Served by `--serve`: take over what has changed, without losing filter and choice.
+async function refresh() {
+  const answer = await fetch("runs.json").catch(() => null);
+  if (!answer?.ok) return;
+  const text = await answer.text();
+  if (text === refresh.last) return;
+  refresh.last = text;
+  const folders = state.chosen.map((run) => run.folder);
+  runs = JSON.parse(text);
+  state.chosen = folders.map((folder) => runs.find((run) => run.folder === folder)).filter(Boolean);
+  draw();
+}
+if (document.body.dataset.served) setInterval(refresh, 5000);

@@ -1,0 +1,36 @@
+"""What each metric means, in one sentence, for the pages."""
+
+_MEANINGS = {
+    "map50": "Detection: area under the precision-recall curve, a box counting as right at an overlap (IoU) of 0.5.",
+    "map50_95": "Detection: mean of the average precision at IoU 0.50, 0.55, ... 0.95; rewards tight boxes.",
+    "precision": "Share of the predicted boxes that are right, at the confidence with the best F1.",
+    "recall": "Share of the people that are found, at the confidence with the best F1.",
+    "f1": "Harmonic mean of precision and recall, at the confidence where it is highest.",
+    "map": "Re-ID: mean over queries of the average precision of the ranked gallery; rewards finding every match.",
+    "minp": "Re-ID: mean inverse negative penalty; how early the hardest true match of a query is ranked.",
+    "loss": "What training minimises; comparable only between runs with the same loss.",
+    "box_loss": "Localisation part of the detection loss.",
+    "cls_loss": "Classification part of the detection loss.",
+    "dfl_loss": "Distribution focal loss: how well box edges are placed.",
+    "softmax_loss": "Cross-entropy over the identities of the training set.",
+    "triplet_loss": "Batch-hard triplet loss: same identity closer than any other by a margin.",
+    "accuracy": "Share of training crops whose identity the classifier names.",
+    "lr": "Learning rate of the first parameter group at the end of the epoch.",
+    "images_per_s": "Training throughput.",
+    "data_wait_share": "Share of the time in which the model waits for the data loader; above 0.2, add workers.",
+    "epoch_s": "Seconds an epoch, validation included.",
+    "search_map": "Person search: mAP of queries against all detected boxes of all frames.",
+    "detection_recall": "Share of the people in the frames that the detector finds.",
+    "lost_missed": "mAP lost because the detector missed people.",
+    "lost_boxes": "mAP lost because detected boxes are cut less well than annotated ones.",
+    "lost_false_detections": "mAP lost to false detections that are ranked before true matches.",
+    "lost_embedding": "mAP lost because the embedding ranks somebody else higher.",
+}
+
+
+def meaning(name: str) -> str:
+    """One sentence about a metric, by the last part of its name; empty for an unknown one."""
+    last = name.rpartition("/")[2]
+    if last.startswith("rank") and last[4:].isdigit():
+        return f"Re-ID: share of queries with a true match among the first {last[4:]} of the ranked gallery."
+    return _MEANINGS.get(last, "")
