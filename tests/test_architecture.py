@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("run", "run.run_dir", "run.summary", "run.model_card", "run.early_stopping", "run.gpu_monitor"),
     ("tracking", "report"),
     ("sweep",),
-    ("run.runner",),
+    ("run.runner", "run.session"),
     ("cli",),
 )
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}

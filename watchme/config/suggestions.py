@@ -88,15 +88,15 @@ def nearest(name: object, choices: Iterable[object]) -> str | None:
 
 def one_of(value: Any, choices: Iterable[object]) -> str:
     """The choices, and those that `value` is the beginning of (yolo11: yolo11n, yolo11s, ...) or the nearest."""
-    choices = [str(choice) for choice in choices]
-    begins = [choice for choice in choices if len(str(value)) > 2 and choice.startswith(str(value))]
+    texts = [str(choice) for choice in choices]
+    begins = [text for text in texts if len(str(value)) > 2 and text.startswith(str(value))]
     if len(begins) > 1:
         sizes = "nsmlx"  # of YOLO models, smallest first
         begins.sort(key=lambda text: (len(text), sizes.find(text[-1]), text))
         meant = ", ".join(begins[:-1]) + f" or {begins[-1]}"
     else:
-        meant = nearest(value, choices) or ""
-    return f"expected one of {', '.join(choices)}" + (f"; did you mean {meant}?" if meant else "")
+        meant = nearest(value, texts) or ""
+    return f"expected one of {', '.join(texts)}" + (f"; did you mean {meant}?" if meant else "")
 
 
 def mode_of_another_tool(value: object) -> str | None:

@@ -41,7 +41,7 @@ def _serve(folder: Path, host: str, port: int) -> int:
         fix = "Choose another --port, or 0 for a free one"
         print(f"Cannot listen on {host}:{port}: {error}.\n    {fix}", file=sys.stderr)
         return 2
-    print(f"http://{server.server_address[0]}:{server.server_address[1]}/  (Ctrl-C ends it)", flush=True)
+    print(f"http://{host}:{server.server_address[1]}/  (Ctrl-C ends it)", flush=True)
     with contextlib.suppress(KeyboardInterrupt), server:
         server.serve_forever()
     return 0

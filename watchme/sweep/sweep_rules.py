@@ -12,7 +12,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.samplers import RandomSampler
 
 from watchme.config.schema import RunConfig
-from watchme.config.type_conversion import one_of
+from watchme.config.suggestions import one_of
 from watchme.config.validation import validate
 from watchme.core.errors import ConfigError, Problem
 from watchme.sweep.hooks import Hook

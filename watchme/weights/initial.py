@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from watchme.config.type_conversion import nearest
+from watchme.config.suggestions import nearest
 from watchme.core.errors import CheckpointError
 from watchme.io.run_lookup import config_of, folder_of
 from watchme.weights.checksum import sha256_of
