@@ -73,7 +73,14 @@ def test_no_slower_and_no_worse_than_ray(project: Path, tmp_path: Path) -> None:
         folder = tmp_path / f"ours{seed}"
         subprocess.run(
             [
-                *(sys.executable, "train.py", "-m", "model=standin", "sweeper=yolo_tune", f"hydra.sweep.dir={folder}"),
+                *(
+                    sys.executable,
+                    "train.py",
+                    "-m",
+                    "model=standin",
+                    "sweeper=standin_tune",
+                    f"hydra.sweep.dir={folder}",
+                ),
                 *(f"train.epochs={_EPOCHS}", f"model.epoch_s={_EPOCH_S}", f"hydra.sweeper.n_trials={_TRIALS}"),
                 *(f"hydra.sweeper.n_jobs={_SLOTS}", f"hydra.sweeper.seed={seed}", "hydra.sweeper.report=false"),
             ],

@@ -41,7 +41,12 @@ def test_own_time_and_memory_over_200_trials(sampler: str, project: Path, tmp_pa
     subprocess.run(
         [
             *(sys.executable, "-c", _SCRIPT, str(told), "-m", "model=standin", f"hydra.sweep.dir={tmp_path / 's'}"),
-            *("sweeper=yolo_tune", "train.epochs=1", f"hydra.sweeper.n_trials={_TRIALS}", "hydra.sweeper.report=false"),
+            *(
+                "sweeper=standin_tune",
+                "train.epochs=1",
+                f"hydra.sweeper.n_trials={_TRIALS}",
+                "hydra.sweeper.report=false",
+            ),
             *(f"hydra.sweeper.sampler={sampler}", "hydra.sweeper.seed=0"),
         ],
         cwd=project,

@@ -79,6 +79,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("watchme", "conf"):
         shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PROJECT / "train.py", root)
+    shutil.copy(HERE / "standin" / "sweep_hooks.py", root)
     shutil.copytree(HERE / "standin" / "engine", root / "watchme" / "engines" / "standin")
     shutil.copytree(HERE / "standin" / "conf", root / "conf", dirs_exist_ok=True)
     return root

@@ -3,12 +3,14 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -40,9 +42,34 @@ PartitionName=cpu Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
 
+@dataclass
+class Database:
+    """A PostgreSQL server of a test.
+
+    Attributes:
+        url: Of a database, password included.
+    """
+
+    url: str
+    command: list[str]
+    port: int
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda: answers(self.port))
+
+    def stop(self) -> None:
+        """End the server and its connections at once, as a restart does."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
+            self.process.wait()
+
+
 @contextmanager
-def postgresql() -> Iterator[str]:
-    """A PostgreSQL of its own on a free port; gives the URL of a database, password included. Skips without one."""
+def postgresql() -> Iterator[Database]:
+    """A PostgreSQL of its own on a free port. Skips without one."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
         Path(path) for path in [shutil.which("initdb")] if path
     ]
@@ -65,15 +92,15 @@ def postgresql() -> Iterator[str]:
             check=True,
             capture_output=True,
         )
-        server = subprocess.Popen(
-            [*run, programs / "postgres", "-D", root / "data", "-p", str(port), "-k", root, "-h", "127.0.0.1"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+        place = [str(root / "data"), "-p", str(port), "-k", str(root), "-h", "127.0.0.1"]
+        database = Database(
+            f"postgresql://watchme:hush@127.0.0.1:{port}/postgres",
+            [*run, str(programs / "postgres"), "-D", *place],
+            port,
         )
-        stack.callback(server.wait)
-        stack.callback(server.terminate)
-        until(lambda: _answers(port))
-        yield f"postgresql://watchme:hush@127.0.0.1:{port}/postgres"
+        database.start()
+        stack.callback(database.stop)
+        yield database
 
 
 @contextmanager
@@ -162,7 +189,7 @@ def _give(folder: Path, user: str) -> None:
             shutil.chown(path, user, user)
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:

@@ -42,7 +42,7 @@ def test_run_again_runs_nothing_and_overwrites_nothing(grid: Swept, sweep: Sweep
     before = {path: path.read_bytes() for path in grid.folder.glob("*/run.json")}
     again = sweep(grid.folder, *GRID)
     assert again.code == 0, again.stderr
-    assert "9 trials are there, going on" in again.stdout
+    assert "9 trials are stored, resuming" in again.stdout
     assert again.states == {"COMPLETE": 9}
     assert {path: path.read_bytes() for path in grid.folder.glob("*/run.json")} == before
 

@@ -18,7 +18,7 @@ from watchme.cli import command_line as cli
 
 Sweep = Callable[..., Swept]
 SEARCH = (
-    *("sweeper=yolo_tune", "train.epochs=9", "hydra.sweeper.seed=1", "hydra.sweeper.n_jobs=2"),
+    *("sweeper=standin_tune", "train.epochs=9", "hydra.sweeper.seed=1", "hydra.sweeper.n_jobs=2"),
     *("hydra.sweeper.n_trials=5", "model.epoch_s=0.05", "hydra.sweeper.report=false"),
 )
 
@@ -49,7 +49,7 @@ def test_submitit_gives_each_slot_its_gpu(sweep: Sweep, tmp_path: Path) -> None:
     done = sweep(
         tmp_path / "s",
         *("optimizer.lr=0.01,0.02", "hydra/launcher=submitit_local", "hydra.sweeper.n_jobs=2"),
-        *("hydra.sweeper.gpus=[4,6]", "hydra.sweeper.report=false"),
+        *("hydra.sweeper.gpus=[4,6]", "train.device=auto", "hydra.sweeper.report=false"),
     )
     assert done.code == 0, done.stderr
     assert {done.manifest(number)["visible_gpus"] for number in range(2)} == {"4", "6"}

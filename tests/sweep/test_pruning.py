@@ -11,7 +11,7 @@ from sweep.conftest import Swept
 
 Sweep = Callable[..., Swept]
 SEARCH = (
-    "sweeper=yolo_tune",
+    "sweeper=standin_tune",
     "train.epochs=9",
     "hydra.sweeper.seed=3",
     "hydra.sweeper.report=false",
@@ -82,7 +82,7 @@ def test_two_slots_are_two_processes_and_share_the_cores(pruned: Swept) -> None:
 
 def test_a_seeded_search_draws_the_same_when_it_was_cut_in_two(sweep: Sweep, tmp_path: Path) -> None:
     options = (
-        "sweeper=yolo_tune",
+        "sweeper=standin_tune",
         "hydra.sweeper.sampler=random",
         "hydra.sweeper.seed=5",
         "hydra.sweeper.report=false",

@@ -8,11 +8,10 @@ import pytest
 
 from sweep.conftest import PROJECT, Swept
 from watchme.cli import command_line as cli
-from watchme.config.validation import fields_of
+from watchme.config.validation import fields_of, validate_section
 from watchme.core.errors import ConfigError
-from watchme.sweep.plan import typed_settings
-from watchme.sweep.plugin import SweepConfig
 from watchme.sweep.samplers import make_pruner, make_sampler
+from watchme.sweep.settings import SweepConfig
 
 Sweep = Callable[..., Swept]
 
@@ -32,6 +31,12 @@ Sweep = Callable[..., Swept]
         (["hydra.sweeper.pruner=asha", "hydra.sweeper.pruner_options.rungs=3"], ["unknown key", "min_resource"]),
         (["hydra.sweeper.custom_search_space=nowhere.at_all"], ["hydra.sweeper.custom_search_space"]),
         (["hydra.sweeper.storage=redis://here"], ["hydra.sweeper.storage", "postgresql://"]),
+        (["sweeper=osnet_tune"], ["sweeper = osnet_tune", "for models of osnet", "model_engine=null"]),
+        (
+            ["hydra.sweeper.points_to_evaluate=[{optimizer.lr: 0.5}, {optimizer.lt: 1}]"],
+            ["points_to_evaluate[0] = 0.5", "optimizer.lr: expected a value in choice(0.01,0.02)", "optimizer.lr?"],
+        ),
+        (["hydra.sweeper.custom_search_space=sweep_hooks.raises"], ["custom_search_space", "raised KeyError"]),
     ],
 )  # fmt: skip
 def test_refused(arguments: list[str], told: list[str], sweep: Sweep, tmp_path: Path) -> None:
@@ -54,10 +59,10 @@ def test_the_test_split_can_be_asked_for_by_name(sweep: Sweep, tmp_path: Path) -
 
 
 def test_a_sweeper_without_m_is_refused(train: Callable[..., "subprocess.CompletedProcess[str]"]) -> None:
-    done = train("model=standin", "sweeper=yolo_tune")
+    done = train("model=standin", "sweeper=standin_tune")
     assert done.returncode == 2
     assert "python train.py -m" in done.stderr
-    assert train("model=standin", "sweeper=yolo_tune", "--cfg", "job").returncode == 0
+    assert train("model=standin", "sweeper=standin_tune", "--cfg", "job").returncode == 0
 
 
 def test_yaml_and_dataclass_have_the_same_keys_and_defaults() -> None:
@@ -66,7 +71,7 @@ def test_yaml_and_dataclass_have_the_same_keys_and_defaults() -> None:
     given = yaml.safe_load((PROJECT / "conf" / "hydra" / "sweeper" / "watchme.yaml").read_text())
     given.pop("_target_")
     assert list(given) == list(fields_of(SweepConfig))
-    assert typed_settings(given) == SweepConfig()
+    assert validate_section(SweepConfig, given, "hydra.sweeper") == SweepConfig()
 
 
 @pytest.mark.parametrize("name", ["grid", "tpe", "random", "cmaes", "nsgaii", "gp"])

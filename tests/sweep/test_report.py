@@ -15,7 +15,7 @@ from optuna.trial import TrialState, create_trial
 from PIL import Image
 
 from sweep.conftest import Swept
-from watchme.sweep import progress as table
+from watchme.sweep.progress import Progress, wants_table
 
 Sweep = Callable[..., Swept]
 Train = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -26,7 +26,7 @@ def tuned(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """A search with pruned and failed trials, and momentum searched with SGD alone."""
     done = sweep(
         tmp_path_factory.mktemp("tuned") / "s",
-        *("sweeper=yolo_tune_conditional", "train.epochs=9", "hydra.sweeper.n_trials=20", "hydra.sweeper.seed=7"),
+        *("sweeper=standin_tune_conditional", "train.epochs=9", "hydra.sweeper.n_trials=20", "hydra.sweeper.seed=7"),
         *("model.fault=exception", "model.fault_above=0.03", "model.fault_epoch=1", "scheduler=cosine", "train.seed=3"),
         *("hydra.sweeper.points_to_evaluate=[{optimizer.lr: 0.01, optimizer: adamw}]",),
     )
@@ -117,7 +117,7 @@ def made_up_trials() -> list[optuna.trial.FrozenTrial]:
 def test_the_live_table_shows_state_epoch_objective_best_and_what_is_left() -> None:
     stream = io.StringIO()
     trials = made_up_trials()
-    progress = table.Progress("Study s", ["val/map"], ["maximize"], 8, 9, lambda: trials, live=True, stream=stream)
+    progress = Progress("Study s", ["val/map"], ["maximize"], 8, 9, lambda: trials, live=True, stream=stream)
     progress.ended(trials[0])
     shown = stream.getvalue()
     assert re.search(r"3 +running +3/9 +0\.2500 +lr=", shown)
@@ -131,14 +131,14 @@ def test_the_live_table_shows_state_epoch_objective_best_and_what_is_left() -> N
 def test_without_a_terminal_each_event_is_a_line() -> None:
     stream = io.StringIO()
     trials = made_up_trials()
-    progress = table.Progress("Study s", ["val/map"], ["maximize"], 8, 9, lambda: trials, live=False, stream=stream)
+    progress = Progress("Study s", ["val/map"], ["maximize"], 8, 9, lambda: trials, live=False, stream=stream)
     progress.started(3, ["optimizer.lr=0.1"])
     progress.draw()
     progress.ended(trials[0])
     assert stream.getvalue().splitlines()[0] == "trial 3: optimizer.lr=0.1"
     assert stream.getvalue().splitlines()[1].startswith("trial 0 complete 0.5000 | 3 of 8 trials")
     assert "\x1b" not in stream.getvalue()
-    assert not table.wants_table("auto", stream)
+    assert not wants_table("auto", stream)
 
 
 @pytest.mark.slow
@@ -146,7 +146,7 @@ def test_baseline_tune_final(sweep: Sweep, train: Train, tmp_path: Path) -> None
     """The documented sequence; each command again does nothing twice."""
     base = train("model=standin", f"hydra.run.dir={tmp_path}/baseline", "train.epochs=9")
     assert base.returncode == 0, base.stderr
-    tune = ("sweeper=yolo_tune", "hydra.sweeper.n_trials=5", "train.epochs=9")
+    tune = ("sweeper=standin_tune", "hydra.sweeper.n_trials=5", "train.epochs=9")
     assert sweep(tmp_path / "tune", *tune).code == 0
     assert sweep(tmp_path / "tune", *tune).states.keys() <= {"COMPLETE", "PRUNED"}
     final = train(

@@ -17,9 +17,10 @@ from optuna.trial import TrialState
 
 from sweep.conftest import Swept, states, trials_of
 from sweep.test_failures import wait_for, wait_until
-from watchme.sweep import process_owner as owner
+from watchme.sweep.heartbeats import OWNER
 from watchme.sweep.search_space import SearchSpace
-from watchme.sweep.study import Budget, Outcome, SweepStudy
+from watchme.sweep.study import Budget, SweepStudy
+from watchme.sweep.trial_run import Outcome
 
 Sweep = Callable[..., Swept]
 Begin = Callable[..., "subprocess.Popen[str]"]
@@ -60,7 +61,7 @@ def has_begun(folder: Path, known: int) -> bool:
 def test_killed_ten_times_it_ends_with_exactly_n_trials(slots: int, begin: Begin, sweep: Sweep, tmp_path: Path) -> None:
     chance = random.Random(slots)
     command = (
-        *("sweeper=yolo_tune", "train.epochs=9", "model.epoch_s=0.03", "hydra.sweeper.report=false"),
+        *("sweeper=standin_tune", "train.epochs=9", "model.epoch_s=0.03", "hydra.sweeper.report=false"),
         *("hydra.sweeper.n_trials=24", f"hydra.sweeper.n_jobs={slots}"),
     )
     for turn in range(10):
@@ -87,12 +88,12 @@ def study(tmp_path: Path) -> Iterator[Callable[..., SweepStudy]]:
     path = tmp_path / "study.db"
 
     def hold(n_trials: int = 3, grid: bool = False) -> SweepStudy:
-        space = SearchSpace({"lr": FloatDistribution(0.1, 0.3, step=0.1 if grid else None)}, {}, [])
+        space = SearchSpace({"lr": FloatDistribution(0.1, 0.3, step=0.1 if grid else None)})
         return SweepStudy(
             storage=optuna.storages.RDBStorage(f"sqlite:///{path}"),
             name="s",
             directions=["maximize"],
-            objectives=["val/map"],
+            identity={"custom_search_space": None},
             space=space,
             hook=None,
             config=None,
@@ -107,7 +108,7 @@ def study(tmp_path: Path) -> Iterator[Callable[..., SweepStudy]]:
 
 def pretend_other_machine(study: SweepStudy, trial_id: int) -> None:
     """Make a running trial one of a machine whose processes cannot be seen from here."""
-    study.storage.set_trial_system_attr(trial_id, owner.OWNER, {"machine": "elsewhere", "pid": 1, "started": "1"})
+    study.storage.set_trial_system_attr(trial_id, OWNER, {"machine": "elsewhere", "pid": 1, "started": "1"})
 
 
 def test_a_silent_machines_trial_is_tried_once_more_and_then_not_again(study: Callable[..., SweepStudy]) -> None:
@@ -117,7 +118,7 @@ def test_a_silent_machines_trial_is_tried_once_more_and_then_not_again(study: Ca
         trial = there.claim()
         assert trial is not None
         params.append(trial.params)
-        pretend_other_machine(there, trial._trial_id)
+        pretend_other_machine(there, trial.trial_id)
         there._running.clear()
         assert [found.state for found in here._recover()][-1] == TrialState.RUNNING, "first its silence is noticed"
         here._recover()
@@ -133,7 +134,7 @@ def test_a_beating_trial_of_another_machine_is_left_alone(study: Callable[..., S
     here, there = study(2), study(2)
     trial = there.claim()
     assert trial is not None
-    pretend_other_machine(there, trial._trial_id)
+    pretend_other_machine(there, trial.trial_id)
     for _ in range(4):
         there.beat()
         assert here._recover()[0].state == TrialState.RUNNING
@@ -145,14 +146,14 @@ def test_a_point_of_a_grid_is_never_given_up(study: Callable[..., SweepStudy]) -
         trial = there.claim()
         assert trial is not None
         assert trial.params == {"lr": 0.1}
-        pretend_other_machine(there, trial._trial_id)
+        pretend_other_machine(there, trial.trial_id)
         there._running.clear()
         here._recover()
         here._recover()
     points = []
     while (trial := here.claim()) is not None:
         points.append(trial.params["lr"])
-        here.tell(trial, Outcome([0.5]))
+        here.finish(trial, Outcome([0.5]))
     assert sorted(points) == pytest.approx([0.1, 0.2, 0.3])
     assert here.is_over()
 
@@ -161,21 +162,11 @@ def test_a_trial_that_was_given_up_stays_so(study: Callable[..., SweepStudy]) ->
     here, there = study(1), study(1)
     trial = there.claim()
     assert trial is not None
-    pretend_other_machine(there, trial._trial_id)
+    pretend_other_machine(there, trial.trial_id)
     here._recover()
     here._recover()
-    assert there.tell(trial, Outcome([0.9])).state == TrialState.FAIL
+    assert there.finish(trial, Outcome([0.9])).state == TrialState.FAIL
     retry = here.claim()
     assert retry is not None
-    assert here.tell(retry, Outcome([0.8])).value == 0.8
+    assert here.finish(retry, Outcome([0.8])).value == 0.8
     assert here.claim() is None
-
-
-def test_the_owner_of_a_trial_is_known_by_more_than_its_number() -> None:
-    me = owner.me()
-    assert owner.is_gone(me) is False
-    assert owner.is_gone({**me, "started": "1"}) is True, "the number was given to another process"
-    assert owner.is_gone({**me, "machine": "elsewhere"}) is None
-    child = subprocess.Popen(["true"])
-    child.wait()
-    assert owner.is_gone({**me, "pid": child.pid}) is True

@@ -1,29 +1,124 @@
 """Slots: no barrier between trials, one GPU each, trials in processes of their own."""
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
 
 from sweep.conftest import Swept
+from watchme.core.errors import ConfigError
 from watchme.sweep import gpus
+from watchme.sweep.gpus import assign, environment, visible_gpus
+from watchme.sweep.settings import SweepConfig
+from watchme.sweep.slots import make_slots
+from watchme.sweep.workers import InProcess
 
 Sweep = Callable[..., Swept]
 PLAIN = ("hydra.sweeper.report=false", "train.epochs=2")
 
 
-def test_each_slot_sees_its_own_gpu(sweep: Sweep, tmp_path: Path) -> None:
+def test_each_slot_sees_its_own_gpu(sweep: Sweep, project: Path, tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("class cuda:\n    is_available = staticmethod(lambda: True)\n")
     done = sweep(
-        tmp_path / "s", "optimizer.lr=0.01,0.02,0.03,0.04", "hydra.sweeper.n_jobs=2", *PLAIN, CUDA_VISIBLE_DEVICES="3,5"
+        tmp_path / "s",
+        *("optimizer.lr=0.01,0.02,0.03,0.04", "train.device=auto", "hydra.sweeper.n_jobs=2", *PLAIN),
+        CUDA_VISIBLE_DEVICES="3,5",
+        PYTHONPATH=f"{project}:{tmp_path}",
     )
     assert done.code == 0, done.stderr
     seen = {done.manifest(number)["visible_gpus"] for number in range(4)}
     assert seen == {"3", "5"}
 
 
-def test_gpus_are_shared_out_in_turn() -> None:
-    assert gpus.share(["0", "1"], 3) == ["0", "1", "0"]
-    assert gpus.share([], 2) == [None, None]
-    assert gpus.visible([2, 3]) == ["2", "3"]
-    assert gpus.visible("none") == []
+def test_gpus_are_assigned_round_robin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert assign(["0", "1"], 3) == ["0", "1", "0"]
+    assert assign([], 2) == [None, None]
+    assert visible_gpus([2, 3]) == ["2", "3"]
+    assert visible_gpus("none") == []
+
+
+def test_gpus_of_an_allotment_are_counted_within_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    assert visible_gpus("auto") == ["4", "5"]
+    assert visible_gpus([1, 0]) == ["5", "4"]
+    assert environment("5") == {"CUDA_VISIBLE_DEVICES": "5"}, "whoever set the variable knows how CUDA counts"
+    with pytest.raises(ConfigError, match=r"4,5 has 2 GPUs"):
+        visible_gpus([4])
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """`nvidia_smi(text)`: a machine whose `nvidia-smi -L` prints this."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def install(text: str) -> None:
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\n[ \"$1\" = -L ] && cat <<'END'\n{text}\nEND\n")
+        program.chmod(0o755)
+
+    return install
+
+
+def test_slices_of_a_gpu_are_slots_of_their_own(nvidia_smi: Callable[[str], None]) -> None:
+    nvidia_smi(
+        "GPU 0: NVIDIA H100 (UUID: GPU-aa)\n  MIG 1g.10gb Device  0: (UUID: MIG-11)\n"
+        "  MIG 1g.10gb Device  1: (UUID: MIG-22)\nGPU 1: NVIDIA H100 (UUID: GPU-bb)"
+    )
+    assert visible_gpus("auto") == ["MIG-11", "MIG-22", "1"]
+    assert environment("1") == {"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    assert environment("MIG-11") == {"CUDA_VISIBLE_DEVICES": "MIG-11"}
+    assert environment(None) == {}
+
+
+def test_gpus_that_torch_cannot_use_are_no_slots(
+    nvidia_smi: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    nvidia_smi("GPU 0: NVIDIA V100 (UUID: GPU-aa)")
+    monkeypatch.setattr(gpus, "_torch_has_cuda", lambda: False)
+    assert gpus.usable_gpus("auto") == []
+    assert "torch cannot use them" in caplog.text
+    monkeypatch.setattr(gpus, "_torch_has_cuda", lambda: True)
+    assert gpus.usable_gpus("auto") == ["0"]
+
+
+def planned(device: str, launcher: str, **sections: object) -> Any:
+    """As much of a plan as slots look at."""
+    hydra = {"runtime": {"choices": {"hydra/launcher": launcher}}, "launcher": sections}
+    return SimpleNamespace(
+        settings=SweepConfig(n_jobs=2, gpus=[0, 1]),
+        config=OmegaConf.create({"hydra": hydra}),
+        typed=SimpleNamespace(train=SimpleNamespace(device=device)),
+    )
+
+
+def test_launchers_that_cannot_assign_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    joblib: Any = type("JoblibLauncher", (), {})()
+    with pytest.raises(ConfigError, match=r"every trial would be on GPU 0"):
+        make_slots(planned("auto", "joblib"), joblib)
+    assert len(make_slots(planned("cpu", "joblib"), joblib)) == 2
+    ray: Any = type("RayLauncher", (), {})()
+    with pytest.raises(ConfigError, match=r"hydra\.launcher\.ray\.remote\.num_gpus"):
+        make_slots(planned("auto", "ray", ray={"init": {"address": None}, "remote": {"num_gpus": None}}), ray)
+    given = planned("auto", "ray", ray={"init": {"address": None}, "remote": {"num_gpus": 1}})
+    assert len(make_slots(given, ray)) == 2
+
+
+def test_a_trial_leaves_no_gpu_memory_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied = []
+    cuda = SimpleNamespace(is_initialized=lambda: True, empty_cache=lambda: emptied.append(1))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    launcher: Any = SimpleNamespace(launch=lambda *_, **__: [SimpleNamespace(return_value=0.5)])
+    slot = InProcess(launcher, OmegaConf.create(), capture=False)
+    assert slot.run(0, Path(), []).values == [0.5]
+    assert emptied == [1]
 
 
 def test_a_slow_trial_holds_nobody_up(sweep: Sweep, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from watchme.report.index_page import write_index
 def test_six_trials_are_found_everywhere(sweep: Callable[..., Swept], tmp_path: Path) -> None:
     folder = tmp_path / "s"
     done = sweep(
-        *(folder, "sweeper=yolo_tune", "hydra.sweeper.n_trials=6", "hydra.sweeper.seed=1", "train.epochs=9"),
+        *(folder, "sweeper=standin_tune", "hydra.sweeper.n_trials=6", "hydra.sweeper.seed=1", "train.epochs=9"),
         *("tracker=all", "tracker.mode=offline"),
     )
     assert done.code == 0, done.stderr

@@ -1,9 +1,11 @@
 """Overrides of a command line (`key=value`, `+key=value`, `~key`), read by Hydra's own parser and written for it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from watchme.core.errors import ConfigError, Problem
@@ -28,18 +30,23 @@ def split_flags(argv: Iterable[str]) -> tuple[list[str], list[str]]:
     return flags, others
 
 
-def parse_overrides(arguments: Iterable[str]) -> list[Override]:
+def parse_overrides(arguments: Iterable[str], loader: ConfigLoader | None = None) -> list[Override]:
     """Parse overrides by Hydra's grammar.
+
+    Args:
+        arguments: The overrides.
+        loader: Hydra's, which lists the options of a group for the values of a `glob(*)`.
 
     Raises:
         ConfigError: With every argument that cannot be parsed, and how to quote it.
     """
-    parser = OverridesParser.create()
+    parser = OverridesParser.create(loader)
     parsed: list[Override] = []
     problems: list[Problem] = []
     for argument in arguments:
         try:
             parsed.append(parser.parse_override(argument))
+            parsed[-1].config_loader = loader
         except HydraException as error:
             problems.append(_unreadable(argument, str(error)))
     if problems:
@@ -63,6 +70,30 @@ def values_by_key(overrides: Sequence[Override]) -> dict[str, str]:
 def quoted(text: str) -> str:
     """Quote a value for Hydra's grammar."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def override_text(value: Any) -> str:
+    """The text after `key=` that Hydra parses to this value: strings are quoted where they must be."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(override_text, value)) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{override_text(key)}:{override_text(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, str) and not _is_plain(value):
+        return QuotedString(value, Quote.single).with_quotes()
+    return str(value)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether Hydra parses this text to the same string, as a value and as an element of a list."""
+    try:
+        override = OverridesParser.create().parse_override(f"key=[{text}]")
+    except HydraException:
+        return False
+    return override.value() == [text] and text == text.strip()
 
 
 def _unreadable(argument: str, error: str) -> Problem:

@@ -11,7 +11,7 @@ import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -32,6 +32,7 @@ from watchme.core.errors import CheckpointError, ConfigError, Problem
 from watchme.core.registry import check_config, engine_names, load_config_class, modes
 from watchme.io.run_lookup import config_of
 
+T = TypeVar("T")
 _ENV = re.compile(r"\$\{oc\.env:\s*([A-Za-z_][A-Za-z0-9_]*)")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
 # A section's field of this name says which engines can use the section; see `_Walk.family_problem`.
@@ -63,6 +64,21 @@ def validate(config: DictConfig) -> RunConfig:
         problems += _idle_weights(typed)
         told = {problem.key for problem in problems}
         problems += [walk.with_source(found) for found in check_config(engine, typed) if found.key not in told]
+    if problems or typed is None:
+        raise ConfigError(problems)
+    return typed
+
+
+def validate_section(section: type[T], values: Mapping[str, Any], path: str) -> T:
+    """Turn the values of a part of the config into its dataclass; `path` is its dotted key, such as `hydra.sweeper`.
+
+    Raises:
+        ConfigError: With every problem found.
+    """
+    problems: list[Problem] = []
+    node = OmegaConf.create()
+    OmegaConf.update(node, path, dict(values))
+    typed: T | None = _Walk(node, "", problems, set()).dataclass(section, dict(values), path)
     if problems or typed is None:
         raise ConfigError(problems)
     return typed

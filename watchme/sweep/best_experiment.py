@@ -1,24 +1,26 @@
-"""experiment/best.yaml: the winner as an experiment, `python train.py --config-dir <sweep dir> experiment=best`."""
+"""experiment/best.yaml: the best trial as an experiment, `python train.py --config-dir <sweep dir> experiment=best`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.trial import FrozenTrial
 
-from watchme.sweep.leaderboard import replace_text
+from watchme.config.overrides import parse_overrides
+from watchme.core.formatting import flatten
+from watchme.io.files import replace_text
 from watchme.sweep.plan import Plan
 
-# What belongs to a sweep or to one run, not to what is trained.
-_NOT_KEPT = ("trial", "mode", "checkpoint", "tracker", "output_root")
+# Keys that belong to a sweep or to one run, not to what is trained.
+_NOT_KEPT = ("trial", "mode", "checkpoint", "tracker", "output_root", "hydra")
 _NO_GROUPS = ("experiment", "sweeper", "tracker")
-_NOT_OURS = ("model.family",)
+_DERIVED = "model.family."
 
 
-def write(plan: Plan, best: FrozenTrial) -> Path:
+def write_experiment(plan: Plan, best: FrozenTrial) -> Path:
     """Write the experiment of the best trial.
 
     Its values are the trial's parameters, the sweep's own fixed overrides, and whatever else the sweep's options
@@ -31,56 +33,42 @@ def write(plan: Plan, best: FrozenTrial) -> Path:
         for group, choice in choices.items()
         if choice is not None and "/" not in group and "@" not in group and group not in _NO_GROUPS
     }
-    values = _given(plan, best, groups)
+    given = [one for one in parse_overrides(plan.space.overrides(best.params)) if _is_value(one, groups)]
     bare = plan.context.config_loader.load_configuration(
         plan.config.hydra.job.config_name,
-        [*(f"{group}={choice}" for group, choice in groups.items()), *(f"++{key}={text}" for key, text in values)],
-        run_mode=_run_mode(),
+        [
+            *(f"{group}={choice}" for group, choice in groups.items()),
+            *(f"++{override.key_or_group}={override.get_value_element_as_str()}" for override in given),
+        ],
+        run_mode=RunMode.RUN,
     )
-    node: dict[str, Any] = {}
-    parsed = OverridesParser.create().parse_overrides([f"++{key}={text}" for key, text in values])
-    for override in parsed:
-        _put(node, override.key_or_group.split("."), _plain(override))
-    for key, value in _differences(_resolved(bare), _resolved(trial)):
-        _put(node, key.split("."), value)
-    named = f"{plan.objectives[0]}={best.values[0]:.6g}" if best.values else ""
-    head = (
-        "# @package _global_\n"
-        f"# Trial {best.number} of the study {plan.study_name}: {named}\n"
-        "# python train.py --config-dir <this folder's parent> experiment=best\n"
-    )
-    defaults: list[Any] = [{f"override /{group}": choice} for group, choice in groups.items()]
-    text = head + OmegaConf.to_yaml(OmegaConf.create({"defaults": [*defaults, "_self_"], **node}))
+    node = OmegaConf.create({"defaults": [*({f"override /{group}": name} for group, name in groups.items()), "_self_"]})
+    for override in given:
+        OmegaConf.update(node, override.key_or_group, override.value())
+    before = flatten(_resolved(bare))
+    for key, value in flatten(_resolved(trial)).items():
+        if (
+            (key not in before or before[key] != value)
+            and not key.startswith(_DERIVED)
+            and key.split(".")[0] not in _NOT_KEPT
+        ):
+            OmegaConf.update(node, key, value)
+    result = f"{plan.objectives[0]}={best.values[0]:.6g}" if best.values else ""
     path = plan.folder / "experiment" / "best.yaml"
-    replace_text(path, text)
+    replace_text(
+        path,
+        "# @package _global_\n"
+        f"# Trial {best.number} of the study {plan.study_name}: {result}\n"
+        "# python train.py --config-dir <this folder's parent> experiment=best\n" + OmegaConf.to_yaml(node),
+    )
     return path
 
 
-def _given(plan: Plan, best: FrozenTrial, groups: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Keys and texts of the trial's overrides that are values, not choices of a group."""
-    found = {}
-    for override in plan.space.overrides(best.params):
-        key, _, text = override.partition("=")
-        name = key.lstrip("+~")
-        if name in groups or name in _NO_GROUPS or name.split(".")[0] in (*_NOT_KEPT, "hydra") or key[0] == "~":
-            continue
-        if "/" not in name and "@" not in name:
-            found[name] = text
-    return list(found.items())
-
-
-def _differences(bare: Mapping[str, Any], full: Mapping[str, Any], path: str = "") -> Sequence[tuple[str, Any]]:
-    """Dotted keys and values of `full` that `bare` has not, or has otherwise."""
-    found: list[tuple[str, Any]] = []
-    for name, value in full.items():
-        key = f"{path}.{name}" if path else str(name)
-        if key in _NOT_OURS or (not path and name in _NOT_KEPT):
-            continue
-        if isinstance(value, Mapping) and isinstance(bare.get(name), Mapping):
-            found += _differences(bare[name], value, key)
-        elif name not in bare or bare[name] != value:
-            found.append((key, value))
-    return found
+def _is_value(override: Override, groups: Mapping[str, str]) -> bool:
+    """Whether an override sets a value of the run, instead of choosing a group's option."""
+    key = override.key_or_group
+    is_group = key in groups or key in _NO_GROUPS or "/" in key or override.package is not None
+    return not (is_group or override.is_delete() or key.split(".")[0] in _NOT_KEPT)
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:
@@ -89,20 +77,3 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
         del plain["hydra"]
     result: Any = OmegaConf.to_container(plain, resolve=True)
     return dict(result)
-
-
-def _put(node: dict[str, Any], keys: Sequence[str], value: Any) -> None:
-    for key in keys[:-1]:
-        node = node.setdefault(key, {})
-    node[keys[-1]] = value
-
-
-def _plain(override: Override) -> Any:
-    value = override.value()
-    return value.text if isinstance(value, QuotedString) else value
-
-
-def _run_mode() -> Any:
-    from hydra.types import RunMode
-
-    return RunMode.RUN

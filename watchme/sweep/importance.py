@@ -1,35 +1,36 @@
-"""How much each parameter decides about a trial's objective."""
+"""Which parameters matter: a study whose pruned trials count with their last value, and PED-ANOVA importances."""
 
 import warnings
 from collections.abc import Sequence
 
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
-from optuna.trial import FrozenTrial, TrialState
-
-from watchme.sweep.plan import Plan
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 _FEWEST = 4
 
 
-def importances(plan: Plan, trials: Sequence[FrozenTrial]) -> dict[str, float]:
-    """Parameter -> share, the greatest first; empty where there are too few trials to say.
+def with_pruned(trials: Sequence[FrozenTrial], direction: str) -> optuna.Study:
+    """A study in memory of the first objective, in which pruned trials are complete with their last value.
 
-    By PED-ANOVA (Watanabe et al., IJCAI 2023): it asks what sets the best trials apart, as a tuner does. Pruned trials
-    count with their last value: that they were given up early is what is to be explained.
+    Optuna's plots and importances leave pruned trials out, which with a pruner are most of a study.
     """
-    ended = (TrialState.COMPLETE, TrialState.PRUNED)
-    known = [trial for trial in trials if trial.state in ended and trial.values is not None]
-    if len(known) < _FEWEST or len({trial.values[0] for trial in known}) < 2:
-        return {}
-    # A copy in memory: the study itself is neither asked nor locked.
-    study = optuna.create_study(direction=plan.directions[0])
-    for trial in known:
-        study.add_trial(
-            optuna.trial.create_trial(
-                value=trial.values[0], params=trial.params, distributions=dict(trial.distributions)
+    study = optuna.create_study(direction=direction)
+    for trial in trials:
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.values is not None:
+            study.add_trial(
+                create_trial(value=trial.values[0], params=trial.params, distributions=dict(trial.distributions))
             )
-        )
+    return study
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+    """Parameter -> importance in 0..1, the greatest first; empty if there are too few trials.
+
+    PED-ANOVA (Watanabe et al., IJCAI 2023) measures what distinguishes the best trials, which is what a search is for.
+    """
+    if len(study.trials) < _FEWEST or len({trial.value for trial in study.trials}) < 2:
+        return {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,55 +1,15 @@
-"""The sweeper as Hydra sees it, and the keys of `hydra.sweeper`. Imported at every start: nothing heavy here."""
+"""Hydra's plugin class of the sweeper. Imported at every start, so it imports nothing heavy."""
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from watchme.config.schema import option
-
-Sampler = Literal["grid", "tpe", "random", "cmaes", "nsgaii", "gp"]
-Pruner = Literal["none", "median", "asha", "hyperband", "threshold", "patient"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepConfig:
-    """`hydra.sweeper`: what is searched, how, by how many slots, and what happens when a trial breaks."""
-
-    study_name: str | None = option(None, "null: from the sweeper option, the model, the dataset and the rest")
-    storage: str | None = option(None, "null: <sweep dir>/study.db; a .db file, a .journal file, or a database's URL")
-    sampler: Sampler | None = option(None, "null: grid where every swept value is listed, else tpe")
-    sampler_options: dict[str, Any] = option(factory=dict, help="arguments of Optuna's sampler")
-    pruner: Pruner = option("none", "what ends trials early")
-    pruner_options: dict[str, Any] = option(factory=dict, help="arguments of Optuna's pruner")
-    seed: int | None = option(None, "of the sampler; null: another one each time", ge=0)
-    n_trials: int | None = option(None, "finished trials in all, over all processes; null: the grid, else 20", ge=1)
-    n_jobs: int = option(1, "slots: trials at the same time", ge=1)
-    processes: bool | None = option(None, "run trials in processes of their own; null: where n_jobs > 1")
-    gpus: str | list[int] = option("auto", "GPUs that are shared out to the slots: auto, none, or a list of numbers")
-    max_failures: int | None = option(None, "end the sweep after so many failed trials; null: never", ge=1)
-    timeout_s: float | None = option(None, "start no more trials after so many seconds", gt=0)
-    objectives: list[str] | None = option(None, "canonical metric names; null: the config's `objective` alone")
-    directions: list[Literal["maximize", "minimize"]] | None = option(
-        None, "one an objective; null: minimize for losses and times, maximize for the rest"
-    )
-    tune_on_test: bool = option(False, "allow a search that selects on the test split")
-    params: dict[str, Any] = option(factory=dict, help="search space: key -> sweep, as on the command line")
-    custom_search_space: str | None = option(None, "module.function(config, trial) that adds conditional parameters")
-    points_to_evaluate: list[dict[str, Any]] = option(factory=list, help="parameters that are tried first")
-    keep_pruned_weights: bool = option(True, "keep the weights of pruned trials")
-    heartbeat_s: float = option(10.0, "seconds between the signs of life of running trials", gt=0)
-    grace_s: float = option(60.0, "silence after which another machine's trial counts as lost", gt=0)
-    console: Literal["auto", "table", "lines", "trials"] = option(
-        "auto", "a live table, a line an event, or the trials' own output; auto: table on a terminal"
-    )
-    report: bool = option(True, "draw report/ at the end")
-
 
 class WatchmeSweeper(Sweeper):
-    """Hydra's handle on the sweeper; the work is done by `sweeper.py`, imported when a sweep starts."""
+    """The class that `conf/hydra/sweeper/watchme.yaml` names; `sweep.py`, which does the work, is imported lazily."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = {
@@ -58,18 +18,18 @@ class WatchmeSweeper(Sweeper):
         }
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what Hydra hands over."""
+        """Keep what Hydra passes to a sweeper."""
         self.context = hydra_context
         self.task = task_function
         self.composed = config
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the sweep of a command line's overrides, or this process's share of one as its worker."""
+        """Run the sweep of the overrides of a command line, or its trials where this process is a worker."""
         from watchme.sweep.sweep import start
 
         return start(self.settings, self.composed, self.context, self.task, arguments)
 
 
 def register() -> None:
-    """Make the sweeper known to Hydra; `conf/hydra/sweeper/watchme.yaml` names it."""
+    """Register the plugin with Hydra."""
     Plugins.instance().register(WatchmeSweeper)

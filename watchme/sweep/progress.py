@@ -1,4 +1,4 @@
-"""What the console shows while a sweep runs: a table that is drawn anew, or a line an event."""
+"""The progress of a sweep on the console: a live table on a terminal, else a line per event."""
 
 import math
 import os
@@ -12,15 +12,8 @@ from typing import Any, TextIO
 from optuna.trial import FrozenTrial, TrialState
 
 from watchme.core.formatting import duration
-from watchme.sweep.study import counts, failed, is_waiting
+from watchme.sweep.trial_states import best_of, counts, failed, state_name, values_of
 
-_STATES = {
-    TrialState.RUNNING: "running",
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.WAITING: "waiting",
-}
 _ROWS = 12
 
 
@@ -29,13 +22,13 @@ class Progress:
 
     Args:
         title: First line.
-        objectives: Canonical names.
-        directions: One an objective.
-        total: Trials that there are to be.
+        objectives: Canonical metric names.
+        directions: `maximize` or `minimize`, one per objective.
+        total: The budget of trials.
         epochs: Most epochs of a trial.
-        read: Gives all trials.
-        live: Draw a table anew; else write a line for each trial that ends.
-        stream: Where to.
+        read: Returns all trials.
+        live: Redraw a table in place; else write a line for each trial that starts or ends.
+        stream: Standard output by default.
     """
 
     def __init__(
@@ -60,21 +53,20 @@ class Progress:
         self._over = False
 
     def started(self, number: int, overrides: Sequence[str]) -> None:
-        """A trial begins here."""
+        """Report that this process starts a trial."""
         if not self.live:
             self.say(f"trial {number}: {' '.join(overrides)}")
 
     def ended(self, trial: FrozenTrial) -> None:
-        """A trial has ended here."""
+        """Report that a trial of this process has ended."""
         self._here += 1
         if self.live:
             self.draw()
             return
-        trials = self.read()
-        told = f"trial {trial.number} {state_of(trial)} {self._value(trial)}".rstrip()
+        line = f"trial {trial.number} {state_name(trial)} {self._value(trial)}".rstrip()
         if trial.user_attrs.get("reason"):
-            told += f" ({str(trial.user_attrs['reason']).splitlines()[0][:120]})"
-        self.say(f"{told} | {self.summary(trials)}")
+            line += f" ({str(trial.user_attrs['reason']).splitlines()[0][:120]})"
+        self.say(f"{line} | {self.summary(self.read())}")
 
     def say(self, text: str) -> None:
         """Write a line, above the table where there is one."""
@@ -84,7 +76,7 @@ class Progress:
             self.stream.flush()
 
     def draw(self) -> None:
-        """Draw the table anew, if there is one."""
+        """Redraw the table, if there is one."""
         if not self.live or self._over:
             return
         width = shutil.get_terminal_size().columns
@@ -107,7 +99,7 @@ class Progress:
         for trial in shown:
             epoch = f"{trial.last_step}/{self.epochs}" if trial.last_step is not None else "-"
             values = self._cells(trial)
-            rows.append([str(trial.number), state_of(trial), epoch, *values, _params(trial)])
+            rows.append([str(trial.number), state_name(trial), epoch, *values, _params(trial)])
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
         body = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows]
         rest = len(trials) - len(shown)
@@ -117,12 +109,10 @@ class Progress:
         """How far it is, the best so far, and the time left."""
         done = sum(counts(trial) and trial.state.is_finished() for trial in trials)
         parts = [f"{done} of {self.total} trials"]
-        for state, count in (
-            ("pruned", sum(trial.state == TrialState.PRUNED for trial in trials)),
-            ("failed", sum(map(failed, trials))),
-        ):
-            if count:
-                parts.append(f"{count} {state}")
+        if pruned := sum(trial.state == TrialState.PRUNED for trial in trials):
+            parts.append(f"{pruned} pruned")
+        if failures := sum(map(failed, trials)):
+            parts.append(f"{failures} failed")
         best = best_of(trials, self.directions)
         if best is not None:
             parts.append(f"best {self._value(best)} of trial {best.number}")
@@ -137,13 +127,10 @@ class Progress:
         if trial.state == TrialState.COMPLETE:
             sign = -1.0 if self.directions[0] == "maximize" else 1.0
             return 1, sign * (trial.values or [math.inf])[0]
-        return 3 if is_waiting(trial) else 2, -float(trial.number)
+        return 3 if trial.state == TrialState.WAITING else 2, -float(trial.number)
 
     def _cells(self, trial: FrozenTrial) -> list[str]:
-        if trial.state == TrialState.COMPLETE and trial.values:
-            return [f"{value:.4f}" for value in trial.values]
-        latest = f"{trial.intermediate_values[trial.last_step]:.4f}" if trial.last_step is not None else "-"
-        return [latest, *["-"] * (len(self.objectives) - 1)]
+        return ["-" if value is None else f"{value:.4f}" for value in values_of(trial, len(self.objectives))]
 
     def _value(self, trial: FrozenTrial) -> str:
         return " ".join(cell for cell in self._cells(trial) if cell != "-")
@@ -154,24 +141,8 @@ class Progress:
             self._drawn = 0
 
 
-def state_of(trial: FrozenTrial) -> str:
-    """A trial's state in a word."""
-    if trial.user_attrs.get("lost"):
-        return "lost"
-    return _STATES[trial.state]
-
-
-def best_of(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> FrozenTrial | None:
-    """The best complete trial; by the first objective where there are several."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values]
-    if not complete:
-        return None
-    sign = 1.0 if directions[0] == "maximize" else -1.0
-    return max(complete, key=lambda trial: sign * trial.values[0])
-
-
 def wants_table(choice: str, stream: Any = None) -> bool:
-    """Whether a table that is drawn anew fits where the output goes."""
+    """Whether to draw the live table: where it was chosen, or the output is a terminal that can redraw lines."""
     stream = stream or sys.stdout
     return choice == "table" or (choice == "auto" and stream.isatty() and os.environ.get("TERM", "") != "dumb")
 

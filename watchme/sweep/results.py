@@ -1,57 +1,72 @@
-"""What is left after a sweep: leaderboard.csv, experiment/best.yaml, report/ and the closing lines."""
+"""The results of a sweep: leaderboard.csv, experiment/best.yaml, report/, and the closing lines on the console."""
 
 import logging
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
+from optuna import Study
 from optuna.trial import FrozenTrial
 
 from watchme.run.summary import relative
-from watchme.sweep import best_experiment as experiment
-from watchme.sweep import leaderboard
+from watchme.sweep.best_experiment import write_experiment
+from watchme.sweep.leaderboard import write_leaderboard
 from watchme.sweep.plan import Plan
-from watchme.sweep.progress import best_of
+from watchme.sweep.trial_states import best_of, folder_of
 
 log = logging.getLogger(__name__)
 
 
-def write(plan: Plan, trials: Sequence[FrozenTrial]) -> None:
-    """Write everything that the trials so far give."""
-    leaderboard.write(plan.folder / "leaderboard.csv", trials, plan.objectives, plan.directions)
+def write_results(plan: Plan, study: Study) -> None:
+    """Write the files for the trials so far."""
+    trials = study.get_trials(deepcopy=False)
+    write_leaderboard(plan.folder / "leaderboard.csv", trials, plan.objectives, plan.directions)
     best = best_of(trials, plan.directions)
     if best is not None:
-        experiment.write(plan, best)
+        write_experiment(plan, best)
     if plan.settings.report and trials:
         try:
-            from watchme.sweep import study_plots as pictures
-            from watchme.sweep import sweep_page as page
+            from watchme.sweep.study_plots import draw_study
+            from watchme.sweep.sweep_page import write_page
 
-            page.write(plan, trials, pictures.draw(plan, trials))
-        except Exception:  # days of trials must not end in a traceback because a picture cannot be drawn
-            log.exception("The report could not be drawn; leaderboard.csv and study hold everything.")
+            write_page(plan, study, draw_study(plan, study))
+        except Exception:  # days of trials must not end in a traceback because of a plot
+            log.exception("The report could not be drawn; leaderboard.csv and the study hold every trial.")
 
 
 def closing(plan: Plan, trials: Sequence[FrozenTrial], best: FrozenTrial) -> list[str]:
-    """The lines at the end of a sweep; the last is its folder."""
+    """The closing lines of a sweep; the last is its folder."""
     shown = relative(plan.folder)
-    lines = [f"  best trial       {best.number} in {shown}/{best.number}"]
+    folder = folder_of(best, plan.folder)
+    lines = [f"  best trial       {best.number}" + (f" in {relative(folder)}" if folder is not None else "")]
     lines += [f"  {name:<16} {value:.4f}" for name, value in zip(plan.objectives, best.values, strict=True)]
     lines += [f"  {name:<16} {value}" for name, value in best.params.items()]
     lines.append("Review:")
     if plan.settings.report:
         lines.append(f"  {shown}/report/index.html")
     lines.append(f"  {shown}/leaderboard.csv")
+    if (database := dashboard_argument(plan.storage)) is not None:
+        lines.append(f"  uvx optuna-dashboard {shlex.quote(database)}")
     lines.append("Next:")
     lines.append(f"  python train.py --config-dir {shlex.quote(shown)} experiment=best")
     lines.append(shown)
     return lines
 
 
+def dashboard_argument(storage: str) -> str | None:
+    """What `optuna-dashboard` opens a study by; None for a server, whose password is not known here."""
+    for prefix in ("sqlite:///", "journal:"):
+        if storage.startswith(prefix):
+            path = relative(Path(storage.removeprefix(prefix)))
+            return f"sqlite:///{path}" if prefix == "sqlite:///" else path
+    return None
+
+
 def why_failed(plan: Plan, trials: Sequence[FrozenTrial], failures: Sequence[FrozenTrial]) -> str:
-    """The message of a sweep that came to nothing, or broke off."""
+    """The message of a sweep without a complete trial, or with `max_failures` failed ones."""
     if not failures:
-        return f"The sweep {plan.study_name} came to no result: {len(trials)} trials, none of them complete."
+        return f"The sweep {plan.study_name} has no result: {len(trials)} trials, none of them complete."
     reasons = Counter(str(trial.user_attrs.get("reason", "")).splitlines()[0][:200] for trial in failures)
     limit = plan.settings.max_failures
     complete = len(trials) - len(failures)
@@ -61,5 +76,7 @@ def why_failed(plan: Plan, trials: Sequence[FrozenTrial], failures: Sequence[Fro
         head = f"All {len(failures)} trials of {plan.study_name} failed."
     lines = [f"    {count} x {reason}" for reason, count in reasons.most_common(5)]
     last = max(failures, key=lambda trial: trial.number)
-    where = relative(plan.folder / str(last.number) / "traceback.txt")
-    return "\n".join([head, *lines, f"    The traceback of the last is in {where}."])
+    folder = folder_of(last, plan.folder)
+    if folder is not None:
+        lines.append(f"    The traceback of the last is in {relative(folder / 'traceback.txt')}.")
+    return "\n".join([head, *lines])

@@ -1,4 +1,4 @@
-"""Names of the config -> Optuna's samplers and pruners."""
+"""Optuna's samplers and pruners by their names in the config."""
 
 import inspect
 import warnings
@@ -13,7 +13,7 @@ from watchme.config.type_conversion import unknown_key
 from watchme.core.errors import ConfigError, Problem
 
 _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
-    "grid": optuna.samplers.RandomSampler,  # the points are dealt out by study.py; a hook's parameters are drawn
+    "grid": optuna.samplers.RandomSampler,  # study.py assigns the points; this draws the parameters of a hook
     "tpe": optuna.samplers.TPESampler,
     "random": optuna.samplers.RandomSampler,
     "cmaes": optuna.samplers.CmaEsSampler,

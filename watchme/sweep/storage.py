@@ -1,6 +1,6 @@
-"""Where a study lives: a SQLite file, a journal file for network file systems, or a database by its URL.
+"""Storage of a study: a SQLite file, a journal file for network file systems, or a database by its URL.
 
-A password never goes into a run folder: trials are told the URL without it, and find it in the environment.
+A password is never written into a run folder: trials get the URL without it, and read it from the environment.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalFileSymlinkLock
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -25,23 +25,26 @@ from watchme.sweep.database_password import PASSWORD_VARIABLE, take_password
 
 _KEY = "hydra.sweeper.storage"
 _BUSY_S = 120.0
+_RENEW_S = 5.0
+_BLOCK = 4096
 _JOURNAL = "journal:"
 
 
 class StorageError(WatchmeError):
-    """The study's storage cannot be reached."""
+    """The storage of a study cannot be reached."""
 
 
 def resolve(text: str | None, folder: Path) -> str:
-    """The storage as it is passed around: an absolute URL, or `journal:<absolute path>`; never with a password.
+    """The storage in its canonical form: an absolute URL, or `journal:<absolute path>`; never with a password.
 
     Args:
-        text: What the config says; null is `study.db` in the sweep's folder.
+        text: `hydra.sweeper.storage`; null is `study.db` in the sweep's folder.
         folder: The sweep's folder.
 
     Raises:
-        ConfigError: If it is none of the things that a storage can be.
+        ConfigError: If it is not a storage.
     """
+    text = None if text is None else take_password(text)
     if text is None:
         return f"sqlite:///{folder.resolve() / 'study.db'}"
     if text.startswith("journal:") or text.endswith((".journal", ".log")):
@@ -68,25 +71,26 @@ def resolve(text: str | None, folder: Path) -> str:
         if url.database in (None, "", ":memory:"):
             raise ConfigError([Problem(_KEY, "trials in other processes need a file: sqlite:///<path>", repr(text))])
         return f"sqlite:///{Path(str(url.database)).expanduser().resolve()}"
-    # The drivers of our extras; SQLAlchemy's own default depends on its version.
+    # The drivers that the extras install; the default of SQLAlchemy depends on its version.
     url = url.set(
         drivername={"mysql": "mysql+pymysql", "postgresql": "postgresql+psycopg"}.get(url.drivername, url.drivername)
     )
-    return take_password(url.render_as_string(hide_password=False))
+    return url.render_as_string(hide_password=False)
 
 
 @functools.lru_cache(maxsize=4)
 def open_storage(url: str) -> BaseStorage:
-    """Open a storage that `resolve` has named; once in a process.
+    """Open a storage by the name that `resolve` returned; once per process.
 
     Raises:
         ConfigError: If the database's driver is not installed.
         StorageError: If the database does not answer.
     """
     if url.startswith(_JOURNAL):
-        return JournalStorage(JournalFileBackend(url.removeprefix(_JOURNAL)))
+        path = url.removeprefix(_JOURNAL)
+        return JournalStorage(JournalFileBackend(path, _RepairingLock(path)))
     if url.startswith("sqlite:"):
-        # Several processes write; a short wait is no error.
+        # Several processes write: one that waits for another is no error.
         options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_S}}
     else:
         options = {"pool_pre_ping": True}
@@ -98,10 +102,38 @@ def open_storage(url: str) -> BaseStorage:
         raise _silence(error, url) from None
 
 
-def turn(url: str, study: str) -> Callable[[], AbstractContextManager[None]]:
-    """A lock that all processes of a study share, on whatever machine. The system frees it when its holder dies.
+class _RepairingLock(JournalFileSymlinkLock):
+    """Optuna's lock of a journal; before each write it removes a last line that a killed process left incomplete.
 
-    Who holds it may create the study, count trials, and take the next one: so a budget is met exactly.
+    Otherwise the next write would be appended to that line, and the journal could never be read again. The study loses
+    nothing: the process that wrote the line died before it could act on it.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = Path(path)
+
+    def acquire(self) -> bool:
+        """Wait for the lock, then repair the journal."""
+        acquired = super().acquire()
+        with self.path.open("rb+") as file:
+            end = start = file.seek(0, os.SEEK_END)
+            newline = -1
+            while start > 0 and newline < 0:
+                stop, start = start, max(0, start - _BLOCK)
+                file.seek(start)
+                newline = file.read(stop - start).rfind(b"\n")
+            if start + newline + 1 < end:
+                file.truncate(start + newline + 1)
+        return acquired
+
+
+def turn(url: str, study: str) -> Callable[[], AbstractContextManager[None]]:
+    """A lock that all processes of a study share, on any machine.
+
+    Its holder may create the study, count trials, and take the next one, so that a budget is met exactly. When the
+    holder dies, the operating system frees the lock of a SQLite file and the server that of a database, at once; that
+    of a journal is freed by the next process that waits for it, after 30 s in which the holder has not renewed it.
     """
     for prefix in (_JOURNAL, "sqlite:///"):
         if url.startswith(prefix):
@@ -109,7 +141,7 @@ def turn(url: str, study: str) -> Callable[[], AbstractContextManager[None]]:
     here = threading.Lock()
     enter: Callable[[], AbstractContextManager[None]]
     if url.startswith(_JOURNAL):
-        enter = functools.partial(_symlink_turn, url.removeprefix(_JOURNAL) + ".turn")
+        enter = functools.partial(_journal_turn, url.removeprefix(_JOURNAL) + ".turn")
     elif url.startswith("sqlite:"):
         enter = functools.partial(_file_turn, Path(url.removeprefix("sqlite:///") + ".turn"))
     else:
@@ -130,7 +162,7 @@ def turn(url: str, study: str) -> Callable[[], AbstractContextManager[None]]:
 
 @contextlib.contextmanager
 def _file_turn(path: Path) -> Iterator[None]:
-    """SQLite's own lock on an empty file beside the study: it works on every system and dies with its process."""
+    """SQLite's lock on an empty file beside the study: it works on every system and ends with its process."""
     connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     try:
         connection.execute("BEGIN EXCLUSIVE")
@@ -140,12 +172,24 @@ def _file_turn(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _symlink_turn(path: str) -> Iterator[None]:
-    lock = JournalFileSymlinkLock(path)
+def _journal_turn(path: str) -> Iterator[None]:
+    """Optuna's lock file, renewed while it is held: others take it after 30 s without a change."""
+    lock = JournalFileOpenLock(path)
     lock.acquire()
+    released = threading.Event()
+
+    def renew() -> None:
+        while not released.wait(_RENEW_S):
+            with contextlib.suppress(OSError):
+                os.utime(path + ".lock")
+
+    renewing = threading.Thread(target=renew, daemon=True)
+    renewing.start()
     try:
         yield
     finally:
+        released.set()
+        renewing.join()
         with contextlib.suppress(RuntimeError):
             lock.release()
 

@@ -1,29 +1,32 @@
-"""A sweep: slots that each take the next trial the moment they are free, until the budget is used up."""
+"""A running sweep: slots that each start the next trial as soon as they are free, until the budget is used up."""
 
-import contextlib
 import dataclasses
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import optuna
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from watchme.config.validation import validate_section
 from watchme.core.errors import WatchmeError
+from watchme.core.signals import sigterm_interrupts
 from watchme.run.summary import relative
 from watchme.sweep import results
 from watchme.sweep import sweep_dir as folders
-from watchme.sweep.plan import Plan, make_plan, typed_settings
-from watchme.sweep.progress import Progress, best_of, wants_table
+from watchme.sweep.plan import Plan, make_plan
+from watchme.sweep.progress import Progress, wants_table
+from watchme.sweep.retry import is_outage
+from watchme.sweep.settings import SweepConfig
 from watchme.sweep.slots import make_slots
-from watchme.sweep.study import LOST, Outcome, SweepStudy, failed
+from watchme.sweep.study import DIED, SweepStudy
+from watchme.sweep.trial_run import Claim, Outcome, failure
+from watchme.sweep.trial_states import best_of, failed, folder_of
 from watchme.sweep.worker_main import serve
 from watchme.sweep.workers import WORKER, InProcess, Slot
 
@@ -45,18 +48,18 @@ class SweepInterrupted(WatchmeError):
 def start(
     settings: dict[str, Any], config: DictConfig, context: HydraContext, task: TaskFunction, arguments: list[str]
 ) -> Any:
-    """Run a sweep, or serve one as its worker. An error that the user must act on ends the program with its text.
+    """Run a sweep, or the trials of one as its worker. A `WatchmeError` ends the program with its message.
 
     Returns:
-        The best value, or the Pareto front's values.
+        The best value; with several objectives, the values of the Pareto front.
     """
     try:
         if WORKER in os.environ:
-            folder = folders.pin(config, Path(str(config.hydra.sweep.dir)))
+            folders.prepare(config, Path(str(config.hydra.sweep.dir)))
             launcher = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=task)
-            return serve(InProcess(launcher, config, folder, capture=True))
-        with _sigterm_interrupts():
-            plan = make_plan(typed_settings(settings), config, context, arguments)
+            return serve(InProcess(launcher, config, capture=True))
+        with sigterm_interrupts():
+            plan = make_plan(validate_section(SweepConfig, settings, "hydra.sweeper"), config, context, arguments)
             launcher = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=task)
             return Sweep(plan, make_slots(plan, launcher)).run()
     except WatchmeError as error:
@@ -66,10 +69,10 @@ def start(
 
 
 class Sweep:
-    """One process's part in a study.
+    """The trials of a study that this process runs.
 
     Args:
-        plan: What is to be done.
+        plan: What the sweep does.
         slots: What runs the trials.
     """
 
@@ -81,7 +84,7 @@ class Sweep:
             f"Study {plan.study_name} in {relative(plan.folder)}",
             plan.objectives,
             plan.directions,
-            self.study.available([]),
+            self.study.available,
             plan.epochs,
             self.study.trials,
             live=wants_table(self.settings.console) and self.settings.console != "trials",
@@ -102,11 +105,11 @@ class Sweep:
         done = sum(trial.state.is_finished() for trial in before)
         self.progress.say(
             self.progress.title
-            + (f": {done} trials are there, going on" if before else "")
+            + (f": {done} trials are stored, resuming" if before else "")
             + f"\n    storage {self.plan.storage}"
         )
         ended = threading.Event()
-        pulse = threading.Thread(target=self._pulse, args=(ended,), daemon=True)
+        pulse = threading.Thread(target=self._heartbeats, args=(ended,), daemon=True)
         pulse.start()
         try:
             if len(self.slots) == 1:
@@ -147,7 +150,7 @@ class Sweep:
                 thread.join(max(0.0, end - time.monotonic()))
 
     def _guarded(self, slot: Slot, wait: bool) -> None:
-        """A slot's thread: an error of the sweep itself, such as a database that went away, ends all slots."""
+        """The thread of a slot: an error of the sweep itself, such as a database that went away, ends all slots."""
         try:
             self._work(slot, wait)
         except BaseException as error:
@@ -155,36 +158,40 @@ class Sweep:
             self._stop.set()
 
     def _work(self, slot: Slot, wait: bool) -> None:
-        """Take one trial after the other. The slot that waits goes on until no trial runs that might be lost."""
-        told = False
+        """Run one trial after the other. The slot that waits goes on until no trial runs that might be lost."""
+        announced = False
         while not self._stop.is_set() and not self._is_late():
-            trial = self.study.claim()
+            claim = self.study.claim()
             self._mark_lost()
-            if trial is None:
+            if claim is None:
                 if not wait or self.study.is_over():
                     return
-                if not told and len(self.slots) == 1:
+                if not announced and len(self.slots) == 1:
                     self.progress.say("The last trials run in other processes; waiting for them.")
-                    told = True
+                    announced = True
                 self._stop.wait(_POLL_S)
                 continue
-            self._one(slot, trial)
+            self._run_trial(slot, claim)
 
-    def _one(self, slot: Slot, trial: optuna.Trial) -> None:
-        number = trial.number
-        self.progress.started(number, self.plan.space.overrides(trial.params)[len(self.plan.space.fixed) :])
+    def _run_trial(self, slot: Slot, claim: Claim) -> None:
+        folder = self.plan.trial_folder(claim)
+        self.study.set_folder(claim, folder)
+        self.progress.started(claim.number, self.plan.space.searched(claim.params))
         outcome: Outcome | None = None
         try:
-            outcome = slot.run(number, [*self.plan.space.overrides(trial.params), *self.plan.identity(trial)])
+            if claim.error is not None:
+                outcome = failure(claim.error)
+            else:
+                outcome = slot.run(claim.number, folder, self.plan.overrides(claim, folder))
         except KeyboardInterrupt:
             # Between the trial's own end and here, or the second Ctrl-C.
             outcome = Outcome(reason="interrupted", lost=True)
         if self._stop.is_set() and outcome.reason:
             outcome = dataclasses.replace(outcome, lost=True)
-        folders.mark(self.plan.folder / str(number), outcome)
-        ended = self.study.tell(trial, outcome)
-        if failed(ended) and not outcome.reason:  # it ended well, but without a value
-            folders.mark(self.plan.folder / str(number), Outcome(reason=str(ended.user_attrs.get("reason", ""))))
+        folders.mark(folder, outcome)
+        ended = self.study.finish(claim, outcome)
+        if failed(ended) and not outcome.reason:  # it finished, but without a value
+            folders.mark(folder, Outcome(reason=str(ended.user_attrs.get("reason", ""))))
         self.progress.ended(ended)
         if outcome.lost:
             self._interrupted = True
@@ -196,27 +203,32 @@ class Sweep:
     def _mark_lost(self) -> None:
         while self.study.lost:
             number = self.study.lost.pop()
-            folders.mark(self.plan.folder / str(number), Outcome(reason=LOST))
+            folder = folder_of(self.study.trials()[number], self.plan.folder)
+            if folder is not None:
+                folders.mark(folder, Outcome(reason=DIED))
             self.progress.say(f"trial {number} was lost with its process; it is tried once more")
 
-    def _pulse(self, ended: threading.Event) -> None:
+    def _heartbeats(self, ended: threading.Event) -> None:
         beaten = drawn = time.monotonic()
         while not ended.wait(_POLL_S):
             now = time.monotonic()
-            if now - beaten >= self.settings.heartbeat_s:
-                with contextlib.suppress(optuna.exceptions.StorageInternalError):
-                    self.study.beat()  # the next beat comes; a database that stays away ends the slots
-                beaten = now
-            if now - drawn >= _DRAW_S:
-                self.progress.draw()
-                drawn = now
+            try:
+                if now - beaten >= self.settings.heartbeat_s:
+                    beaten = now
+                    self.study.beat()
+                if now - drawn >= _DRAW_S:
+                    drawn = now
+                    self.progress.draw()
+            except Exception as error:  # the slots end the sweep if the database stays away
+                if not is_outage(error):
+                    raise
 
     def _is_late(self) -> bool:
         return self._deadline is not None and time.monotonic() > self._deadline
 
     def _conclude(self) -> Any:
         trials = self.study.trials()
-        results.write(self.plan, trials)
+        results.write_results(self.plan, self.study.study)
         best = best_of(trials, self.plan.directions)
         say = self.progress.say
         if self._interrupted:
@@ -234,17 +246,3 @@ class Sweep:
         if len(self.plan.directions) > 1:
             return [list(trial.values) for trial in self.study.study.best_trials]
         return best.value
-
-
-@contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM (Slurm, docker stop) end a sweep as Ctrl-C does."""
-
-    def interrupt(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,36 +1,53 @@
-"""The sweep's folder: that it belongs to one study, that its trials find it, and what is left of broken trials.
+"""The sweep's folder: it belongs to one study, its trials find it, and failed trials leave their reason in it.
 
-<sweep dir>/<number>   a trial's run folder      study.db      the study, by default
-leaderboard.csv        the trials, best first    study.json    which study the folder belongs to
+<hydra.sweep.subdir>   a trial's run folder      study.db      the study, by default
+leaderboard.csv        the trials, best first    study.json    the study that the folder belongs to
 experiment/best.yaml   retrains the winner       report/       pictures and page
 """
 
 import json
 import re
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from watchme.config.overrides import override_text
 from watchme.core.errors import ConfigError, Problem, RunFolderError
 from watchme.io.files import replace_json
 from watchme.run.run_dir import MANIFEST, read_manifest
-from watchme.sweep.study import Outcome
+from watchme.sweep.database_password import take_password
+from watchme.sweep.trial_run import Outcome
 
 STUDY = "study.json"
 _KEY = "hydra.sweep.dir"
 
 
-def pin(config: DictConfig, folder: Path) -> Path:
-    """Give the sweep and each of its jobs, which compose anew, the same folder."""
-    absolute = folder.expanduser().resolve()
+def pin(config: DictConfig, key: str, value: Any) -> None:
+    """Set a key of `hydra` for the sweep and for each of its jobs, which compose their config again."""
     with read_write(config.hydra), open_dict(config.hydra):
-        config.hydra.sweep.dir = str(absolute)
-        config.hydra.overrides.hydra.append(f"{_KEY}={json.dumps(str(absolute))}")
+        OmegaConf.update(config, key, value)
+        config.hydra.overrides.hydra.append(f"{key}={override_text(value)}")
+
+
+def prepare(config: DictConfig, folder: Path) -> Path:
+    """Pin what the jobs must not compose differently; returns the absolute path of the sweep's folder.
+
+    The URL of the storage is pinned without its password, so that no trial's `.hydra/hydra.yaml` holds it, and `trial`
+    is left out of `hydra.job.override_dirname`.
+    """
+    absolute = folder.expanduser().resolve()
+    pin(config, _KEY, str(absolute))
+    storage = config.hydra.sweeper.get("storage")
+    if isinstance(storage, str) and take_password(storage) != storage:
+        pin(config, "hydra.sweeper.storage", take_password(storage))
+    dirname = config.hydra.job.config.override_dirname
+    pin(config, "hydra.job.config.override_dirname.exclude_keys", [*dirname.exclude_keys, "trial"])
     return absolute
 
 
 def occupy(folder: Path, study: str, storage: str) -> None:
-    """Write down which study the folder belongs to.
+    """Record the study that the folder belongs to.
 
     Raises:
         ConfigError: If it belongs to another.
@@ -50,7 +67,7 @@ def occupy(folder: Path, study: str, storage: str) -> None:
     if found.get("study") != study:
         expected = (
             f"the folder holds the study {found.get('study')!r}, and this is {study!r}. "
-            f"Choose another {_KEY}, or hydra.sweeper.study_name={found.get('study')} to go on with that one"
+            f"Choose another {_KEY}, or hydra.sweeper.study_name={found.get('study')} to resume that one"
         )
         raise ConfigError([Problem(_KEY, expected, repr(str(folder)))])
 
@@ -61,14 +78,14 @@ def refuse_orphans(folder: Path) -> None:
     Raises:
         ConfigError: If there are any.
     """
-    found = sorted(path.name for path in folder.iterdir() if path.name.isdigit() and (path / MANIFEST).is_file())
+    found = sorted(str(path.parent.relative_to(folder)) for path in folder.rglob(MANIFEST))
     if found:
         expected = f"the folder holds trials ({', '.join(found[:5])}) that the study's storage does not know"
         raise ConfigError([Problem(_KEY, expected + "; choose another folder", repr(str(folder)))])
 
 
 def mark(folder: Path, outcome: Outcome) -> None:
-    """Leave a broken trial's reason and traceback in its folder, also where it could not do so itself."""
+    """Write the reason and traceback of a failed trial into its folder, also where its process could not."""
     if not outcome.reason:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,5 +102,5 @@ def mark(folder: Path, outcome: Outcome) -> None:
 
 
 def slug(text: str) -> str:
-    """A text as it may stand in a file's name."""
+    """A text without the characters that file names should not have."""
     return re.sub(r"[^\w.-]+", "-", text).strip("-")

@@ -8,32 +8,32 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna import Study
+from optuna.trial import FrozenTrial
 
 from watchme.core.formatting import duration, number
 from watchme.io.files import replace_text
 from watchme.report.images import Figure, data_url
 from watchme.report.rendering import render_page
 from watchme.run.summary import relative
-from watchme.sweep.leaderboard import duration_s, ranked, values
 from watchme.sweep.plan import Plan
-from watchme.sweep.progress import best_of, state_of
-from watchme.sweep.study import counts
-from watchme.sweep.study_plots import pareto_front
+from watchme.sweep.trial_states import best_of, counts, duration_s, failed, folder_of, ranked, state_name, values_of
 
 _NARROW = ("pareto.png",)
 _STATE_CLASSES = {"complete": "finished", "lost": "interrupted", "waiting": "soft"}
 
 
-def write(plan: Plan, trials: Sequence[FrozenTrial], drawn: Sequence[tuple[str, str]]) -> Path:
+def write_page(plan: Plan, study: Study, drawn: Sequence[tuple[str, str]]) -> Path:
     """Write the page.
 
     Args:
         plan: The sweep.
-        trials: All trials.
+        study: The study.
         drawn: File name and title of each plot in `report/`.
     """
     folder = plan.folder / "report"
+    trials = study.get_trials(deepcopy=False)
+    front = {trial.number for trial in study.best_trials} if len(plan.objectives) > 1 else set()
     done = sum(counts(trial) and trial.state.is_finished() for trial in trials)
     parameters = list(dict.fromkeys(name for trial in trials for name in trial.params))
     text = render_page(
@@ -50,7 +50,7 @@ def write(plan: Plan, trials: Sequence[FrozenTrial], drawn: Sequence[tuple[str, 
             for name, title in drawn
         ],
         columns=[*plan.objectives, "epochs", "time", *parameters],
-        rows=_rows(plan, trials, parameters),
+        rows=_rows(plan, trials, parameters, front),
         settings=_settings(plan),
     )
     path = folder / "index.html"
@@ -59,7 +59,7 @@ def write(plan: Plan, trials: Sequence[FrozenTrial], drawn: Sequence[tuple[str, 
 
 
 def _cards(plan: Plan, trials: Sequence[FrozenTrial], done: int) -> list[tuple[str, str, str]]:
-    states = Counter(state_of(trial) for trial in trials)
+    states = Counter(state_name(trial) for trial in trials)
     best = best_of(trials, plan.directions)
     cards = []
     if best is not None:
@@ -80,7 +80,7 @@ def _failures(trials: Sequence[FrozenTrial]) -> Counter[str]:
     return Counter(
         str(trial.user_attrs["reason"]).splitlines()[0][:300]
         for trial in trials
-        if trial.state == TrialState.FAIL and not trial.user_attrs.get("lost") and trial.user_attrs.get("reason")
+        if failed(trial) and trial.user_attrs.get("reason")
     )
 
 
@@ -90,30 +90,28 @@ def _best(plan: Plan, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
         return None
     return {
         "number": best.number,
-        "link": _link(plan, best.number),
+        "link": _link(plan, best),
         "parameters": {name: _cell(value) for name, value in best.params.items()},
         "command": f"python train.py --config-dir {relative(plan.folder)} experiment=best",
     }
 
 
-def _rows(plan: Plan, trials: Sequence[FrozenTrial], parameters: Sequence[str]) -> list[dict[str, Any]]:
-    front = set()
-    if len(plan.directions) > 1:
-        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        front = {trial.number for trial in pareto_front(complete, plan.directions)}
+def _rows(
+    plan: Plan, trials: Sequence[FrozenTrial], parameters: Sequence[str], front: set[int]
+) -> list[dict[str, Any]]:
     rows = []
     for trial in ranked(trials, plan.directions):
-        state = state_of(trial)
+        state = state_name(trial)
         rows.append(
             {
                 "number": trial.number,
-                "link": _link(plan, trial.number),
+                "link": _link(plan, trial),
                 "on_front": trial.number in front,
                 "state": state,
                 "state_class": _STATE_CLASSES.get(state, state),
                 "reason": str(trial.user_attrs.get("reason", "")),
                 "cells": [
-                    *(number(None if value == "" else value) for value in values(trial, len(plan.objectives))),
+                    *map(number, values_of(trial, len(plan.objectives))),
                     number(trial.last_step),
                     duration(duration_s(trial)),
                     *(_cell(trial.params[name]) if name in trial.params else number(None) for name in parameters),
@@ -131,15 +129,15 @@ def _settings(plan: Plan) -> dict[str, str]:
         "objectives": ", ".join(f"{n} ({d})" for n, d in zip(plan.objectives, plan.directions, strict=True)),
         "slots": str(settings.n_jobs),
         "storage": plan.storage,
-        "fixed": " ".join(plan.space.fixed) or "nothing",
+        "fixed": " ".join(plan.space.fixed.values()) or "nothing",
         "searched": " ".join(plan.space.distributions) or "nothing",
     }
 
 
-def _link(plan: Plan, trial: int) -> str | None:
-    """URL of a trial's report, or of its folder where there is no report; None where there is no folder."""
-    folder = plan.folder / str(trial)
-    if not folder.is_dir():
+def _link(plan: Plan, trial: FrozenTrial) -> str | None:
+    """URL of a trial's report, or of its folder if it has no report; None if it has none on this machine."""
+    folder = folder_of(trial, plan.folder)
+    if folder is None:
         return None
     target = folder / "report.html" if (folder / "report.html").is_file() else folder
     return quote(os.path.relpath(target, plan.folder / "report"))

@@ -1,4 +1,4 @@
-"""What a run hands to the sweeper. Imported by train.py: nothing heavy here."""
+"""The values that a run returns to the sweeper. Imported at every start, so it imports nothing heavy."""
 
 import math
 
@@ -7,7 +7,7 @@ from watchme.core.interfaces import Result
 
 
 def returned(config: RunConfig, result: Result) -> float | list[float]:
-    """The run's objective; each of the sweep's objectives where the run is a trial of several."""
+    """The objective of a run; if it is a trial of a sweep with several objectives, the value of each."""
     names = config.trial.objectives if config.trial is not None else []
     if not names:
         return result.objective

@@ -1,4 +1,4 @@
-"""The other end of `launching.WorkerProcess`: takes trials from a pipe until it is closed."""
+"""The worker process of a `workers.WorkerProcess`: runs the trials that it reads from a pipe until that is closed."""
 
 import dataclasses
 import json
@@ -6,6 +6,7 @@ import os
 import queue
 import signal
 import threading
+from pathlib import Path
 from typing import IO
 
 from watchme.sweep.workers import WORKER, InProcess
@@ -14,9 +15,9 @@ _PATIENCE_S = 20.0
 
 
 def serve(slot: InProcess) -> None:
-    """Run the trials that the sweep hands over.
+    """Run the trials that the sweep sends.
 
-    If the sweep dies, its end of the pipe is closed: the trial saves and ends, as nobody waits for it.
+    If the sweep dies, its end of the pipe is closed: the trial saves and ends, as nothing waits for it.
     """
     jobs_end, answers_end = (int(number) for number in os.environ.pop(WORKER).split(":"))
     for end in (jobs_end, answers_end):
@@ -26,7 +27,7 @@ def serve(slot: InProcess) -> None:
     with os.fdopen(answers_end, "wb") as answers:
         while (line := jobs.get()) is not None:
             job = json.loads(line)
-            outcome = slot.run(job["number"], job["overrides"])
+            outcome = slot.run(job["number"], Path(job["folder"]), job["overrides"])
             answers.write(json.dumps(dataclasses.asdict(outcome)).encode() + b"\n")
             answers.flush()
             if outcome.lost:
@@ -37,7 +38,7 @@ def _listen(pipe: IO[bytes], jobs: "queue.Queue[bytes | None]") -> None:
     for line in pipe:
         jobs.put(line)
     jobs.put(None)
-    # The main thread either waits for a job and ends now, or is in a trial that it must break off.
+    # The main thread either waits for a job and ends now, or runs a trial, which must save and end.
     if not _ended(_PATIENCE_S / 10):
         os.kill(os.getpid(), signal.SIGTERM)
         _ended(_PATIENCE_S)

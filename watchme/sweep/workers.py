@@ -1,6 +1,7 @@
-"""How a slot runs a trial: in this process, in a worker process of its own, or through a Hydra launcher."""
+"""Slots: each runs one trial at a time, in this process, in a worker process, or through a Hydra launcher."""
 
 import contextlib
+import gc
 import json
 import os
 import select
@@ -8,59 +9,37 @@ import signal
 import subprocess
 import sys
 import threading
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from hydra.core.utils import configure_log
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from watchme.core.errors import ConfigError, WatchmeError
-from watchme.sweep.study import Outcome
+from watchme.sweep.trial_run import Outcome, failure
 
 WORKER = "WATCHME_SWEEP_WORKER"
-_INTERRUPTED = 130
 _PATIENCE_S = 30.0
-
-
-class Slot(Protocol):
-    """Runs one trial at a time."""
-
-    def run(self, number: int, overrides: Sequence[str]) -> Outcome:
-        """Run the trial `number` to its end."""
-        ...
-
-    def interrupt(self) -> None:
-        """Let the running trial save and end."""
-        ...
-
-    def close(self) -> None:
-        """Free what the slot holds."""
-        ...
 
 
 class InProcess:
     """Runs trials in this process through a Hydra launcher.
 
     Args:
-        launcher: Hydra's launcher; the basic one runs here, others wherever they do.
+        launcher: Hydra's launcher; the basic one runs trials in this process.
         config: The sweep's composed config.
-        folder: The sweep's folder.
-        capture: Write what a trial prints into `<trial>/console.log` instead of the console.
+        capture: Write what a trial prints into `console.log` of its folder instead of the console.
         extra: Overrides of this slot.
     """
 
-    def __init__(
-        self, launcher: Launcher, config: DictConfig, folder: Path, *, capture: bool, extra: Sequence[str] = ()
-    ) -> None:
-        self.launcher, self.config, self.folder, self.capture = launcher, config, folder, capture
+    def __init__(self, launcher: Launcher, config: DictConfig, *, capture: bool, extra: Sequence[str] = ()) -> None:
+        self.launcher, self.config, self.capture = launcher, config, capture
         self.extra = list(extra)
 
-    def run(self, number: int, overrides: Sequence[str]) -> Outcome:
+    def run(self, number: int, folder: Path, overrides: Sequence[str]) -> Outcome:
         """Run a trial; whatever it raises becomes its outcome."""
-        with self._captured(number):
+        with self._captured(folder):
             try:
                 returned = self.launcher.launch([[*overrides, *self.extra]], initial_job_idx=number)[0]
                 value = returned.return_value
@@ -68,58 +47,56 @@ class InProcess:
                 return Outcome(reason="interrupted", lost=True)
             except BaseException as error:  # SystemExit of a library must not end the sweep either
                 return failure(error)
+            finally:
+                _free_memory()
         return Outcome(_numbers(value))
 
     def interrupt(self) -> None:
-        """A signal reaches the trial by itself, as it runs in this process."""
+        """Nothing to do: the trial runs in this process and gets the signal too."""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to end."""
 
     @contextlib.contextmanager
-    def _captured(self, number: int) -> Iterator[None]:
+    def _captured(self, folder: Path) -> Iterator[None]:
         if not self.capture:
             yield
             return
-        place = self.folder / str(number)
-        place.mkdir(parents=True, exist_ok=True)
-        with (place / "console.log").open("a", encoding="utf-8", buffering=1) as file:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "console.log").open("a", encoding="utf-8", buffering=1) as file:
             try:
                 with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
                     yield
             finally:
-                # Hydra's handlers hold on to the stream that was there when they were made.
+                # Hydra's log handlers keep the stream of the time when they were made.
                 configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
 
 
 class WorkerProcess:
-    """Runs trials in a process of its own, one after the other: this very command, started again as a worker.
+    """Runs trials, one after the other, in a process of its own: the same command, started again as a worker.
 
-    A worker that dies takes its trial along, not the sweep; the next trial gets a new one.
+    If the worker dies, its trial fails and the sweep goes on; the next trial gets a new worker.
 
     Args:
         folder: The sweep's folder.
-        name: Of the worker's log.
-        gpu: The GPU that it sees; None leaves the environment as it is.
-        threads: For its numerical libraries; None leaves the environment as it is.
+        name: Name of the worker's log file.
+        variables: Environment variables in addition to those of this process.
     """
 
-    def __init__(self, folder: Path, name: str, gpu: str | None, threads: int | None) -> None:
-        self.folder, self.name = folder, name
-        self.variables = {"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {}
-        if threads is not None and "OMP_NUM_THREADS" not in os.environ:
-            self.variables["OMP_NUM_THREADS"] = str(threads)
+    def __init__(self, folder: Path, name: str, variables: Mapping[str, str]) -> None:
+        self.folder, self.name, self.variables = folder, name, variables
         self._process: subprocess.Popen[bytes] | None = None
         self._jobs: IO[bytes] | None = None
         self._answers: IO[bytes] | None = None
         self._changing = threading.Lock()
 
-    def run(self, number: int, overrides: Sequence[str]) -> Outcome:
-        """Hand a trial to the worker and wait for its answer or its death."""
+    def run(self, number: int, folder: Path, overrides: Sequence[str]) -> Outcome:
+        """Send a trial to the worker, and wait until it answers or dies."""
         with self._changing:
             process, jobs, answers = self._started()
         try:
-            jobs.write(json.dumps({"number": number, "overrides": list(overrides)}).encode() + b"\n")
+            job = {"number": number, "folder": str(folder), "overrides": list(overrides)}
+            jobs.write(json.dumps(job).encode() + b"\n")
             jobs.flush()
             answer = _answer(process, answers)
         except BrokenPipeError:
@@ -135,7 +112,7 @@ class WorkerProcess:
                 self._process.send_signal(signal.SIGTERM)
 
     def close(self) -> None:
-        """Let the worker end."""
+        """Wait until the worker has ended; kill it if it does not."""
         with self._changing:
             if self._process is None:
                 return
@@ -179,27 +156,24 @@ class WorkerProcess:
         tail = log.read_text(encoding="utf-8", errors="replace")[-4000:] if log.is_file() else ""
         if code < 0:
             name = signal.Signals(-code).name
-            hint = "; the system kills so when memory runs out" if -code == signal.SIGKILL else ""
+            hint = "; the kernel does so when memory runs out" if -code == signal.SIGKILL else ""
             return Outcome(reason=f"its process was killed by {name}{hint}", traceback=tail)
         return Outcome(reason=f"its process ended with status {code}", traceback=tail)
 
 
-def failure(error: BaseException) -> Outcome:
-    """The outcome of a run that ended with an error."""
-    interrupted = isinstance(error, WatchmeError) and error.exit_code == _INTERRUPTED
-    if interrupted or isinstance(error, KeyboardInterrupt):
-        return Outcome(reason="interrupted", lost=True)
-    text = str(error).strip()
-    head = text if isinstance(error, WatchmeError) else f"{type(error).__name__}: {text}"
-    if isinstance(error, ConfigError):
-        head = "; ".join(" ".join(str(problem).split()) for problem in error.problems)
-    if "out of memory" in text.lower():
-        head = f"out of memory: {head}"
-    return Outcome(reason=head, traceback="".join(traceback.format_exception(error)))
+Slot = InProcess | WorkerProcess
+
+
+def _free_memory() -> None:
+    """Free the GPU memory of a trial, of which torch would keep a cache, before the next trial of this process."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _answer(process: subprocess.Popen[bytes], answers: IO[bytes]) -> bytes | None:
-    """A worker's next line; None if it died. A process that it left behind may hold its pipe open."""
+    """A worker's next line; None if it died. A process that it started may still hold the pipe open."""
     while True:
         ready, _, _ = select.select([answers], [], [], 1.0)
         if ready:
