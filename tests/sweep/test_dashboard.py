@@ -16,9 +16,10 @@ Browse = Callable[[str], tuple[str, list[str]]]
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("storage", ["study.db", "s.journal"])
+@pytest.mark.parametrize(("storage", "study"), [("study.db", 1), ("s.journal", 0)])  # Optuna's id of the study
 def test_the_dashboard_shows_the_study(
     storage: str,
+    study: int,
     sweep: Callable[..., Swept],
     browse: Browse,  # noqa: F811
     project: Path,
@@ -47,7 +48,7 @@ def test_the_dashboard_shows_the_study(
         until(lambda: answers(port))
         listed, messages = browse(f"http://127.0.0.1:{port}/dashboard")
         assert "my-study" in listed
-        shown, more = browse(f"http://127.0.0.1:{port}/dashboard/studies/0/trials")
+        shown, more = browse(f"http://127.0.0.1:{port}/dashboard/studies/{study}/trials")
         assert "optimizer.lr" in shown or "Trial 0" in shown
         assert [text for text in [*messages, *more] if "Uncaught" in text] == []
     finally:

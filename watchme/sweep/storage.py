@@ -102,7 +102,7 @@ def open_storage(url: str) -> BaseStorage:
         raise _silence(error, url) from None
 
 
-class _RepairingLock(JournalFileSymlinkLock):
+class _RepairingLock(JournalFileSymlinkLock):  # type: ignore[misc]
     """Optuna's lock of a journal; before each write it removes a last line that a killed process left incomplete.
 
     Otherwise the next write would be appended to that line, and the journal could never be read again. The study loses
@@ -115,7 +115,7 @@ class _RepairingLock(JournalFileSymlinkLock):
 
     def acquire(self) -> bool:
         """Wait for the lock, then repair the journal."""
-        acquired = super().acquire()
+        acquired = bool(super().acquire())
         with self.path.open("rb+") as file:
             end = start = file.seek(0, os.SEEK_END)
             newline = -1
