@@ -52,6 +52,7 @@ class Database:
 
     url: str
     command: list[str]
+    data: Path
     port: int
     process: "subprocess.Popen[bytes] | None" = None
 
@@ -63,8 +64,10 @@ class Database:
     def stop(self) -> None:
         """End the server and its connections at once, as a restart does."""
         if self.process is not None:
-            self.process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
+            first, *_ = (self.data / "postmaster.pid").read_text().splitlines()
+            os.kill(int(first), signal.SIGINT)  # PostgreSQL's fast shutdown; runuser does not pass it on
             self.process.wait()
+            self.process = None
 
 
 @contextmanager
@@ -96,6 +99,7 @@ def postgresql() -> Iterator[Database]:
         database = Database(
             f"postgresql://watchme:hush@127.0.0.1:{port}/postgres",
             [*run, str(programs / "postgres"), "-D", *place],
+            root / "data",
             port,
         )
         database.start()
