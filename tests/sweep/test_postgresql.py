@@ -51,18 +51,18 @@ def test_three_processes_share_a_study_in_postgresql(begin: Begin, tmp_path: Pat
 
 
 def test_a_server_that_restarts_ends_no_trial(begin: Begin, project: Path, tmp_path: Path) -> None:
-    """Its URL is in yaml, with the password from the environment in one process and in the query in the other."""
+    """One process has the password from the environment by an interpolation in yaml, the other from the URL's query."""
     pytest.importorskip("psycopg", reason="uv sync --extra postgresql")
     with postgresql() as database:
-        bare = database.url.replace(":hush", "")
-        for name, url in (("env", database.url.replace("hush", "${oc.env:PW}")), ("query", f"{bare}?password=hush")):
-            (project / "conf" / "sweeper" / f"pg_{name}.yaml").write_text(
-                f"# @package _global_\ndefaults: [standin_tune, _self_]\nhydra: {{sweeper: {{storage: '{url}'}}}}\n"
-            )
-        command = (*SEARCH[1:], "train.epochs=5", "model.epoch_s=0.3", "hydra.sweeper.pruner=none")
+        url = database.url.replace("hush", "${oc.env:PW}")
+        (project / "conf" / "sweeper" / "pg.yaml").write_text(
+            f"# @package _global_\ndefaults: [standin_tune, _self_]\nhydra: {{sweeper: {{storage: '{url}'}}}}\n"
+        )
+        command = ("sweeper=pg", *SEARCH[1:], "train.epochs=5", "model.epoch_s=0.3", "hydra.sweeper.pruner=none")
+        in_query = f"hydra.sweeper.storage='{database.url.replace(':hush', '')}?password=hush'"
         started = [
-            begin(tmp_path / "one", "sweeper=pg_env", *command, "hydra.sweeper.n_jobs=2", PW="hush"),
-            begin(tmp_path / "two", "sweeper=pg_query", *command, "hydra.sweeper.model_engine=standin"),
+            begin(tmp_path / "one", *command, "hydra.sweeper.n_jobs=2", PW="hush"),
+            begin(tmp_path / "two", *command, in_query),
         ]
         for name, process in zip(("one", "two"), started, strict=True):
             wait_until(lambda name=name: any((tmp_path / name).glob("*/metrics.jsonl")), process)  # type: ignore[misc]

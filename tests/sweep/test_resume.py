@@ -93,7 +93,7 @@ def study(tmp_path: Path) -> Iterator[Callable[..., SweepStudy]]:
             storage=optuna.storages.RDBStorage(f"sqlite:///{path}"),
             name="s",
             directions=["maximize"],
-            identity={"custom_search_space": None},
+            identity={**space.fingerprint(), "objectives": [], "directions": [], "custom_search_space": None},
             space=space,
             hook=None,
             config=None,
