@@ -101,7 +101,14 @@ def test_ticks_span_the_values(values: tuple[float, float], labels: list[str], b
 
 
 def test_differences_to_the_baseline_are_shown_with_the_spread_over_seeds(browse: Browse, tmp_path: Path) -> None:
-    run: dict[str, Any] = {"mode": "train", "folder": "a", "parent": None, "link": None, "status": "finished", "study": None}
+    run: dict[str, Any] = {
+        "mode": "train",
+        "folder": "a",
+        "parent": None,
+        "link": None,
+        "status": "finished",
+        "study": None,
+    }
     run |= {"objective": "val/map", "dataset": "d", "ranking": "val/map d", "higher": True, "value": 0.5, "last": None}
     run |= {"reason": "", "seed": 0, "tags": [], "best": 1, "epochs": 1, "seconds": 1, "duration": "1 s", "commit": ""}
     run |= {"title": "m on d", "started": "", "series": {}, "config": {}, "twins": "x", "metrics": {"test/map": 0.50}}
