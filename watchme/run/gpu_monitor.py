@@ -1,6 +1,7 @@
-"""GPU use of each epoch, so that a slow loader or a batch that is too small can be seen."""
+"""GPU use of each epoch by NVML, so that a slow loader or a batch that is too small can be seen."""
 
-import contextlib
+import logging
+import os
 import re
 import sys
 import threading
@@ -8,27 +9,30 @@ from types import TracebackType
 from typing import Any
 
 _INTERVAL_S = 1.0
+log = logging.getLogger(__name__)
 
 
 class GpuMonitor:
     """Samples GPUs once a second in a thread, while it is open as a context.
 
     Where there is no GPU that torch can use, it does nothing. It never makes a CUDA context itself: the numbers
-    are the driver's, of the whole device.
+    are the driver's, of the whole device. An error of the driver costs its sample, and is logged once.
 
     Args:
         device: `train.device`: auto, cpu, cuda, mps, an index, or a list of indices.
+        processes: `train.processes` of OSNet: as many GPUs, from the first, where `device` lists none.
     """
 
-    def __init__(self, device: str | int | list[int]) -> None:
-        self._device = device
+    def __init__(self, device: str | int | list[int], processes: int | None = None) -> None:
+        self._gpus = _watched(device, processes or 1)
         self._lock = threading.Lock()
-        self._samples: list[tuple[float, float]] = []
+        self._busy: list[float] = []
+        self._memory: list[float] = []
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "GpuMonitor":
-        if _indices(self._device):
+        if self._gpus:
             self._thread = threading.Thread(target=self._watch, name="gpu-monitor", daemon=True)
             self._thread.start()
         return self
@@ -45,31 +49,36 @@ class GpuMonitor:
 
         Returns:
             `perf/gpu_utilisation` (mean share of time that the GPUs were busy, 0 to 1) and `perf/gpu_memory_gb`
-            (most memory that was in use on one GPU, in GiB); empty where nothing was sampled.
+            (most memory that was in use on one GPU, in GiB); without what was not sampled: slices of a GPU (MIG)
+            have no utilisation.
         """
         with self._lock:
-            samples, self._samples = self._samples, []
-        if not samples:
-            return {}
+            busy, self._busy = self._busy, []
+            memory, self._memory = self._memory, []
         return {
-            "perf/gpu_utilisation": sum(busy for busy, _ in samples) / len(samples),
-            "perf/gpu_memory_gb": max(memory for _, memory in samples),
+            **({"perf/gpu_utilisation": sum(busy) / len(busy)} if busy else {}),
+            **({"perf/gpu_memory_gb": max(memory)} if memory else {}),
         }
 
     def _watch(self) -> None:
-        indices = _indices(self._device)
-        # Without the driver's library there is nothing to sample, and nothing to complain of.
-        with contextlib.suppress(Exception):
-            while not self._ending.wait(_INTERVAL_S):
-                torch = _torch()
-                if torch is None:
-                    continue
-                if not torch.cuda.is_available():
-                    return
-                busy = [torch.cuda.utilization(index) / 100 for index in indices]
-                memory = [torch.cuda.device_memory_used(index) / 2**30 for index in indices]
-                with self._lock:
-                    self._samples.append((sum(busy) / len(busy), max(memory)))
+        logged: set[str] = set()
+        while not self._ending.wait(_INTERVAL_S):
+            torch = _torch()
+            if torch is None:
+                continue
+            if not torch.cuda.is_available():
+                return
+            for query, samples in ((_utilisation, self._busy), (_memory_gb, self._memory)):
+                try:
+                    values = [query(gpu) for gpu in self._gpus]
+                except Exception as error:  # NVML's, of which each version has more
+                    text = f"{type(error).__name__}: {error}"
+                    if text not in logged:
+                        logged.add(text)
+                        log.warning("GPU %s cannot be sampled at the moment: %s", query.__name__.strip("_"), text)
+                else:
+                    with self._lock:
+                        samples += values
 
 
 def _torch() -> Any:
@@ -78,10 +87,34 @@ def _torch() -> Any:
     return None if torch is None or getattr(getattr(torch, "__spec__", None), "_initializing", False) else torch
 
 
-def _indices(device: str | int | list[int]) -> list[int]:
-    """Indices of the GPUs that a run uses."""
-    if isinstance(device, list):
-        return device
+def _utilisation(gpu: str) -> float:
+    import pynvml
+
+    return float(pynvml.nvmlDeviceGetUtilizationRates(_handle(gpu)).gpu) / 100
+
+
+def _memory_gb(gpu: str) -> float:
+    import pynvml
+
+    return float(pynvml.nvmlDeviceGetMemoryInfo(_handle(gpu)).used) / 2**30
+
+
+def _handle(gpu: str) -> Any:
+    import pynvml
+
+    pynvml.nvmlInit()  # counted, and cheap after the first
+    return pynvml.nvmlDeviceGetHandleByIndex(int(gpu)) if gpu.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(gpu)
+
+
+def _watched(device: str | int | list[int], processes: int) -> list[str]:
+    """The GPUs that a run uses, as NVML knows them: by index or UUID."""
     if device in ("cpu", "mps"):
         return []
-    return [int(index) for index in re.findall(r"\d+", str(device))] or [0]
+    indices = device if isinstance(device, list) else [int(index) for index in re.findall(r"\d+", str(device))]
+    if len(indices) < 2 and processes > 1:
+        indices = list(range(processes))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return [str(index) for index in indices or [0]]
+    names = [name.strip() for name in visible.split(",")]
+    return [names[index] for index in indices or [0] if index < len(names) and names[index] not in ("", "-1")]

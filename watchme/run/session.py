@@ -34,7 +34,7 @@ class Session:
         self.callbacks: list[Callback] = []
         self.stop: Stop | None = None
         self.first: dict[str, float] = {}
-        self.gpus = GpuMonitor(config.train.device)
+        self.gpus = GpuMonitor(config.train.device, getattr(config.train, "processes", None))
 
     def begin(self) -> None:
         """Open the run's folder and start its trackers, if that has not been done."""
