@@ -1,4 +1,4 @@
-"""Contact sheets: the first offenders of each kind of problem, the offending box drawn, pairs side by side."""
+"""Contact sheets of a check: the first images of each kind of problem, with the box drawn, pairs side by side."""
 
 import re
 from pathlib import Path

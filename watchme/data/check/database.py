@@ -1,4 +1,4 @@
-"""What is known of a dataset while it is checked: a SQLite file, so that memory does not grow with the dataset."""
+"""The database of a dataset check: images, boxes and findings in SQLite, so that memory does not grow."""
 
 import csv
 import os
@@ -72,7 +72,7 @@ class Facts:
     """The database of one check; a context that removes it at the end.
 
     Args:
-        folder: Where its file lies; None keeps it in memory, for what is small.
+        folder: Of its file; None keeps it in memory, for what is small.
     """
 
     def __init__(self, folder: Path | None = None) -> None:

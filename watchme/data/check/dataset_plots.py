@@ -1,4 +1,4 @@
-"""Plots of what a dataset holds, as PNG. Each is drawn from a few sums that the database makes."""
+"""Plots of a dataset as PNG: classes, box sizes, images of an identity; each from a few sums of the database."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ _TAIL = 0.995
 
 
 def plot_detection(facts: Facts, names: Sequence[str], folder: Path) -> list[Shown]:
-    """Class balance, box sizes, where boxes lie, people per image.
+    """Class balance, box sizes, box centres, people per image.
 
     Args:
         facts: What a check has found.
@@ -146,7 +146,7 @@ def _centres(facts: Facts, path: Path) -> Shown:
     bar.set_label("boxes")
     axes.grid(visible=False)
     _finish(figure, axes, "share of the width", "share of the height", path, legend=False)
-    return Shown("check/box_centres", path, "Where the centres of boxes lie in the image")
+    return Shown("check/box_centres", path, "Centres of boxes in the image")
 
 
 def _bins(facts: Facts, most: int) -> int:

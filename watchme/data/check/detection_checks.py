@@ -1,4 +1,4 @@
-"""What is wrong with a detection dataset: labels, boxes, splits, and the same picture twice."""
+"""Checks of a detection dataset: labels, boxes, splits, duplicates."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The same picture twice: files of equal content, and pictures that look the same place by place."""
+"""Duplicates: files of equal content, and near-duplicates by a perceptual hash (pHash) and a 16 x 16 thumbnail."""
 
 import itertools
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from watchme.data.check.yolo_labels import Box, overlaps
 _BANDS = (11, 11, 11, 11, 10, 10)
 _MOST_BITS = 5
 # Largest difference of any of 16 x 16 places, in standard deviations. Measured on crops of Market-1501, photographs of
-# COCO and the demo world: copies that were compressed anew, scaled or made brighter stay below 0.3 (1 % of them below
+# COCO and the demo world: copies that were compressed again, scaled or made brighter stay below 0.3 (1 % of them below
 # 0.5), different pictures of one fixed camera begin at 0.79.
 _MOST_DIFFERENCE = 0.4
 # Of an image, the candidates by hash that are compared in a bucket.

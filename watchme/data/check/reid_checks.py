@@ -1,4 +1,4 @@
-"""What is wrong with a re-identification dataset: identities, cameras, queries, sizes, and the same picture twice."""
+"""Checks of a re-ID dataset: identities, cameras, queries, image sizes, duplicates."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How a check of a dataset becomes a run's result: the same for every engine that has one."""
+"""From a dataset check to a run's result: issues.csv, tables, pictures, metrics; the same for every engine."""
 
 import logging
 import math
@@ -20,7 +20,7 @@ def report_check(
     shown: Iterable[Shown],
     statistics: tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]],
 ) -> Result:
-    """Write issues.csv, show tables and pictures, tell the user, and return the result.
+    """Write issues.csv, log and emit tables and pictures, and return the result.
 
     Args:
         job: The run.

@@ -1,4 +1,4 @@
-"""What a check tells: its table on the terminal, and numbers of each split."""
+"""Summary of a check: the table on the terminal, and the numbers of each split."""
 
 from collections.abc import Sequence
 from typing import Any

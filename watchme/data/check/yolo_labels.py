@@ -148,7 +148,7 @@ def _column_fault(values: Sequence[float], words: Sequence[str]) -> str:
 def _are_poses(lines: Sequence[tuple[float, ...]]) -> bool:
     """Whether what could be polygons fills boxes that its first four numbers would be, in every line of a file.
 
-    Keypoints lie in the box before them and span most of it. Corners of a polygon hardly ever do so by chance, since
+    Keypoints are inside the box before them and span most of it. Corners of a polygon hardly ever do, since
     the second corner would have to be the size of the box that has the first corner in its middle.
     """
     return bool(lines) and len({len(values) for values in lines}) == 1 and all(map(_is_pose, lines))

@@ -1,4 +1,4 @@
-"""The demo world: drawn pedestrians seen by several cameras, as a dataset of detection, of re-ID and of search."""
+"""The demo world: drawn pedestrians seen by several cameras, as a detection, re-ID and person-search dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cameras: what each looks at, how large people are in it, and what its sensor does to colours."""
+"""The demo world's cameras: view, size of people, and the colours, blur and noise of the sensor."""
 
 from __future__ import annotations
 

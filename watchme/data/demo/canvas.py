@@ -1,4 +1,4 @@
-"""Anti-aliased drawing in the units of the thing drawn, on top of Pillow."""
+"""Anti-aliased drawing with Pillow, in units of the drawn object."""
 
 from __future__ import annotations
 

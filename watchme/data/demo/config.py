@@ -1,4 +1,4 @@
-"""What the demo world can be asked for; standard library only, so that the config schema may import it."""
+"""Parameters of the demo world; standard library only, so that the config schema may import it."""
 
 from dataclasses import dataclass
 

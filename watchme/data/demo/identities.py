@@ -1,4 +1,4 @@
-"""Who walks through the demo world: bodies, clothes and what people carry."""
+"""Identities of the demo world: bodies, clothes and bags of its pedestrians."""
 
 from __future__ import annotations
 

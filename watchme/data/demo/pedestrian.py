@@ -1,4 +1,4 @@
-"""Draws one pedestrian in one pose."""
+"""Draws one pedestrian of the demo world in one pose."""
 
 from __future__ import annotations
 

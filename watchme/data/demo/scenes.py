@@ -1,4 +1,4 @@
-"""What happens before the cameras, and what one frame of it looks like."""
+"""Frames of the demo world: who walks where, and the painted scene with boxes and visibility."""
 
 from __future__ import annotations
 

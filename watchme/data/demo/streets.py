@@ -1,4 +1,4 @@
-"""The places the cameras look at: painted backgrounds and the furniture people walk behind."""
+"""Backgrounds of the demo world: painted streets, and furniture that people walk behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From frames to files: one drawn world, written as a YOLO dataset, a Market-1501 dataset, and one of person search.
+"""Writes the demo world as a YOLO dataset, a Market-1501 dataset and a person-search dataset.
 
 Every identity walks once through the view of every camera. The walks of the training identities give the detector's
 training and validation frames and the re-ID training crops; those of the test identities give the detector's test
@@ -107,7 +107,7 @@ def shots(camera: Camera, people: Sequence[Person], config: DemoWorldConfig) -> 
     for moment, walkers in enumerate([*trained, *tested]):
         part = "test" if moment >= len(trained) else "val" if moment >= first_val else "train"
         light, sightings = paint_scene(camera, walkers, people)
-        # Whoever is all but hidden stays away: a head behind a car is neither a fair label nor a fair mistake.
+        # People who are all but hidden are removed: a head behind a car is neither a fair label nor a fair mistake.
         seen = [walker for walker, sighting in zip(walkers, sightings, strict=True) if sighting.visible >= SEEN]
         if len(seen) < len(walkers):
             light, sightings = paint_scene(camera, seen, people)
@@ -185,7 +185,7 @@ class _Crop:
 
 
 def _cut_out(shot: Shot, rng: np.random.Generator) -> list[_Crop]:
-    """Cut people out as a detector would; whoever is mostly hidden is junk (-1)."""
+    """Cut people out as a detector would; those who are mostly hidden are junk (-1)."""
     boxes = [
         (sighting.pid if sighting.visible >= CROPPED else -1, sighting.box)
         for sighting in shot.sightings

@@ -1,4 +1,4 @@
-"""Reader of datasets in Market-1501 naming. Standard library only: validation uses it.
+"""Reader of re-ID datasets in Market-1501 naming; standard library only, as validation uses it.
 
     0001_c1s1_000151_01.jpg = identity 1, camera 1, sequence 1, frame 151, box 1
 

@@ -1,1 +1,1 @@
-"""Datasets of person search: frames, the people in them and who they are, and who is to be looked for."""
+"""Person-search datasets: frames with boxes and identities, and queries."""

@@ -1,4 +1,4 @@
-"""CUHK-SYSU (Xiao et al., Joint Detection and Identification Feature Learning, CVPR 2017), its test part.
+"""Reader of CUHK-SYSU's test part (Xiao et al., CVPR 2017).
 
     <root>/Image/SSM/s1.jpg
     <root>/annotation/Images.mat                         Img: imname, box(idlocate): everybody in each image

@@ -1,4 +1,4 @@
-"""Our own format of a person-search dataset: one json file.
+"""Reader of watchme's own person-search format: one json file.
 
     {"images": "frames",                                    folder of the images, relative to the file; default "."
      "frames": [{"image": "c1_000001.jpg", "camera": 1,

@@ -1,4 +1,4 @@
-"""PRW, Person Re-identification in the Wild (Zheng et al., CVPR 2017), its test part.
+"""Reader of PRW's test part (Person Re-identification in the Wild, Zheng et al., CVPR 2017).
 
     <root>/frames/c1s1_000151.jpg
     <root>/annotations/c1s1_000151.jpg.mat    rows of identity, x, y, width, height; identity -2: nobody knows who

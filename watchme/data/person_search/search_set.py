@@ -1,4 +1,4 @@
-"""What every reader of a person-search dataset returns, and what it checks before."""
+"""A person-search test set: frames, boxes, identities and queries, and its validation."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ Boxes = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 
 UNKNOWN = 0
-"""A person whom nobody has named: to be detected, and a distractor of every search."""
+"""Identity of an unnamed person: to be detected, and a distractor in every search."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class SearchSet:
     """A whole person-search test set.
 
     Attributes:
-        root: Where it lies.
+        root: Its folder or file.
         format: The reader's name.
         frames: In the dataset's order.
         queries: In the dataset's order.

@@ -1,11 +1,12 @@
-"""Datasets from other formats: `python -m watchme.data.prepare <source>`.
+"""Converters of datasets from other formats: `python -m watchme.data.prepare <source>`.
 
-sources.py               what the sub-commands share: options, bad records, fingerprints, where images lie
-boxes.py, splits.py      boxes and label lines; who goes to train, val and test
-folder.py                the output folder: links, atomic files, resuming, prepare.json
-detection.py             photos with boxes -> YOLO layout
-coco.py, crowdhuman.py, voc.py, pennfudan.py, mot.py    readers; mot_crops.py: tracks -> Market-1501 crops
-torchreid.py, places.py, archives.py                    archives of re-ID datasets, unpacked safely
-video.py                 frames of videos
-summary.py               what is said at the end
+options.py                      command-line options that sources share
+splits.py, frame_groups.py      division into train, val and test; what must stay together
+output_dir.py                   the output folder: links, atomic files, resuming, prepare.json
+yolo_writer.py                  photos with boxes -> YOLO layout
+yolo.py, coco.py, crowdhuman.py, voc.py, pennfudan.py, mot.py    sources of photos with boxes
+reid.py, mot_crops.py           images of people, tracks -> Market-1501 naming
+torchreid.py, archive_layout.py, archives.py    archives of re-ID datasets, unpacked safely
+video.py                        frames of videos
+closing_lines.py                the summary that is printed
 """

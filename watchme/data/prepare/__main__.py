@@ -11,7 +11,7 @@ from watchme.core.errors import WatchmeError
 
 _COMMANDS = ("yolo", "coco", "crowdhuman", "mot", "voc", "pennfudan", "reid", "torchreid", "video")
 _DESCRIPTION = """\
-Make a dataset that `train.py` takes from files in another format.
+Convert files in another format to a dataset for `train.py`.
 
 The source is only read; images are hard links to it where the file system has them. The same command again does
 nothing that is done already, and goes on where it was killed. Splits never tear a sequence or an identity apart.

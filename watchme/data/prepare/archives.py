@@ -1,4 +1,4 @@
-"""Archives read safely: every entry is looked at before the first is unpacked.
+"""Safe reading of zip and tar archives: every entry is checked before the first is unpacked.
 
 Refused, by the entry's name: paths that lead out of the folder, links, devices, encrypted or doubled entries, and
 archives that unpack to more than `Limit` allows.
@@ -69,7 +69,7 @@ def is_archive(path: Path) -> bool:
 
 @contextmanager
 def opened(path: Path, limit: int) -> Iterator[Container]:
-    """Open an archive or a folder and look at every entry.
+    """Open an archive or a folder and check every entry.
 
     Args:
         path: Zip or tar file, or a folder.
@@ -106,7 +106,7 @@ class _Zip:
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 guard.refuse(info.filename, "a link" if kind == stat.S_IFLNK else "a device or pipe")
-            # ZipInfo cuts a name at a NUL; the original tells.
+            # ZipInfo cuts a name at a NUL; the original has all of it.
             name = guard.name(info.orig_filename)
             if info.is_dir() or info.filename.endswith("\\"):
                 continue
@@ -178,7 +178,7 @@ class _Tree:
 
 
 class _Guard:
-    """Looks at the entries of an archive, one after the other."""
+    """Checks the entries of an archive, one after the other."""
 
     def __init__(self, path: Path, limit: int) -> None:
         self._path, self._limit = path, limit

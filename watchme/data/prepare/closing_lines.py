@@ -1,4 +1,4 @@
-"""What is said at the end: a table, what was left out and why, and the next two commands."""
+"""Closing lines of a conversion: a table of counts, what was left out and why, and the next two commands."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -23,8 +23,8 @@ A sequence is never torn apart; of MOT17's three copies of each one is taken, an
 --to yolo: each frame is an image, people of --classes are labels. Who is less visible than --min-visibility is
 background; class 13 (crowd) and pedestrians flagged as ignored are regions, see --ignored.
 
---to reid: crops in Market-1501 naming, identity = track, camera = sequence. MOT numbers people anew in each
-sequence, so nobody is seen by two cameras, and nobody could be found in another camera's pictures. Therefore
+--to reid: crops in Market-1501 naming, identity = track, camera = sequence. MOT starts its numbers again in
+each sequence, so nobody is seen by two cameras, and nobody could be found in another camera's pictures. Therefore
   - training identities are the tracks of the training sequences;
   - in test sequences the last third of each track counts as a second camera,
     and the middle third is left out: a query from the first third must find

@@ -45,7 +45,7 @@ def add_negatives(parser: argparse._ActionsContainer, ignored: str | None = None
             "--ignored",
             choices=("drop", "paint", "keep"),
             help=f"images with {ignored}: drop them; paint the region grey outside of labelled boxes (the image is "
-            f"written anew); or keep them, so that the region is background (default: {default})",
+            f"encoded again); or keep them, so that the region is background (default: {default})",
         )
     parser.add_argument(
         "--negatives",
@@ -160,7 +160,7 @@ def image_folder(given: Path | None, option: str, candidates: Iterable[Path], fi
         if (folder / first).is_file():
             return folder
     places = "\n    ".join(map(str, looked))
-    raise DataError(f"the images are not found; say where they lie: {option} FOLDER\n{first} is not in\n    {places}")
+    raise DataError(f"the images are not found; name their folder: {option} FOLDER\n{first} is not in\n    {places}")
 
 
 def named(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -175,9 +175,9 @@ def named(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def refuse_inside(out: Path, folders: Iterable[Path]) -> None:
-    """Raise a DataError if the output would lie in a folder of the source, which is only read."""
+    """Raise a DataError if the output would be in a folder of the source, which is only read."""
     target = out.expanduser().resolve()
     for folder in folders:
         origin = folder.resolve()
         if target == origin or origin in target.parents:
-            raise DataError(f"--out {out} lies in the source {folder}, which is only read; choose a folder outside")
+            raise DataError(f"--out {out} is in the source {folder}, which is only read; choose a folder outside")

@@ -1,4 +1,4 @@
-"""The output folder of a conversion: links, files that appear whole or not at all, and what it was made by.
+"""The output folder of a conversion: hard links, atomic files, and a manifest of what it was made from.
 
 A conversion that was killed leaves `prepare.unfinished.json` and whole files only; the same command goes on from
 there, since each file is written beside its place, in `.prepare/`, and then renamed. `prepare.json` comes last.

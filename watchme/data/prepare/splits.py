@@ -1,4 +1,4 @@
-"""Who goes to train, val and test: photos by a hash of their name, sequences and identities as a whole."""
+"""Division into train, val and test: photos by a hash of their name, sequences and identities as a whole."""
 
 import hashlib
 import re
@@ -18,7 +18,7 @@ def hashed(name: str) -> float:
 
 
 def by_hash(group: str, val: float, test: float) -> str:
-    """The split of a group of photos: the same one for ever, whatever is added to the dataset."""
+    """The split of a group of photos: always the same one, whatever is added to the dataset."""
     place = hashed(group)
     return "test" if place < test else "val" if place < test + val else "train"
 

@@ -85,7 +85,7 @@ class _Planned:
 
 
 def flat_name(path: str) -> str:
-    """The name in the dataset of an image that lies in folders: they become a part of it, a/b.jpg -> a__b.jpg."""
+    """The name in the dataset of an image in sub-folders, which become a part of it: a/b.jpg -> a__b.jpg."""
     return "__".join(part for part in path.split("/") if part not in ("", "."))
 
 
@@ -98,7 +98,7 @@ def write(
     options: Mapping[str, Any],
     folders: Sequence[Path],
 ) -> int:
-    """Make the dataset, and tell what it holds.
+    """Make the dataset, and print its counts.
 
     Args:
         command: Sub-command.
@@ -107,7 +107,7 @@ def write(
         source: Where bad records are noted.
         rules: How the dataset is made.
         options: What the output depends on besides the rules' own values.
-        folders: Of the source: the output must not lie in one.
+        folders: Of the source: the output must not be in one.
 
     Returns:
         The exit status.
@@ -235,7 +235,7 @@ def _measured(photos: Sequence[Photo], source: Source) -> list[tuple[Photo, Size
     with ThreadPoolExecutor(8) as pool:
         measured = pool.map(_measure, [photo.image for photo in photos])
         for photo, (size, length, fault) in zip(
-            photos, tqdm(measured, total=len(photos), desc="looking at images", unit="image", disable=None), strict=True
+            photos, tqdm(measured, total=len(photos), desc="reading images", unit="image", disable=None), strict=True
         ):
             source.mark(photo.name, length)
             if fault:

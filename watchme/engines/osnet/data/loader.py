@@ -95,7 +95,7 @@ class Images:
 
 
 class _Shown(NamedTuple):
-    """An image that a draw brings: a draw of a tracklet, or with `k_tfm`, brings several."""
+    """One image of a draw; a draw of a tracklet, or with `k_tfm`, has several."""
 
     draw: Draw
     place: int  # among the draw's images

@@ -70,7 +70,7 @@ def grouped_batches(
 ) -> list[list[int]]:
     """Batches of equally many images of each of `wanted` groups, as torchreid's domain and dataset samplers make them.
 
-    Groups are drawn anew for each batch, their images without repetition; the epoch ends once one of them has too few
+    Groups are drawn again for each batch, their images without repetition; the epoch ends once one of them has too few
     left for another batch.
 
     Args:

@@ -202,7 +202,7 @@ def _read_known(dataset: ReidDataset, name: str, folder: Path) -> Splits:
     train_people: dict[int, int] = {}
     test_people: dict[int, int] = {}
     train = [] if known.use == "test" else crops(found.train, train_people, 0)
-    # torchreid numbers the people of the test split anew: they are others than those of the training set.
+    # torchreid starts its numbers again in the test split: its people are others than those of the training set.
     query, gallery = (
         [] if known.use == "train" else crops(entries, test_people, len(train_people))
         for entries in (found.query, found.gallery)

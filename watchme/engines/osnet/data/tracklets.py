@@ -1,4 +1,4 @@
-"""Which images of a tracklet are looked at: torchreid's three ways."""
+"""Which images of a tracklet are sampled: torchreid's three methods."""
 
 from collections.abc import Sequence
 from dataclasses import replace
