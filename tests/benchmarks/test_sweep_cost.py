@@ -37,10 +37,10 @@ runpy.run_path('train.py', run_name='__main__')
 @pytest.mark.benchmark
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_own_time_and_memory_over_200_trials(sampler: str, project: Path, tmp_path: Path) -> None:  # noqa: F811
-    told = tmp_path / "told"
+    measured = tmp_path / "measured"
     subprocess.run(
         [
-            *(sys.executable, "-c", _SCRIPT, str(told), "-m", "model=standin", f"hydra.sweep.dir={tmp_path / 's'}"),
+            *(sys.executable, "-c", _SCRIPT, str(measured), "-m", "model=standin", f"hydra.sweep.dir={tmp_path / 's'}"),
             *(
                 "sweeper=standin_tune",
                 "train.epochs=1",
@@ -54,7 +54,7 @@ def test_own_time_and_memory_over_200_trials(sampler: str, project: Path, tmp_pa
         check=True,
         capture_output=True,
     )
-    rows = [json.loads(line) for line in told.read_text().splitlines()]
+    rows = [json.loads(line) for line in measured.read_text().splitlines()]
     assert len(rows) == len(trials_of(tmp_path / "s")) == _TRIALS
     # From the end of one trial's work to the beginning of the next's: tell, ask, compose, launch.
     own = [after[0] - before[1] for before, after in itertools.pairwise(rows)]

@@ -61,8 +61,8 @@ class Swept:
 
 def trials_of(folder: Path) -> list[FrozenTrial]:
     """The trials in the study of a sweep's folder."""
-    told = json.loads((folder / "study.json").read_text())
-    study = optuna.load_study(study_name=told["study"], storage=open_storage(told["storage"]))
+    stored = json.loads((folder / "study.json").read_text())
+    study = optuna.load_study(study_name=stored["study"], storage=open_storage(stored["storage"]))
     found: list[FrozenTrial] = study.get_trials(deepcopy=False)
     return found
 

@@ -144,15 +144,15 @@ def slurm() -> Iterator[dict[str, str]]:
         ask = ["sinfo", "--noheader", "--format=%T"]
 
         def idle() -> bool:
-            told = subprocess.run(ask, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
-            return "idle" in told.stdout
+            answer = subprocess.run(ask, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
+            return "idle" in answer.stdout
 
         until(idle)
         yield variables
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free TCP port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

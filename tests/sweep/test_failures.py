@@ -34,7 +34,7 @@ def test_a_broken_trial_is_fail_with_its_reason(sweep: Sweep, tmp_path: Path) ->
         assert reason.split(":")[0] in (done.folder / str(trial.number) / "traceback.txt").read_text()
     assert "Traceback" not in done.stderr
     again = sweep(tmp_path / "s", *command)
-    assert len(again.trials) == 6, "a trial that failed by itself is not repeated"
+    assert len(again.trials) == 6, "a failed trial is not repeated"
 
 
 def test_max_failures_ends_the_sweep(sweep: Sweep, tmp_path: Path) -> None:

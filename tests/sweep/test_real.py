@@ -52,9 +52,9 @@ def test_a_real_search(command: tuple[str, ...], objective: str, tmp_path: Path)
         assert run["status"] == ("pruned" if trial.state.name == "PRUNED" else "finished")
         assert (tmp_path / str(trial.number) / "weights" / "best.pt").is_file()
         lines = (tmp_path / str(trial.number) / "metrics.jsonl").read_text().splitlines()
-        told = {line["epoch"]: line[objective] for line in map(json.loads, lines) if line.get(objective) is not None}
-        told.pop(0, None)  # the evaluation before training
-        assert trial.intermediate_values == pytest.approx(told)
+        logged = {line["epoch"]: line[objective] for line in map(json.loads, lines) if line.get(objective) is not None}
+        logged.pop(0, None)  # the evaluation before training
+        assert trial.intermediate_values == pytest.approx(logged)
         config = yaml.safe_load((tmp_path / str(trial.number) / "config.yaml").read_text())
         assert config["optimizer"]["name"] == trial.params["optimizer"]
         assert config["optimizer"]["lr"] == trial.params["optimizer.lr"]

@@ -17,7 +17,7 @@ Sweep = Callable[..., Swept]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["objective=test/map"], ["hydra.sweeper.objectives = test/map", "hydra.sweeper.tune_on_test=true"]),
         (["mode=evaluate"], ["mode = evaluate", "tune on the test split"]),
@@ -39,10 +39,10 @@ Sweep = Callable[..., Swept]
         (["hydra.sweeper.custom_search_space=sweep_hooks.raises"], ["custom_search_space", "raised KeyError"]),
     ],
 )  # fmt: skip
-def test_refused(arguments: list[str], told: list[str], sweep: Sweep, tmp_path: Path) -> None:
+def test_refused(arguments: list[str], expected: list[str], sweep: Sweep, tmp_path: Path) -> None:
     done = sweep(tmp_path / "s", "optimizer.lr=0.01,0.02", *arguments)
     assert done.code == 2, done.stderr
-    for text in told:
+    for text in expected:
         assert text in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "s" / "study.db").exists()

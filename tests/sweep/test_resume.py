@@ -27,7 +27,7 @@ Begin = Callable[..., "subprocess.Popen[str]"]
 
 
 def kill(process: "subprocess.Popen[str]") -> None:
-    """SIGKILL, to the sweep alone: its workers must notice by themselves."""
+    """SIGKILL, to the sweep alone: its workers have to notice."""
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
 

@@ -98,8 +98,8 @@ def test_what_makes_two_searches_different() -> None:
     second = parse_space({}, ["a=tag(log,interval(0.5,1.0))", "b=2"]).fingerprint()
     first |= {"objectives": ["x"], "directions": [], "custom_search_space": "a.b"}
     second |= {"objectives": ["y"], "directions": [], "custom_search_space": None}
-    told = differences(first, second)
-    assert told == [
+    lines = differences(first, second)
+    assert lines == [
         *("a: stored 0.0..1.0, now log 0.5..1.0", "stored only: b=1", "now only: b=2"),
         "objectives: stored ['x'], now ['y']",
         "custom_search_space: stored a.b, now None",

@@ -47,7 +47,7 @@ def test_gpus_of_an_allotment_are_counted_within_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     assert visible_gpus("auto") == ["4", "5"]
     assert visible_gpus([1, 0]) == ["5", "4"]
-    assert environment("5") == {"CUDA_VISIBLE_DEVICES": "5"}, "whoever set the variable knows how CUDA counts"
+    assert environment("5") == {"CUDA_VISIBLE_DEVICES": "5"}, "their order is that of the variable"
     with pytest.raises(ConfigError, match=r"4,5 has 2 GPUs"):
         visible_gpus([4])
 
@@ -121,7 +121,7 @@ def test_a_trial_leaves_no_gpu_memory_to_the_next(monkeypatch: pytest.MonkeyPatc
     assert emptied == [1]
 
 
-def test_a_slow_trial_holds_nobody_up(sweep: Sweep, tmp_path: Path) -> None:
+def test_a_slow_trial_does_not_delay_others(sweep: Sweep, tmp_path: Path) -> None:
     """While one slot is busy with a long trial, the other runs all the rest."""
     done = sweep(
         tmp_path / "s",
