@@ -196,6 +196,8 @@ class _Walk:
 
     def unknown(self, name: str, path: str, names: list[str]) -> str:
         """What to say of a key that this engine's config does not have."""
+        if not self.engine:  # a section of its own, see `validate_section`
+            return unknown_key(name, path, names)
         key, own = f"{path}.{name}" if path else name, known_keys(load_config_class(self.engine))
         others = [each for each in engine_names() if key in known_keys(load_config_class(each))]
         if others:
