@@ -62,9 +62,8 @@ class Tracked:
     @classmethod
     def begin(cls, folder: Path, config: RunConfig, overrides: list[str] | None = None) -> "Tracked":
         record = RunFolder(folder, resume=config.train.resume is not None)
-        record.open(OmegaConf.structured(config), overrides or [])
-        session = Session(config, record)
-        session.start()
+        session = Session(config, record, lambda: record.open(OmegaConf.structured(config), overrides or []))
+        session.begin()
         record.record("dataset", {"fingerprint": "sha256:abc", "images": 96})
         return cls(folder, config, session, record)
 

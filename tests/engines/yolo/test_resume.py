@@ -112,7 +112,7 @@ def test_what_ultralytics_lets_change_may_change(broken: Path, tiny: Tiny) -> No
 
 
 def test_finished_run_is_not_resumed(short: Trained, tiny: Tiny) -> None:
-    with pytest.raises(CheckpointError, match="has finished; there is nothing to resume"):
+    with pytest.raises(CheckpointError, match="has finished, and ultralytics drops"):
         train(tiny("train.epochs=3", f"train.resume={short.folder}"), Recorder(short.folder))
 
 
