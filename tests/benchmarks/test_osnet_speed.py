@@ -19,11 +19,12 @@ from torch.utils.data import DataLoader
 from watchme.core.seed import seed_everything
 from watchme.data.formats.market1501 import Crop, read_market
 from watchme.engines.osnet.config import Config, ReidAugmentation
-from watchme.engines.osnet.data.loader import Images, TrainSet, stop_workers
+from watchme.engines.osnet.data.images import Images
+from watchme.engines.osnet.data.loader import TrainSet, stop_workers
 from watchme.engines.osnet.data.sampler import Draw
-from watchme.engines.osnet.distributed import Team
+from watchme.engines.osnet.distributed import ProcessGroup
 from watchme.engines.osnet.model import ReidNet
-from watchme.engines.osnet.trainer import Loop
+from watchme.engines.osnet.trainer import Trainer
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its Cython ranking is not built
@@ -110,7 +111,9 @@ def test_training_epoch_is_faster_than_torchreids(
     model = ReidNet(config.model.name, len(classes))
     engine = torchreids_engine(config, model, crops, classes)
     dataset = TrainSet(Images(crops, SIZE, "none"), classes, config.augmentation)
-    loop = Loop(config, model, dataset, None, lambda event: None, tmp_path, torch.device("cpu"), "fp32", Team())
+    trainer = Trainer(
+        config, model, dataset, None, lambda event: None, tmp_path, torch.device("cpu"), "fp32", ProcessGroup()
+    )
     walls: dict[str, list[float]] = {"torchreid": [], "watchme": []}
     processor: dict[str, list[float]] = {"torchreid": [], "watchme": []}
 
@@ -121,8 +124,8 @@ def test_training_epoch_is_faster_than_torchreids(
         return engine.seen
 
     def ours(epoch: int) -> int:
-        loop._epoch(epoch)
-        return len(loop.batches)
+        trainer.train_epoch(epoch)
+        return len(trainer.batches)
 
     for epoch in (1, 2):
         for name, work in (("torchreid", theirs), ("watchme", ours)):
@@ -130,7 +133,7 @@ def test_training_epoch_is_faster_than_torchreids(
             images = work(epoch) * BATCH  # either sampler leaves over what makes no whole batch
             walls[name].append(images / (time.perf_counter() - wall))
             processor[name].append(images / (time.process_time() - busy))
-    stop_workers(loop.loader)
+    stop_workers(trainer.loader)
     print("\nby processor time of the training process, which other work on the machine disturbs less:", end="")
     show({name: max(rates) for name, rates in processor.items()})
     print("by the clock:", end="")

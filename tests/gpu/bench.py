@@ -24,10 +24,11 @@ from watchme.core import device as runtime
 from watchme.core.seed import seed_everything
 from watchme.data.formats.market1501 import Crop, read_market
 from watchme.engines.osnet.config import Config
-from watchme.engines.osnet.data.loader import Images, TrainSet
-from watchme.engines.osnet.distributed import Team
+from watchme.engines.osnet.data.images import Images
+from watchme.engines.osnet.data.loader import TrainSet
+from watchme.engines.osnet.distributed import ProcessGroup
 from watchme.engines.osnet.model import ReidNet
-from watchme.engines.osnet.trainer import Loop
+from watchme.engines.osnet.trainer import Trainer
 
 # Market-1501 has 751 identities to train on.
 IDENTITIES = 751
@@ -99,7 +100,7 @@ class Repeated:
         """As a sampler has it; nothing changes."""
 
 
-def our_loop(setting: Setting, variant: Variant, *, loaded: bool = True) -> Loop:
+def our_loop(setting: Setting, variant: Variant, *, loaded: bool = True) -> Trainer:
     """watchme's loop; with `loaded` its batches are ready in pinned memory."""
     config = typed(
         f"experiment={variant.recipe}",
@@ -107,18 +108,19 @@ def our_loop(setting: Setting, variant: Variant, *, loaded: bool = True) -> Loop
         f"dataset.root={root(setting)}",
         f"train.device={setting.device}",
         f"train.batch_size={variant.batch}",
+        "train.compile=off",
         *(["dataset.height=64", "dataset.width=32"] if setting.tiny else []),
         *variant.overrides,
     )
     device = runtime.choose_device(config.train.device)
     precision = runtime.choose_precision(config.train.precision, device)
-    seed_everything(0, deterministic=config.train.deterministic)
+    seed_everything(0, deterministic=runtime.choose_deterministic(config.train.deterministic, device))
     images = crops(setting, variant.batch * 64)
     classes = {pid: index for index, pid in enumerate(sorted({crop.pid for crop in images}))}
     model = ReidNet(config.model.name, len(classes), bnneck=config.model.bnneck)
     size = (config.dataset.height, config.dataset.width)
     dataset = TrainSet(Images(images, size, config.dataset.cache), classes, config.augmentation, config.dataset)
-    loop = Loop(config, model, dataset, None, lambda event: None, setting.work, device, precision, Team())
+    loop = Trainer(config, model, dataset, None, lambda event: None, setting.work, device, precision, ProcessGroup())
     if loaded:
         draws = [list(batch) for batch, _ in zip(loop.batches, range(4), strict=False)]
         ready = [dataset.__getitems__(batch) for batch in draws]
@@ -141,14 +143,14 @@ def rate(loop: Any, steps: int, warm: int, batch: int) -> dict[str, float]:
     batches = loop.loader.batches
     use(loop, batches, warm)
     start = time.perf_counter()
-    loop._epoch(1)
+    loop.train_epoch(1)
     synchronize()
     first = time.perf_counter() - start
     use(loop, batches, steps)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
-    loop._epoch(1)
+    loop.train_epoch(1)
     synchronize()
     return _rated(time.perf_counter() - start, steps, batch, first)
 

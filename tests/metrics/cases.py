@@ -1,7 +1,7 @@
 """Made-up retrieval problems, and their scores from loops too plain to be wrong."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,13 +44,13 @@ class NaiveScores(NamedTuple):
     first: list[float]
 
 
-def naive_scores(distances: Tensor, ids: Ids) -> NaiveScores:
-    """One query and one gallery image at a time; equal distances in the gallery's order."""
+def naive_scores(distances: Tensor, ids: Ids, kind: Literal["stable"] | None = None) -> NaiveScores:
+    """One query and one gallery image at a time; equal distances in the order of numpy.argsort of a kind."""
     scores = NaiveScores([], [], [])
     query_pids, gallery_pids, query_cams, gallery_cams = (part.tolist() for part in ids)
-    for row, pid, cam in zip(distances.tolist(), query_pids, query_cams, strict=True):
+    for row, pid, cam in zip(distances.numpy(), query_pids, query_cams, strict=True):
         rank, places = 0, []
-        for index in sorted(range(len(row)), key=lambda index, row=row: (row[index], index)):  # type: ignore[misc]
+        for index in np.argsort(row, kind=kind).tolist():
             if gallery_pids[index] == pid and gallery_cams[index] == cam:
                 continue
             rank += 1

@@ -10,8 +10,7 @@ from torchreid.reid.models import build_model
 from torchvision import transforms
 
 from watchme.metrics.distance import Distance
-from watchme.metrics.reranking import rerank_features
-from watchme.metrics.retrieval import evaluate_distances, evaluate_features
+from watchme.metrics.retrieval import evaluate_features
 
 pytestmark = pytest.mark.real
 
@@ -57,5 +56,5 @@ def test_reference_values(
     ids = (query_pids, gallery_pids, query_cams, gallery_cams)
     plain = evaluate_features(query, gallery, *ids, distance=distance)
     assert (plain.map, plain.rank(1), plain.rank(5), plain.minp) == pytest.approx(scores, abs=1e-4)
-    again = evaluate_distances(rerank_features(query, gallery, distance=distance), *ids)
+    again = evaluate_features(query, gallery, *ids, distance=distance, rerank=True)
     assert (again.map, again.rank(1)) == pytest.approx(reranked, abs=1e-4)

@@ -9,6 +9,7 @@ Nothing here may import torch, or anything that takes long to import.
 from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal
 
+from watchme.config.devices import parse_device
 from watchme.data.demo.config import DemoWorldConfig
 
 __all__ = ["DemoWorldConfig", "RunConfig", "option"]
@@ -100,15 +101,18 @@ class TrainConfig:
     engine: str = option(help="the engine this group belongs to")
     epochs: int = option(100, "passes over the training set", ge=1)
     batch_size: int = option(16, "images in an optimizer's batch, over all devices")
-    workers: int = option(help="processes that load data", ge=0)
+    workers: int | None = option(help="processes that load data", ge=0)
     device: str | int | list[int] = option("auto", "auto, cpu, cuda, mps, a GPU's number, or a list of them")
     precision: Literal["auto", "fp32", "fp16", "bf16"] = option("auto", "auto looks at the hardware")
     patience: int = option(help="stop after so many epochs without a better objective; 0 never", ge=0)
     seed: int = option(0, ge=0, le=2**32 - 1)
-    deterministic: bool = option(True, "deterministic operations, where the library has them")
+    deterministic: bool | Literal["auto"] = option(True, "deterministic operations, where the library has them")
     resume: str | None = option(None, "run folder or checkpoint to go on from, into the same folder")
     save_period: int = option(0, "also keep a checkpoint every so many epochs; 0 keeps best and last", ge=0)
     eval_every: int = option(1, "epochs between validations", ge=1)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "device", parse_device(self.device))
 
 
 @dataclass(frozen=True, kw_only=True)

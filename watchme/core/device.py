@@ -1,53 +1,157 @@
-"""Device and precision of a run: `train.device`, `train.processes` and `train.precision` on this machine."""
+"""Device, precision, compilation and loader processes of a run on this machine; the message when a GPU is full."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
 
 import torch
 
-from watchme.core.errors import ConfigError, Problem
+from watchme.core.errors import ConfigError, Problem, TrainingError
+from watchme.core.nvidia import unsupported_capability, unusable_gpu
+
+_COMPILE_STEPS = 2000
 
 
-def choose_device(wanted: str | int | list[int]) -> torch.device:
+def choose_device(wanted: str | int | list[int], fallback: Callable[[str], None] = lambda text: None) -> torch.device:
     """Return the device that `train.device` names; of several GPUs the first.
 
+    Args:
+        wanted: `train.device`.
+        fallback: Told why `auto` is the CPU although there is a GPU.
+
     Raises:
-        ConfigError: If the machine does not have it.
+        ConfigError: If the machine does not have it, or torch cannot use it.
     """
     if isinstance(wanted, list):
         wanted = wanted[0] if wanted else "auto"
     name = str(wanted)
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return _best_device(fallback)
     if name.isdigit():
         name = f"cuda:{name}"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(
-            [Problem("train.device", "expected auto, cpu, cuda, mps, or GPU numbers", repr(wanted))]
-        ) from None
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        count = torch.cuda.device_count()
-        expected = f"this machine has {count} CUDA devices; use auto or cpu" + (f", or 0..{count - 1}" if count else "")
-        raise ConfigError([Problem("train.device", expected, repr(wanted))])
+        raise _refused("expected auto, cpu, cuda, mps, or GPU numbers", wanted) from None
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise _refused("this machine has no GPU of Apple's, or torch cannot use it; use auto or cpu", wanted)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if reason := unusable_gpu():
+            raise _refused(reason, wanted)
+        if (device.index or 0) >= count:
+            expected = f"this machine has {count} CUDA devices; use auto or cpu"
+            raise _refused(expected + (f", or 0..{count - 1}" if count else ""), wanted)
+        if reason := unsupported_capability(device.index or 0):
+            raise _refused(reason, wanted)
     return device
 
 
-def choose_devices(wanted: str | int | list[int], processes: int | None) -> list[torch.device]:
+def _best_device(fallback: Callable[[str], None]) -> torch.device:
+    if torch.cuda.is_available():
+        reason = unsupported_capability(0)
+        if reason is None:
+            return torch.device("cuda")
+        fallback(f"this run is on the CPU: {reason}")
+        return torch.device("cpu")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    if reason := unusable_gpu():
+        fallback(f"this run is on the CPU: {reason}")
+    return torch.device("cpu")
+
+
+def _refused(expected: str, found: object) -> ConfigError:
+    return ConfigError([Problem("train.device", expected, repr(found))])
+
+
+def choose_devices(
+    wanted: str | int | list[int], processes: int | None, fallback: Callable[[str], None] = lambda text: None
+) -> list[torch.device]:
     """Return a device for each training process.
 
     Args:
         wanted: `train.device`. A list names GPUs, one for each process.
         processes: `train.processes`; None: as many as `wanted` lists, else one. Several on `auto` or `cuda` take the
             first GPUs, on `cpu` they share it.
+        fallback: See `choose_device`.
 
     Raises:
-        ConfigError: If the machine does not have them.
+        ConfigError: If the machine does not have them, or torch cannot use them.
     """
     if isinstance(wanted, list) and len(wanted) > 1:
         return [choose_device(number) for number in wanted]
-    first = choose_device(wanted)
+    first = choose_device(wanted, fallback)
     if first.type != "cuda" or processes is None or processes == 1:
         return [first] * (processes or 1)
     return [choose_device(number) for number in range(processes)]
+
+
+def use_device(device: torch.device, *, tf32: bool) -> None:
+    """Make a device the current one, and say how exact float32 is on it; for the whole process.
+
+    Args:
+        device: Else CUDA's current device stays 0, and pinned memory and monitors open a context on GPU 0.
+        tf32: Whether float32 convolutions and matrix products may use TF32 (10 bits of mantissa, several times as
+            fast, from Ampere on). torch's own default is yes for convolutions and no for products.
+    """
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    # torch 2.9's fp32_precision would be newer, but setting it makes torch.compile's reading of these two an error.
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
+def choose_deterministic(wanted: bool | str, device: torch.device) -> bool:
+    """Return whether operations are deterministic; `auto`: but on CUDA, where depthwise convolutions are slow so."""
+    return device.type != "cuda" if wanted == "auto" else bool(wanted)
+
+
+def choose_workers(wanted: int | None, device: torch.device, processes: int = 1) -> int:
+    """Return how many processes load data; None: as the cores allow, 12 for a GPU and 4 for a CPU at most."""
+    if wanted is not None:
+        return wanted
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores // processes, 12 if device.type == "cuda" else 4))
+
+
+def choose_compile_mode(wanted: bool | str, device: torch.device, steps: int) -> str | None:
+    """Return the mode of torch.compile; None: not compiled.
+
+    `auto` compiles on CUDA where the minutes that it takes pay off, and where triton finds a C compiler.
+
+    Args:
+        wanted: `train.compile`: auto, off, default, reduce-overhead, or true and false for default and off.
+        device: Where the model is.
+        steps: Of the optimizer, in all.
+    """
+    if wanted == "auto":
+        able = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
+        pays = device.type == "cuda" and steps > _COMPILE_STEPS
+        return "default" if pays and able and importlib.util.find_spec("triton") else None
+    if wanted in (False, "off"):
+        return None
+    return "default" if wanted is True else str(wanted)
+
+
+def out_of_memory(error: torch.OutOfMemoryError, device: torch.device, advice: str) -> TrainingError:
+    """One message for a GPU that is full: the numbers, and the keys that help.
+
+    Args:
+        error: torch's.
+        device: Where it happened.
+        advice: Which keys to lower.
+    """
+    numbers = ""
+    if device.type == "cuda" and torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info(device)
+        own = torch.cuda.max_memory_allocated(device)
+        numbers = (
+            f" ({total / 2**30:.1f} GB in all, {free / 2**30:.1f} GB free, this process took {own / 2**30:.1f} GB)"
+        )
+    first = str(error).splitlines()[0] if str(error) else "out of memory"
+    return TrainingError(f"out of memory on {device}{numbers}; {advice}.\n    torch says: {first}")
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:

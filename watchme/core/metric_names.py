@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable
 
 DETECTION = ("map50", "map50_95", "precision", "recall", "f1")
-RETRIEVAL = ("map", "minp", "rank1", "rank5", "rank10", "rank20")
 SEARCH = (
     "search_map",
     "search_top1",

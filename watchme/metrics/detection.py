@@ -1,22 +1,22 @@
-"""Overlap of boxes, and how well a detector finds people: recall, precision and average precision."""
+"""Detection metrics over all frames: recall, precision and average precision of a person detector."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from watchme.metrics.iou import Floats, box_areas, intersection_matrix, iou_matrix
+
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """Who is where, over all frames, in order of the frames.
+    """Ground truth over all frames, in order of the frames.
 
     Attributes:
         frames: (P,) int64 number of the frame of each person.
@@ -35,7 +35,7 @@ class People:
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What a detector has found, over all frames, in order of the frames.
+    """Output of a detector over all frames, in order of the frames.
 
     Attributes:
         frames: (N,) int64 number of the frame of each detection.
@@ -73,16 +73,6 @@ class DetectionScore:
     right: int
 
 
-def iou_matrix(one: Floats, other: Floats) -> Floats:
-    """(n, m) intersection over union of (n, 4) and (m, 4) boxes; 0 for boxes without area."""
-    low = np.maximum(one[:, None, :2], other[None, :, :2])
-    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
-    inside = np.clip(high - low, 0, None).prod(axis=2)
-    union = _areas(one)[:, None] + _areas(other)[None, :] - inside
-    shares: Floats = np.divide(inside, union, out=np.zeros_like(inside), where=union > 0)
-    return shares
-
-
 def frame_ranges(frames: Ints, total: int) -> tuple[Ints, Ints]:
     """Where the entries of each of `total` frames begin and end, for entries in order of the frames.
 
@@ -106,16 +96,14 @@ def side_by_side(people: People, detections: Detections) -> Iterator[tuple[slice
 
 
 def in_ignored(people: People, detections: Detections, share: float = 0.5) -> Bools:
-    """(N,) which detections lie with at least `share` of their area in an ignored region, as COCO does for crowds."""
+    """(N,) which detections have at least `share` of their area in an ignored region, as COCO does for crowds."""
     found = np.zeros(len(detections.frames), bool)
     for frame in np.unique(people.ignored_frames):
         regions = people.ignored_boxes[people.ignored_frames == frame]
         own = np.flatnonzero(detections.frames == frame)
         boxes = detections.boxes[own]
-        low = np.maximum(boxes[:, None, :2], regions[None, :, :2])
-        high = np.minimum(boxes[:, None, 2:], regions[None, :, 2:])
-        inside = np.clip(high - low, 0, None).prod(axis=2).max(axis=1, initial=0)
-        found[own] = inside >= share * np.maximum(_areas(boxes), 1e-9)
+        inside = intersection_matrix(boxes, regions).max(axis=1, initial=0)
+        found[own] = inside >= share * np.maximum(box_areas(boxes), 1e-9)
     return found
 
 
@@ -167,7 +155,3 @@ def _average_precision(hits: Bools, total: int) -> float:
     precision = hits.cumsum() / np.arange(1, len(hits) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     return float(envelope[hits].sum() / total)
-
-
-def _areas(boxes: Any) -> Floats:
-    return np.asarray(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1), np.float64)

@@ -103,7 +103,7 @@ def needed_iou(boxes: Floats, iou: float, *, small_boxes: bool) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Overlap:
-    """How detections and people lie to each other.
+    """Which detections overlap which people.
 
     Attributes:
         matches: The detections that overlap each person by enough.
@@ -189,7 +189,7 @@ def search(
             places = matched_entries(row, own, matches)
             wrong = allowed[entry_frames] & somebody
             if fair is not None:
-                # Where the match is not the box that lies best, the one that does is the double.
+                # Where the match is not the best placed box, the best placed one is the double.
                 best = fair.best[own]
                 wrong[best[best >= 0]] = False
             wrong[places] = False

@@ -74,15 +74,12 @@ def draw_ranked_results(
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}")
     chosen = range(num_queries) if queries is None else queries
-    outside = [query for query in chosen if not 0 <= query < num_queries]
-    if outside:
+    if outside := [query for query in chosen if not 0 <= query < num_queries]:
         raise ValueError(f"no queries {outside}: there are {num_queries}")
-
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for query in chosen:
-        row = at_least_float32(distances[query].detach().cpu()).numpy()
-        order = np.argsort(row, kind="stable")
+        order = np.argsort(at_least_float32(distances[query].detach().cpu()).numpy(), kind="stable")
         shown = order[~identities.left_out(query)[order]][:top_k]
         file = folder / f"query_{query:05d}.png"
         _ranked_row(query, shown, query_images, gallery_images, identities).save(file)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Ties = Literal["argsort", "index"]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Item = TypeVar("Item")
@@ -24,7 +23,7 @@ FEW = 64
 
 @dataclass(frozen=True, eq=False)
 class Identities:
-    """Who is on each image and who took it, with the gallery indexed by person.
+    """Identity and camera of each image, with the gallery indexed by identity.
 
     Attributes:
         query_pids: (Q,) int64 person identities; likewise query_cams, gallery_pids, gallery_cams.
@@ -77,14 +76,13 @@ class Identities:
         return found
 
 
-def match_ranks(block: Tensor, identities: Identities, start: int, ties: Ties) -> tuple[Ints, Bools]:
+def match_ranks(block: Tensor, identities: Identities, start: int) -> tuple[Ints, Bools]:
     """Ranks of the gallery images of each query's person.
 
     Args:
         block: (n, G) finite distances of the queries ``start`` to ``start + n``, float32 or float64.
         identities: of all queries and the gallery.
         start: index of the block's first query.
-        ties: ``"argsort"`` or ``"index"``, see ``evaluate_features``.
 
     Returns:
         Two (n, M) arrays, a query's images in order of distance: 1-based ranks in the gallery without the
@@ -112,12 +110,11 @@ def match_ranks(block: Tensor, identities: Identities, start: int, ties: Ties) -
 
     # Only a tie between a match and another person's image leaves the rank open; order such rows in full.
     open_rows = np.flatnonzero(tied)
-    kind: Literal["stable"] | None = "stable" if ties == "index" else None
 
     def resolve(row: int) -> None:
         own_columns = columns[row, : counts[row]]
         place = np.empty(block.shape[1], np.int64)
-        place[np.argsort(block[row].cpu().numpy(), kind=kind)] = np.arange(len(place))
+        place[np.argsort(block[row].cpu().numpy())] = np.arange(len(place))
         places = place[own_columns]
         nearest = places.argsort()
         before[row, : counts[row]] = places[nearest] - np.arange(counts[row])
@@ -132,7 +129,6 @@ def single_shot_ranks(
     distances: Tensor,
     identities: Identities,
     query: int,
-    ties: Ties,
     random: np.random.RandomState,
     repeats: int,
 ) -> Ints:
@@ -142,7 +138,6 @@ def single_shot_ranks(
         distances: (G,) of the query.
         identities: of all queries and the gallery.
         query: its index; it has at least one match.
-        ties: order of equal distances.
         random: source of the choices. People are drawn in the order in which they appear in the ranking, so
             that a legacy ``RandomState`` gives what torchreid draws from numpy's global one.
         repeats: number of galleries.
@@ -150,7 +145,7 @@ def single_shot_ranks(
     Returns:
         (repeats,) 1-based ranks.
     """
-    order = np.argsort(distances.cpu().numpy(), kind="stable" if ties == "index" else None)
+    order = np.argsort(distances.cpu().numpy())
     pids = identities.gallery_pids[order[~identities.left_out(query)[order]]]
     people, first, counts = np.unique(pids, return_index=True, return_counts=True)
     appearance = first.argsort()
@@ -182,7 +177,7 @@ def _by_counting(block: Tensor, own: Tensor, valid: Bools) -> tuple[Ints, Bools]
     before, tied = np.zeros_like(own_before), np.zeros(len(block), bool)
     values, rows = own.numpy(), block.numpy()
     smaller = np.empty(block.shape[1], bool)
-    # The farthest match first: it lies among the most images, where a tie shows soonest.
+    # The farthest match first: it is among the most images, where a tie shows soonest.
     for row, slot in np.argwhere(valid)[::-1].tolist():
         if tied[row]:
             continue

@@ -27,7 +27,8 @@ from watchme.metrics.distance import (
     distance_chunks,
     row_ranges,
 )
-from watchme.metrics.ranks import Identities, Ties, match_ranks, single_shot_ranks
+from watchme.metrics.ranks import Identities, match_ranks, single_shot_ranks
+from watchme.metrics.reranking import reranked_chunks
 
 Metric = Literal["market1501", "cuhk03"]
 Floats = npt.NDArray[np.float64]
@@ -81,11 +82,14 @@ def evaluate_features(
     normalize: bool = False,
     max_rank: int = 50,
     metric: Metric = "market1501",
-    ties: Ties = "argsort",
+    rerank: bool = False,
     seed: int | np.random.RandomState = 0,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> RetrievalResult:
     """Retrieval quality of embeddings; the Q x G distance matrix never exists as a whole.
+
+    Equal distances are in the order of ``numpy.argsort`` with its default kind, which gives torchreid's figures; it is
+    deterministic, but differs between CPU families.
 
     Args:
         query: (Q, D) floating-point features; half precision is computed in float32.
@@ -99,9 +103,7 @@ def evaluate_features(
         max_rank: length of the CMC curve. Beyond the gallery's size the curve stays level.
         metric: ``"market1501"``, or ``"cuhk03"``: CMC over 10 random single-shot galleries a query (mAP and
             mINP stay those of the whole gallery, as in torchreid).
-        ties: order of equal distances. ``"argsort"``: that of ``numpy.argsort`` with its default kind, hence
-            torchreid's figures; it is deterministic but differs between CPU families. ``"index"``: the
-            order of the gallery, the same on every machine.
+        rerank: by k-reciprocal neighbours, see ``reranked_chunks``.
         seed: random choices of ``"cuhk03"``; seed s gives those of torchreid after ``np.random.seed(s)``.
         chunk_bytes: about how much memory to use above the features. The result does not depend on it.
 
@@ -115,8 +117,9 @@ def evaluate_features(
     query, gallery = checked_features(query, gallery, normalize=normalize)
     identities = Identities.of(query_pids, gallery_pids, query_cams, gallery_cams, len(query), len(gallery))
     rows = _rows_per_chunk(identities, query.dtype, chunk_bytes)
-    blocks = distance_chunks(query, gallery, distance, rows)
-    return _evaluate(blocks, identities, max_rank, metric, ties, seed)
+    chunks = reranked_chunks if rerank else distance_chunks
+    blocks = chunks(query, gallery, distance, rows)
+    return _evaluate(blocks, identities, max_rank, metric, seed)
 
 
 def evaluate_distances(
@@ -128,11 +131,10 @@ def evaluate_distances(
     *,
     max_rank: int = 50,
     metric: Metric = "market1501",
-    ties: Ties = "argsort",
     seed: int | np.random.RandomState = 0,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> RetrievalResult:
-    """Retrieval quality of a distance matrix, such as a re-ranked one.
+    """Retrieval quality of a distance matrix.
 
     Args:
         distances: (Q, G) floating-point distances, smaller is more alike.
@@ -142,7 +144,6 @@ def evaluate_distances(
         gallery_cams: (G,).
         max_rank: length of the CMC curve.
         metric: protocol.
-        ties: order of equal distances.
         seed: random choices of ``"cuhk03"``.
         chunk_bytes: about how much memory to use above the matrix.
 
@@ -154,7 +155,7 @@ def evaluate_distances(
     identities = Identities.of(query_pids, gallery_pids, query_cams, gallery_cams, total, gallery)
     rows = _rows_per_chunk(identities, distances.dtype, chunk_bytes)
     blocks = (at_least_float32(distances.detach()[a:b]) for a, b in row_ranges(total, rows))
-    return _evaluate(blocks, identities, max_rank, metric, ties, seed)
+    return _evaluate(blocks, identities, max_rank, metric, seed)
 
 
 def _rows_per_chunk(identities: Identities, dtype: torch.dtype, chunk_bytes: int) -> int:
@@ -168,13 +169,11 @@ def _evaluate(
     identities: Identities,
     max_rank: int,
     metric: Metric,
-    ties: Ties,
     seed: int | np.random.RandomState,
 ) -> RetrievalResult:
     """Scores from consecutive row blocks of the distance matrix."""
-    for name, value, known in (("metric", metric, Metric), ("ties", ties, Ties)):
-        if value not in get_args(known):
-            raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(get_args(known))}")
+    if metric not in get_args(Metric):
+        raise ValueError(f"unknown metric {metric!r}: choose one of {', '.join(get_args(Metric))}")
     if max_rank < 1:
         raise ValueError(f"max_rank must be at least 1, got {max_rank}")
 
@@ -184,7 +183,7 @@ def _evaluate(
     random = seed if isinstance(seed, np.random.RandomState) else np.random.RandomState(seed)
     start = 0
     for block in blocks:
-        ranks, valid = match_ranks(block, identities, start, ties)
+        ranks, valid = match_ranks(block, identities, start)
         found = np.flatnonzero(valid.any(axis=1))
         ranks, valid = ranks[found], valid[found]
         queries = start + found
@@ -197,7 +196,7 @@ def _evaluate(
             hits += _histogram(first[queries], max_rank)
         else:
             for row in found.tolist():
-                shots = single_shot_ranks(block[row], identities, start + row, ties, random, SINGLE_SHOT_REPEATS)
+                shots = single_shot_ranks(block[row], identities, start + row, random, SINGLE_SHOT_REPEATS)
                 hits += _histogram(shots, max_rank) / SINGLE_SHOT_REPEATS
         start += len(block)
 

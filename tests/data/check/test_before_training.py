@@ -18,7 +18,7 @@ from watchme.data.demo import DemoWorld
 from watchme.data.formats.market1501 import Crop, Splits
 from watchme.engines.osnet import check as osnet_check
 from watchme.engines.osnet.config import Config as OsnetConfig
-from watchme.engines.osnet.data import sources
+from watchme.engines.osnet.data import datasets as reid_datasets
 from watchme.engines.yolo import check as yolo_check
 from watchme.engines.yolo import dataset as data
 from watchme.engines.yolo.config import Config as YoloConfig
@@ -84,7 +84,7 @@ def test_detection_lists_that_name_an_image_twice(
     assert found == {"image in two splits": 1, "no label file": 1}  # that of images/test/000.jpg
 
 
-def osnet_briefly(config: RunConfig, datasets: sources.Datasets, folder: Path) -> dict[str, Any]:
+def osnet_briefly(config: RunConfig, datasets: reid_datasets.Datasets, folder: Path) -> dict[str, Any]:
     job, manifest = job_of(config, folder)
     osnet_check.check_briefly(job, datasets)
     return manifest
@@ -96,7 +96,7 @@ def test_reid(configs: dict[str, RunConfig], reid: Path, tmp_path: Path) -> None
     shutil.copy(first, reid / "bounding_box_test" / first.name)
     shutil.copy(first, reid / "bounding_box_train" / "0901_c1s1_000001_00.jpg")
     first.write_bytes(b"not decoded")
-    datasets = sources.read_datasets(config.dataset, reid)
+    datasets = reid_datasets.read_datasets(config.dataset, reid)
     assert kinds(osnet_briefly(config, datasets, tmp_path / "run")) == {
         "identity in train and test": 1,
         "identity with one image": 1,
@@ -105,7 +105,7 @@ def test_reid(configs: dict[str, RunConfig], reid: Path, tmp_path: Path) -> None
 
 def test_reid_clean(configs: dict[str, RunConfig], small_world: DemoWorld, tmp_path: Path) -> None:
     config = cast(OsnetConfig, configs["reid"])
-    datasets = sources.read_datasets(config.dataset, small_world.reid)
+    datasets = reid_datasets.read_datasets(config.dataset, small_world.reid)
     assert osnet_briefly(config, datasets, tmp_path / "run")["check"]["errors"] == 0
     assert osnet_briefly(config, datasets, tmp_path / "run")["check"]["warnings"] == 0
 
@@ -126,7 +126,7 @@ def test_reid_of_market1501s_size_takes_seconds(configs: dict[str, RunConfig], t
     )
     start = time.perf_counter()
     manifest = osnet_briefly(
-        configs["reid"], sources.Datasets({"market1501": splits}, {"market1501": splits}), tmp_path / "run"
+        configs["reid"], reid_datasets.Datasets({"market1501": splits}, {"market1501": splits}), tmp_path / "run"
     )
     assert time.perf_counter() - start < 5
     assert kinds(manifest) == {}

@@ -23,11 +23,14 @@ from watchme.data.demo import DemoWorld
 from watchme.data.formats.market1501 import read_market
 from watchme.engines.osnet.config import Config, ReidAugmentation
 from watchme.engines.osnet.data.augmentation import augment, to_network
-from watchme.engines.osnet.data.loader import Images, TrainSet
-from watchme.engines.osnet.distributed import Team
+from watchme.engines.osnet.data.device_batches import to_device
+from watchme.engines.osnet.data.images import Images
+from watchme.engines.osnet.data.loader import TrainSet
+from watchme.engines.osnet.distributed import ProcessGroup
 from watchme.engines.osnet.losses import LossParts
 from watchme.engines.osnet.model import ReidNet
-from watchme.engines.osnet.trainer import Loop
+from watchme.engines.osnet.train_metrics import EpochMetrics
+from watchme.engines.osnet.trainer import Trainer
 
 SIZE = (64, 32)
 CPU = torch.device("cpu")
@@ -48,8 +51,18 @@ def test_without_augmentation_equal_to_torchreid(crops: list[Path]) -> None:
     images = Images(list(read_market(crops[0].parents[1]).train), SIZE, "none")
     for place in range(5):
         theirs = torchreids()(read_image(str(images.crops[place].path)))
-        ours = torch.from_numpy(to_network(images[place])).permute(2, 0, 1)
+        ours = to_network(torch.from_numpy(images[place])[None])[0]
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def augmented(
+    image: npt.NDArray[np.uint8], config: ReidAugmentation, rng: np.random.Generator, other: Callable[..., Any]
+) -> npt.NDArray[np.float32]:
+    """(H, W, 3) of one augmented image, as the network gets it."""
+    pixels, erased = augment(image, config, rng, other)
+    batch = torch.from_numpy(np.ascontiguousarray(pixels))[None]
+    found = to_network(batch, torch.tensor([erased or (0, 0, 0, 0)]), normalize=config.normalize)
+    return found[0].permute(1, 2, 0).numpy()
 
 
 def sample(draw: Callable[[], Any], count: int) -> npt.NDArray[np.float32]:
@@ -95,7 +108,7 @@ def test_outputs_are_distributed_as_torchreids(
         return reference(pictures[0].copy()).permute(1, 2, 0)
 
     def ours() -> npt.NDArray[np.float32]:
-        return augment(resized[0], config, rng, lambda rng: resized[int(rng.integers(len(resized)))])
+        return augmented(resized[0], config, rng, lambda rng: resized[int(rng.integers(len(resized)))])
 
     left, right = sample(theirs, count), sample(ours, count)
     noise = np.sqrt((left.var(0) + right.var(0)) / count)
@@ -103,7 +116,7 @@ def test_outputs_are_distributed_as_torchreids(
     # rim are not normally distributed.
     assert (np.abs(left.mean(0) - right.mean(0)) <= 5 * noise + 0.5 / 255 / 0.225).mean() > 0.995
     assert np.abs(left.std(0) - right.std(0)).mean() <= 0.1 * left.std(0).mean() + 1e-3
-    plain = to_network(resized[0])
+    plain = to_network(torch.from_numpy(resized[0])[None])[0].permute(1, 2, 0).numpy()
     changed = [(np.abs(each - plain) > 0.03).any((1, 2, 3)).mean() for each in (left, right)]
     assert changed[0] == pytest.approx(changed[1], abs=0.05)
 
@@ -111,7 +124,7 @@ def test_outputs_are_distributed_as_torchreids(
 def test_grey_is_torchvisions(crops: list[Path]) -> None:
     image = Image.open(crops[0]).convert("RGB").resize(SIZE[::-1])
     config = ReidAugmentation(engine="osnet", random_flip=0.0, random_crop=0.0, random_gray_scale=1.0, normalize=False)
-    ours = augment(np.asarray(image), config, np.random.default_rng(0), lambda rng: np.asarray(image)) * 255
+    ours = augmented(np.asarray(image), config, np.random.default_rng(0), lambda rng: np.asarray(image)) * 255
     theirs = np.asarray(vision.RandomGrayscale(p=1.0)(image), np.float32)
     assert np.abs(ours - theirs).max() <= 1.01
 
@@ -119,30 +132,32 @@ def test_grey_is_torchvisions(crops: list[Path]) -> None:
 def test_patches_of_another_image_and_a_draw_of_its_own(crops: list[Path]) -> None:
     black, white = (np.full((*SIZE, 3), value, np.uint8) for value in (0, 255))
     config = ReidAugmentation(engine="osnet", random_flip=0.0, random_crop=0.0, random_patch=1.0, normalize=False)
-    first, again, other = (augment(black, config, np.random.default_rng(seed), lambda rng: white) for seed in (1, 1, 2))
+    first, again, other = (
+        augmented(black, config, np.random.default_rng(seed), lambda rng: white) for seed in (1, 1, 2)
+    )
     assert 0 < first.mean() < 0.6
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert not black.any()
 
 
-def make_loop(config: Config, world: DemoWorld, folder: Path) -> Loop:
+def make_trainer(config: Config, world: DemoWorld, folder: Path) -> Trainer:
     seed_everything(0, deterministic=True)
     train = read_market(world.reid).train
     classes = {pid: place for place, pid in enumerate(sorted({crop.pid for crop in train}))}
     images = Images(train, (config.dataset.height, config.dataset.width), "ram")
     dataset = TrainSet(images, classes, config.augmentation)
     model = ReidNet(config.model.name, len(classes))
-    return Loop(config, model, dataset, None, lambda event: None, folder, CPU, "fp32", Team())
+    return Trainer(config, model, dataset, None, lambda event: None, folder, CPU, "fp32", ProcessGroup())
 
 
-def torchreids_engine(loop: Loop) -> ImageTripletEngine:
+def torchreids_engine(trainer: Trainer) -> ImageTripletEngine:
     """torchreid's engine with the same initial weights and optimizer."""
-    net = ReidNet(loop.config.model.name, len(loop.dataset.classes)).backbone
-    net.load_state_dict(loop.plain.backbone.state_dict())
-    lr, decay = loop.config.optimizer.lr, loop.config.optimizer.weight_decay
+    net = ReidNet(trainer.config.model.name, len(trainer.dataset.classes)).backbone
+    net.load_state_dict(trainer.learner.model.backbone.state_dict())
+    lr, decay = trainer.config.optimizer.lr, trainer.config.optimizer.weight_decay
     optimizer = torch.optim.Adam(net.parameters(), lr, weight_decay=decay, betas=(0.9, 0.999))
-    data = SimpleNamespace(train_loader=[], test_loader={}, num_train_pids=len(loop.dataset.classes))
+    data = SimpleNamespace(train_loader=[], test_loader={}, num_train_pids=len(trainer.dataset.classes))
     engine = ImageTripletEngine(data, net, optimizer, use_gpu=False, label_smooth=True)
     net.train()
     return engine
@@ -162,32 +177,33 @@ class TorchreidsCriterion(torch.nn.Module):
         softmax = self.engine.criterion_x(logits, labels)
         total = triplet + softmax
         nothing = total.new_tensor(torch.nan)
-        return LossParts(total, total.detach(), softmax.detach(), triplet.detach(), nothing)
-
-    def synchronise(self) -> None:
-        pass
+        return LossParts(total, softmax.detach(), triplet.detach(), nothing)
 
 
-def trajectory(loop: Loop, engine: ImageTripletEngine, steps: int) -> list[tuple[float, float]]:
+def trajectory(trainer: Trainer, engine: ImageTripletEngine, steps: int) -> list[tuple[float, float]]:
     """Largest difference of a loss, and torchreid's triplet loss, step by step on the same batches."""
-    loop.model.train()
-    for group in loop.optimizer.optimizer.param_groups:
-        group["lr"] = loop.config.optimizer.lr
+    trainer.learner.start_epoch(None)
+    for group in trainer.learner.optimizer.optimizer.param_groups:
+        group["lr"] = trainer.config.optimizer.lr
     found: list[tuple[float, float]] = []
     for epoch in range(1, steps + 1):
-        loop.batches.set_epoch(epoch)
-        for draws in loop.batches:
-            batch = loop.dataset.__getitems__(draws)
-            (_, softmax, triplet, _), _ = loop._step(batch, step=True)
-            theirs = engine.forward_backward({"img": batch.images.contiguous(), "pid": batch.labels})
-            found.append((max(abs(softmax - theirs["loss_x"]), abs(triplet - theirs["loss_t"])), theirs["loss_t"]))
+        trainer.batches.set_epoch(epoch)
+        for draws in trainer.batches:
+            (batch,) = to_device([trainer.dataset.__getitems__(draws)], CPU, normalize=True, channels_last=False)
+            metrics = EpochMetrics([])
+            trainer.learner.step(batch, metrics)
+            ours = metrics.over_all(trainer.config.loss, ProcessGroup())
+            theirs = engine.forward_backward({"img": batch.images, "pid": batch.labels})
+            pairs = (("softmax", "loss_x"), ("triplet", "loss_t"))
+            apart = max(abs(ours[f"train/{name}_loss"] - theirs[key]) for name, key in pairs)
+            found.append((apart, theirs["loss_t"]))
             if len(found) == steps:
                 return found
     raise AssertionError("too few batches")
 
 
 @pytest.fixture
-def small_loop(typed_config: Callable[..., Config], small_world: DemoWorld, tmp_path: Path) -> Loop:
+def small_trainer(typed_config: Callable[..., Config], small_world: DemoWorld, tmp_path: Path) -> Trainer:
     config = typed_config(
         "model=osnet_x0_25",
         "loss=reid",
@@ -201,23 +217,23 @@ def small_loop(typed_config: Callable[..., Config], small_world: DemoWorld, tmp_
         "train.device=cpu",
         "train.channels_last=false",
     )
-    return make_loop(config, small_world, tmp_path)
+    return make_trainer(config, small_world, tmp_path)
 
 
-def test_twenty_steps_follow_torchreids_engine(small_loop: Loop) -> None:
+def test_twenty_steps_follow_torchreids_engine(small_trainer: Trainer) -> None:
     """In fp32 with the same weights, batches and loss functions.
 
     Training is chaotic: a difference in a loss's last digit (1e-7) has grown to 1e-3 a few steps later, in either
     engine, as hard mining picks other pairs. So the steps are compared with the loss functions shared, and these on
-    their own (test_parts.py, and below).
+    their own (test_losses.py, and below).
     """
-    engine = torchreids_engine(small_loop)
-    small_loop.criterion = TorchreidsCriterion(engine)  # type: ignore[assignment]
-    found = trajectory(small_loop, engine, 20)
+    engine = torchreids_engine(small_trainer)
+    small_trainer.learner.criterion = TorchreidsCriterion(engine)  # type: ignore[assignment]
+    found = trajectory(small_trainer, engine, 20)
     assert max(difference for difference, _ in found) <= 1e-3
     assert found[-1][1] < found[0][1]  # it has learnt
 
 
-def test_first_steps_follow_torchreids_engine_with_our_losses(small_loop: Loop) -> None:
-    found = trajectory(small_loop, torchreids_engine(small_loop), 2)
+def test_first_steps_follow_torchreids_engine_with_our_losses(small_trainer: Trainer) -> None:
+    found = trajectory(small_trainer, torchreids_engine(small_trainer), 2)
     assert max(difference for difference, _ in found) <= 1e-4

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 import torch
 from pytorch_metric_learning import losses as theirs
+from torchreid.reid import losses as torchreids
 
 from watchme.core.interfaces import EpochEvent, Stop
 from watchme.data.demo import DemoWorld
@@ -51,8 +52,7 @@ def test_value_and_gradient_are_the_librarys(
     parts: LossParts = ours(*batch)
     expected = reference(features, LABELS)
     torch.testing.assert_close(parts.metric, expected.detach())
-    torch.testing.assert_close(parts.whole, 0.5 * expected.detach())
-    (gradient,), (wanted,) = (torch.autograd.grad(loss, features) for loss in (parts.total, 0.5 * expected))
+    (gradient,), (wanted,) = (torch.autograd.grad(loss, features) for loss in (parts.loss, 0.5 * expected))
     torch.testing.assert_close(gradient, wanted)
     assert parts.softmax.isnan()
     assert parts.triplet.isnan()
@@ -66,8 +66,7 @@ def test_losses_add_up_with_their_weights(
     softmax = torch.nn.functional.cross_entropy(batch[0], LABELS, label_smoothing=0.1)
     triplet = batch_hard_triplet(batch[1], LABELS, 0.3)
     expected = 2 * softmax + 3 * triplet + 0.5 * REFERENCES["circle"]()(batch[1], LABELS)
-    torch.testing.assert_close(parts.total, expected)
-    torch.testing.assert_close(parts.whole, expected.detach())
+    torch.testing.assert_close(parts.loss, expected)
 
 
 @pytest.mark.parametrize("name", ["circle", "arcface", "cosface", "center", "reid"])
@@ -76,7 +75,7 @@ def test_half_precision_outputs_are_computed_in_float32(
 ) -> None:
     half = [part.detach().bfloat16() for part in batch[:3]]
     exact = criterion(f"loss={name}")(*(part.float() for part in half), LABELS)
-    torch.testing.assert_close(criterion(f"loss={name}")(*half, LABELS).total, exact.total)
+    torch.testing.assert_close(criterion(f"loss={name}")(*half, LABELS).loss, exact.loss)
 
 
 def test_center_loss_and_its_centers_follow_wen_et_al(
@@ -153,3 +152,23 @@ def test_what_a_loss_learns_moves_is_saved_and_resumed_bit_for_bit(
         assert torch.equal(
             ours["optimizer"]["state"][place]["exp_avg"], reference["optimizer"]["state"][place]["exp_avg"]
         )
+
+
+class TestAgainstTorchreid:
+    @pytest.mark.parametrize("margin", [0.0, 0.3, 5.0])
+    def test_triplet_equals_torchreids(self, margin: float) -> None:
+        torch.manual_seed(0)
+        embeddings = torch.randn(32, 16, requires_grad=True)
+        labels = torch.arange(8).repeat_interleave(4)
+        ours = batch_hard_triplet(embeddings, labels, margin)
+        (gradient,) = torch.autograd.grad(ours, embeddings)
+        reference = torchreids.TripletLoss(margin)(embeddings, labels)
+        (expected,) = torch.autograd.grad(reference, embeddings)
+        torch.testing.assert_close(ours, reference)
+        torch.testing.assert_close(gradient, expected)
+
+    def test_label_smoothing_equals_torchreids(self) -> None:
+        logits, labels = torch.randn(16, 10), torch.randint(0, 10, (16,))
+        reference = torchreids.CrossEntropyLoss(10, use_gpu=False, label_smooth=True)(logits, labels)
+        ours = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+        torch.testing.assert_close(ours, reference)

@@ -107,7 +107,6 @@ ZOO = {
     "train.sampler": "random",
     "train.fixbase_epochs": 10,
     "train.open_layers": ["classifier"],
-    "train.workers": 4,
     "scheduler.name": "single_step",
     "scheduler.step_size": 60,
     "scheduler.gamma": 0.1,

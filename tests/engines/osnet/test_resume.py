@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import torch
 from watchme.core.errors import CheckpointError
 from watchme.core.interfaces import EpochEvent, Stop
 from watchme.data.demo import DemoWorld
-from watchme.engines.osnet import train as engine
-from watchme.engines.osnet import trainer_state as state
+from watchme.engines.osnet import checkpoints
+from watchme.engines.osnet import evaluate as evaluation
+from watchme.engines.osnet.learner import Learner
+from watchme.engines.osnet.trainer import Trainer
 from watchme.tracking.jsonl import read_metrics
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -96,9 +99,9 @@ def test_killed_before_a_checkpoint_is_written(
             raise KilledError
         original(path, content)
 
-    original = state.save_checkpoint
+    original = checkpoints.save_checkpoint
     with monkeypatch.context() as patch:
-        patch.setattr(state, "save_checkpoint", save)
+        patch.setattr(checkpoints, "save_checkpoint", save)
         with pytest.raises(KilledError):
             run_engine(tmp_path, *options)
     resumed = run_engine(tmp_path, *options, f"train.resume={tmp_path}")
@@ -111,20 +114,23 @@ def test_killed_before_a_checkpoint_is_written(
 def test_killed_inside_an_epoch_goes_on_at_its_start(
     whole: Any, run_engine: Run, options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from watchme.engines.osnet.trainer import Loop
+    steps: Counter[int] = Counter()  # by epoch
 
-    steps = 0
+    def train_epoch(self: Trainer, epoch: int) -> Any:
+        steps[epoch] = 0
+        return original_epoch(self, epoch)
 
-    def step(self: Loop, *args: Any, **kwargs: Any) -> Any:
-        nonlocal steps
-        steps += self.batches.epoch == 2
-        if steps == 2:
+    def step(self: Learner, *args: Any, **kwargs: Any) -> Any:
+        epoch = max(steps)
+        steps[epoch] += 1
+        if (epoch, steps[epoch]) == (2, 2):
             raise KilledError
-        return original(self, *args, **kwargs)
+        return original_step(self, *args, **kwargs)
 
-    original = Loop._step
+    original_epoch, original_step = Trainer.train_epoch, Learner.step
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_step", step)
+        patch.setattr(Trainer, "train_epoch", train_epoch)
+        patch.setattr(Learner, "step", step)
         with pytest.raises(KilledError):
             run_engine(tmp_path, *options)
     resumed = run_engine(tmp_path, *options, f"train.resume={tmp_path}", "train.workers=1")
@@ -145,7 +151,7 @@ def test_killed_before_the_final_evaluation(
         raise KilledError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "show_ranking", broken)
+        patch.setattr(evaluation, "plot_ranking", broken)
         with pytest.raises(KilledError):
             run_engine(tmp_path, *options, emit=emit)
     resumed = run_engine(tmp_path, *options, f"train.resume={tmp_path}")

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torchreid.reid.data.sampler import RandomDatasetSampler, RandomDomainSampler
+from torchreid.reid.data.sampler import RandomDatasetSampler, RandomDomainSampler, RandomIdentitySampler
 
 from watchme.config.schema import RunConfig
 from watchme.core.errors import ConfigError
 from watchme.data.demo import DemoWorld
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import Config
-from watchme.engines.osnet.data.sampler import batches_for, grouped_batches
+from watchme.engines.osnet.data.sampler import EpochBatches, batches_for, grouped_batches, identity_batches
 
 Typed = Callable[..., RunConfig]
 # Cameras 0, 2 and 3 of source 0 and camera 5 of source 1.
@@ -145,3 +145,45 @@ def test_a_run_trains(
         *options,
     )
     assert np.isfinite(done.events[-1].metrics["train/loss"])
+
+
+class TestIdentityBatches:
+    pids = tuple(pid for pid in range(10) for _ in range(4 + pid))
+
+    def test_batches_hold_p_identities_of_k_images(self) -> None:
+        for batch in identity_batches(self.pids, 16, 4, np.random.default_rng(0)):
+            counts = Counter(self.pids[index] for index in batch)
+            assert len(batch) == 16
+            assert set(counts.values()) == {4}
+
+    def test_as_many_batches_as_torchreids_sampler_makes(self) -> None:
+        source = [("", pid, 0, 0) for pid in self.pids]
+        ours = [len(identity_batches(self.pids, 16, 4, np.random.default_rng(seed))) for seed in range(200)]
+        sampler = RandomIdentitySampler(source, 16, 4)
+        random.seed(0)
+        np.random.seed(0)
+        reference = [len(list(sampler)) // 16 for _ in range(200)]
+        assert abs(np.mean(ours) - np.mean(reference)) < 0.15
+
+    def test_no_image_twice_unless_an_identity_has_too_few(self) -> None:
+        drawn = [index for batch in identity_batches(self.pids, 16, 4, np.random.default_rng(1)) for index in batch]
+        assert len(drawn) == len(set(drawn))
+        few = identity_batches([0, 0, 1, 1, 1, 1], 8, 4, np.random.default_rng(1))
+        assert Counter([0, 0, 1, 1, 1, 1][index] for index in few[0]) == {0: 4, 1: 4}
+
+    def test_processes_together_see_what_one_process_sees(self) -> None:
+        whole = EpochBatches(self.pids, 16, 4, seed=3)
+        shares = [EpochBatches(self.pids, 16, 4, seed=3, process=number, processes=2) for number in range(2)]
+        for batches in (whole, *shares):
+            batches.set_epoch(5)
+        for one, left, right in zip(whole, *shares, strict=True):
+            assert one == left + right
+
+    def test_an_epoch_depends_on_seed_and_number_alone(self) -> None:
+        first, second = EpochBatches(self.pids, 16, 4, seed=3), EpochBatches(self.pids, 16, 4, seed=3)
+        for epoch in range(1, 5):
+            first.set_epoch(epoch)
+        second.set_epoch(4)
+        assert list(first) == list(second)
+        second.set_epoch(5)
+        assert list(first) != list(second)

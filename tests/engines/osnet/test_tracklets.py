@@ -20,12 +20,13 @@ from watchme.core.interfaces import EpochEvent, Table
 from watchme.data.demo import DemoWorld
 from watchme.data.formats.market1501 import Crop, read_market
 from watchme.engines.osnet.config import Config, ReidDataset
-from watchme.engines.osnet.data.loader import Images, TrainSet
+from watchme.engines.osnet.data.datasets import read_datasets
+from watchme.engines.osnet.data.images import Images
+from watchme.engines.osnet.data.loader import TrainSet
 from watchme.engines.osnet.data.sampler import Draw
-from watchme.engines.osnet.data.sources import read_datasets
 from watchme.engines.osnet.data.tracklets import sample_frames, thinned
 from watchme.engines.osnet.model import ReidNet
-from watchme.engines.osnet.ranking import embed
+from watchme.engines.osnet.ranking import Embedder
 from watchme.metrics.retrieval import evaluate_features
 
 Run = Callable[..., Any]
@@ -212,7 +213,7 @@ def test_an_embedding_is_the_mean_that_torchreids_engine_computes(config: Config
     torch.manual_seed(0)
     model = ReidNet("osnet_x0_25", 5).eval()
     images = Images(thinned(crops, config.dataset), (64, 32), "none")
-    ours = embed(model, images, config.evaluation, CPU, "fp32", 0, normalize=True)
+    ours = Embedder(config, CPU).embed(model, images)
     rows = [(tuple(map(str, crop.frames)), crop.pid, crop.cam) for crop in crops]
     _, transform = build_transforms(64, 32, transforms=[])
     reference = their_dataset.VideoDataset(rows, rows, rows, seq_len=3, transform=transform, verbose=False)
@@ -234,7 +235,7 @@ class TestTrainingBatches:
         crops = list(read_market(small_world.reid, tracklets=True).train)
         dataset = self.train_set(crops, config, seq_len=4)
         batch = dataset.__getitems__([Draw(2, 0, 1, 0), Draw(5, 0, 1, 1)])
-        assert batch.images.shape == (8, 3, 64, 32)
+        assert batch.images.shape == (8, 64, 32, 3)
         assert batch.indices.tolist() == [2] * 4 + [5] * 4
         assert batch.labels.tolist() == [dataset.classes[crops[2].pid]] * 4 + [dataset.classes[crops[5].pid]] * 4
 
@@ -247,7 +248,7 @@ class TestTrainingBatches:
     def test_random_changes_with_the_epoch_alone(self, config: Config, small_world: DemoWorld) -> None:
         crops = [max(read_market(small_world.reid, tracklets=True).train, key=lambda crop: len(crop.frames))]
         dataset = self.train_set(crops * 2, config, seq_len=2, sample_method="random")
-        seen = [[each.file for each in dataset._shown(Draw(0, 0, epoch, 0))] for epoch in (1, 2, 3, 4, 5, 1)]
+        seen = [[each.file for each in dataset.views(Draw(0, 0, epoch, 0))] for epoch in (1, 2, 3, 4, 5, 1)]
         assert seen[0] == seen[-1]
         assert len({tuple(files) for files in seen}) > 1
 
@@ -323,4 +324,4 @@ def test_an_image_that_cannot_be_read_is_named(config: Config, tmp_path: Path) -
     frames = (tmp_path / "a.jpg", tmp_path / "b.jpg")
     images = Images([Crop(frames[0], 1, 0, frames=frames)], (64, 32), "none")
     with pytest.raises(DataError, match=r"a\.jpg cannot be read"):
-        embed(ReidNet("osnet_x0_25", 5), images, config.evaluation, CPU, "fp32", 0, normalize=True)
+        Embedder(config, CPU).embed(ReidNet("osnet_x0_25", 5), images)

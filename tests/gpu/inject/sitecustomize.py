@@ -40,7 +40,7 @@ if os.environ.get("PROOF_ONE_CARD"):
 
     torch.distributed.all_gather = _gather_on_cpu  # type: ignore[assignment]
 
-    def _one_card(wanted: Any, processes: int | None) -> list[torch.device]:
+    def _one_card(wanted: Any, processes: int | None, fallback: Any = None) -> list[torch.device]:
         return [torch.device("cuda:0")] * (processes or 1)
 
     runtime.choose_devices = _one_card

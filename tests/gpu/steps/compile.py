@@ -24,7 +24,6 @@ def run(step: Step) -> None:
 def compiled(setting: Setting, mode: str, batch: int) -> Any:
     """A loop whose model is compiled for one batch size."""
     overrides = ("train.precision=bf16", "train.deterministic=false")
-    loop: Any = our_loop(setting, Variant(batch, overrides))
+    loop: Any = our_loop(setting, Variant(batch, (*overrides, f"train.compile={mode}")))
     torch._dynamo.reset()
-    loop.model = torch.compile(loop.model, mode=None if mode == "default" else mode, dynamic=False)
     return loop

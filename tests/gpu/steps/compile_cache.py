@@ -12,5 +12,5 @@ def run(step: Step) -> None:
         with step.part(f"compile {mode}, batch {batch}"):
             start = time.monotonic()
             loop = compiled(step.setting, mode, batch)
-            loop._epoch(1)
+            loop.train_epoch(1)
             step.fact(f"compile_s_{mode}_{batch}", round(time.monotonic() - start, 1))

@@ -40,7 +40,7 @@ def run(step: Step) -> None:
         few: Any = loop.batches
         few.batches = few.batches[: 3 if tiny else 64]
         few.set_epoch = lambda epoch: None
-        timings = [loop._epoch(epoch)[1] for epoch in (1, 2)][-1]
+        timings = [loop.train_epoch(epoch)[1] for epoch in (1, 2)][-1]
         stop_workers(loop.loader)
         step.fact("epoch", timings)
     step.check("the loader gives batches", bool(rates) and all(rates.values()), rates)

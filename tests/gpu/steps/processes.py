@@ -151,7 +151,7 @@ def _nccl(step: Step) -> None:
 
     device = torch.device("cuda:0")
     start = time.monotonic()
-    with distributed._group(distributed.Team(0, 1), device, distributed._free_address(), 1):
+    with distributed.joined_group(0, 1, device, distributed.free_address(), 1):
         value = torch.ones(4, device=device)
         dist.all_reduce(value)
         parts = [torch.empty_like(value)]

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from gpu.step import Step
-from watchme.metrics.distance import pairwise_distance
-from watchme.metrics.reranking import rerank_k_reciprocal
+from watchme.metrics.reranking import reranked_chunks
 from watchme.metrics.retrieval import evaluate_features
 
 _MARKET, _MSMT = (3368, 15913), (11659, 82161)
@@ -52,9 +51,8 @@ def _rerank(step: Step, devices: list[str]) -> None:
     found: dict[str, float] = {}
     for device in devices:
         with step.part(f"re-ranking on {device}"):
-            parts = [(query, gallery), (query, query), (gallery, gallery)]
-            distances = [pairwise_distance(a.to(device), b.to(device)) for a, b in parts]
-            _, found[f"{device}_s"] = _timed(lambda distances=distances: rerank_k_reciprocal(*distances))  # type: ignore[misc]
+            pair = query.to(device), gallery.to(device)
+            _, found[f"{device}_s"] = _timed(lambda pair=pair: list(reranked_chunks(*pair)))  # type: ignore[misc]
             step.fact(f"rerank_{size[0]}x{size[1]}", found)
 
 

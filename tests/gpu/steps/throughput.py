@@ -82,7 +82,7 @@ def _profile(step: Step, recipe: str) -> None:
     use(loop, batches, _PROFILED_STEPS)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     with profile(activities=activities) as profiler:
-        loop._epoch(1)
+        loop.train_epoch(1)
         synchronize()
     events = profiler.events() or []
     found: dict[str, Any] = {name: sum(event.name == name for event in events) / _PROFILED_STEPS for name in _SYNCS}

@@ -1,4 +1,4 @@
-"""Batch normalisation of a model adapted to where it will be used, from images without labels."""
+"""AdaBN: batch-norm statistics adapted to a target dataset, from its images without labels."""
 
 import copy
 
@@ -6,38 +6,24 @@ import numpy as np
 import torch
 from torch import nn
 
-from watchme.engines.osnet.config import ReidEvaluation
-from watchme.engines.osnet.data.loader import Images
+from watchme.engines.osnet.data.images import Images
 from watchme.engines.osnet.model import ReidNet
-from watchme.engines.osnet.ranking import forward_all
+from watchme.engines.osnet.ranking import Embedder
 
 
 @torch.no_grad()
-def adapt_batch_norm(
-    model: ReidNet,
-    images: Images,
-    config: ReidEvaluation,
-    device: torch.device,
-    precision: str,
-    workers: int,
-    *,
-    normalize: bool,
-) -> ReidNet:
+def adapt_batch_norm(model: ReidNet, images: Images, embedder: Embedder) -> ReidNet:
     """A copy whose batch normalisation has the statistics of some images instead of those of training.
 
     AdaBN, Li et al., Revisiting Batch Normalization for Practical Domain Adaptation, 2016: mean and variance of each
     layer over the target's images; all learned weights stay. The statistics are the mean over batches of
-    `evaluation.batch_size`, in an order that is mixed (neighbours in a list are alike) and always the same; images
-    of an incomplete last batch sit out.
+    `evaluation.batch_size`, in a shuffled order (neighbours in a list are alike) that is always the same; images
+    of an incomplete last batch are left out.
 
     Args:
         model: Is not changed.
-        images: Of the target; their identities are not looked at.
-        config: Its `batch_size`.
-        device: Where the model is.
-        precision: fp32, fp16 or bf16.
-        workers: Processes that load images.
-        normalize: Whether images are normalised as in training.
+        images: Of the target; their identities are not used.
+        embedder: Runs the model; its `batch_size` counts.
     """
     adapted = copy.deepcopy(model).eval()
     layers = [layer for layer in adapted.backbone.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
@@ -47,9 +33,10 @@ def adapt_batch_norm(
         layer.momentum = None  # a plain average over batches
         layer.train()
     order = np.random.default_rng(0).permutation(len(images.files)).tolist()
-    if len(order) > config.batch_size:
-        order = order[: len(order) // config.batch_size * config.batch_size]
-    for _ in forward_all(adapted, images, config, device, precision, workers, normalize=normalize, order=order):
+    batch_size = embedder.batch_size
+    if len(order) > batch_size:
+        order = order[: len(order) // batch_size * batch_size]
+    for _ in embedder.batches(adapted, images, order):
         pass
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

@@ -15,7 +15,7 @@ from watchme.data.check.summary_table import people_statistics, summary
 from watchme.data.formats import market1501 as market
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import Config, ReidDataset
-from watchme.engines.osnet.data import sources
+from watchme.engines.osnet.data import datasets as reid
 from watchme.io.image_files import is_image, is_other_image, require_utf8
 
 
@@ -27,11 +27,11 @@ def check(job: Job) -> Result:
     from watchme.data.check.dataset_plots import plot_people  # matplotlib, which a training's start does without
 
     dataset = cast(Config, job.config).dataset
-    root = sources.root_of(dataset)
+    root = reid.root_of(dataset)
     with Facts(job.folder) as facts:
         for name, roles in _used(dataset).items():
             try:
-                _list(facts, dataset, name, sources.folder_of(dataset, name, root), roles)
+                _list(facts, dataset, name, reid.folder_of(dataset, name, root), roles)
             except DataError as error:
                 facts.add([Finding("unreadable dataset", _split(dataset, name, ""), detail=str(error).splitlines()[0])])
         check_people(facts)
@@ -40,7 +40,7 @@ def check(job: Job) -> Result:
         return report_check(job, facts, shown, people_statistics(facts))
 
 
-def check_briefly(job: Job, datasets: sources.Datasets) -> None:
+def check_briefly(job: Job, datasets: reid.Datasets) -> None:
     """Check identities, cameras and splits as they were read, and warn of what is wrong with them."""
     dataset = cast(Config, job.config).dataset
     with Facts() as facts:
@@ -56,8 +56,8 @@ def check_briefly(job: Job, datasets: sources.Datasets) -> None:
 
 def _used(dataset: ReidDataset) -> dict[str, tuple[str, ...]]:
     """Name -> what is read of each dataset."""
-    names = dict.fromkeys([*sources.source_names(dataset), *sources.target_names(dataset)])
-    return {name: sources.roles_of(dataset, name) for name in names}
+    names = dict.fromkeys([*reid.source_names(dataset), *reid.target_names(dataset)])
+    return {name: reid.roles_of(dataset, name) for name in names}
 
 
 def _split(dataset: ReidDataset, name: str, role: str) -> str:
@@ -66,14 +66,14 @@ def _split(dataset: ReidDataset, name: str, role: str) -> str:
 
 
 def _list(facts: Facts, dataset: ReidDataset, name: str, folder: Path, roles: Sequence[str]) -> None:
-    if sources.format_of(dataset, name) != "market1501":
-        splits = sources.read_splits(dataset, name, folder)
+    if reid.format_of(dataset, name) != "market1501":
+        splits = reid.read_splits(dataset, name, folder)
         for role in roles:
             if crops := getattr(splits, role):  # some datasets are for training, others for testing alone
                 _list_crops(facts, dataset, name, role, crops)
         return
     places = {role: [folder / place] for role, place in zip(market.ROLES, market.FOLDERS, strict=True)}
-    if sources.has_500k(dataset, name):
+    if reid.has_500k(dataset, name):
         places["gallery"].append(market.extra_gallery(folder))
     for role in roles:
         split = _split(dataset, name, role)

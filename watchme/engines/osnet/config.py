@@ -71,7 +71,7 @@ class ReidDataset(DatasetConfig):
     )
     select_on_test: bool = option(False, "with val_identities=0: select the best checkpoint on the test split")
     combineall: bool = option(False, "train on query and gallery too (no test is possible then)")
-    cache: Literal["none", "ram"] = option("none", "keep decoded, resized images in memory")
+    cache: Literal["none", "ram", "gpu"] = option("none", "keep decoded, resized images in memory, or on the GPU")
     demo: DemoWorldConfig | None = option(None, "parameters of the demo world, where root is null")
 
 
@@ -117,7 +117,10 @@ class ReidEvaluation:
     """How embeddings are compared."""
 
     engine: Literal["osnet"] = option()
-    batch_size: int = option(100, "images in a batch of evaluation", ge=1)
+    batch_size: int | None = option(None, "images in a batch of evaluation; null: 512 on a GPU, else 100", ge=1)
+    precision: Literal["fp32", "auto", "fp16", "bf16"] = option(
+        "fp32", "of evaluation; only fp32 gives the same metrics on every machine"
+    )
     distance: Literal["euclidean", "cosine"] = option("euclidean", "euclidean is squared, as in torchreid")
     normalize: bool = option(False, "divide embeddings by their L2 norm first")
     ranks: list[int] = option(factory=lambda: [1, 5, 10, 20], help="ranks of the CMC curve to report", ge=1)
@@ -135,7 +138,10 @@ class OsnetTrain(TrainConfig):
     """What only OSNet training has."""
 
     engine: Literal["osnet"] = option()
-    batch_size: int = option(32, "images in an optimizer's batch, over all devices", ge=2)
+    batch_size: int = option(32, "images in an optimizer's batch, over all devices; -1: what fits one GPU", ge=-1)
+    workers: int | None = option(help="processes that load data; null: as the cores allow", ge=0)
+    deterministic: bool | Literal["auto"] = option("auto", "auto: on a CPU; on a GPU it is slow")
+    tf32: bool = option(True, "precision=fp32 on a GPU: train in TF32, which is several times as fast")
     processes: int | None = option(None, "processes that train together; null: one for each device listed", ge=1)
     sampler: Literal["random", "identity", "domain", "dataset"] = option(
         "identity", "identity: P identities x num_instances; domain, dataset: equal parts of cameras, of sources"
@@ -151,7 +157,9 @@ class OsnetTrain(TrainConfig):
     new_layers: list[str] = option(factory=list, help="modules with the full learning rate; all others: base_lr_mult")
     base_lr_mult: float = option(0.1, "factor of the learning rate outside new_layers, where these are named", gt=0)
     channels_last: bool = option(True, "memory layout in which convolutions are faster")
-    compile: bool = option(False, "torch.compile")
+    compile: bool | Literal["auto", "off", "default", "reduce-overhead"] = option(
+        "auto", "mode of torch.compile; auto: default for long trainings on a GPU, else off"
+    )
     log_every: int = option(0, "batches between lines in the log; 0: a line an epoch alone", ge=0)
     keep_last: int = option(3, "how many of the checkpoints of save_period are kept", ge=1)
 
@@ -168,7 +176,7 @@ class OsnetExport:
     max_loss: float = option(0.03, "largest loss of mAP by fp16 and int8 before the export is refused", ge=0)
     split: Literal["val", "test"] = option("val", "people on whom it is checked: those held out, or query and gallery")
     images: int = option(64, "images on which formats are compared with the trained model", ge=1)
-    fc_seeds: int = option(3, "random embedding layers tried, to tell what a loader that drops fc costs; 0: none", ge=0)
+    fc_seeds: int = option(3, "random embedding layers tried: what a loader that drops fc costs; 0: none", ge=0)
     calibration_images: int = option(128, "int8: training images that set the ranges", ge=1)
     latency_batches: list[int] = option(factory=lambda: [1, 16], help="batch sizes that are timed; []: none", ge=1)
     latency_rounds: int = option(20, "calls that are timed of each format and batch", ge=1)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from watchme.config.devices import device_problems
 from watchme.config.suggestions import one_of
 from watchme.core.errors import CheckpointError, Problem
 from watchme.engines.osnet.config import OWN_HEAD, Config, OsnetTrain, ReidLoss
@@ -34,6 +35,8 @@ _METRICS = {
     "metric_scale": ("circle", "arcface", "cosface"),
     "center_rate": ("center",),
 }
+# What data/gpu_cache.py does not do.
+_NOT_ON_GPU = ("random_patch", "color_jitter", "random_gray_scale")
 _FORMATS = ("torchscript", "onnx")
 _NEEDED = {"restart_epochs": "cosine_restarts", "step_size": "single_step", "milestones": "multi_step"}
 
@@ -45,7 +48,7 @@ def check(config: Config) -> list[Problem]:
     problems = [*_unhonoured(config), *_selection_rules(config), *_option_rules(config)]
     if config.mode == "train":
         problems += _training_rules(config)
-    problems += dataset_problems(config)
+    problems += [*device_problems(config.train.device), *dataset_problems(config)]
     if config.mode == "export":
         problems += _export_problems(config)
     elif config.mode == "evaluate":
@@ -118,6 +121,13 @@ def _batch_rules(train: OsnetTrain) -> Iterator[Problem]:
         yield Problem("train.processes", expected, repr(train.processes))
     if train.device == "mps" and processes > 1:
         yield Problem("train.processes", "mps has one device; several processes need GPUs or cpu", repr(processes))
+    if train.batch_size in (0, 1):
+        yield Problem("train.batch_size", "expected at least 2, or -1 for what fits one GPU", repr(train.batch_size))
+    if train.batch_size == -1:
+        if processes > 1 or train.device == "cpu":
+            expected = "-1 finds what fits one GPU; name a size for several, and for a CPU"
+            yield Problem("train.batch_size", expected, "-1")
+        return
     if train.batch_size % share != 0:
         expected = f"must be a multiple of {share}" + _factors(processes, instances)
         yield Problem("train.batch_size", expected, repr(train.batch_size))
@@ -179,6 +189,13 @@ def _selection_rules(config: Config) -> Iterator[Problem]:
 
 
 def _option_rules(config: Config) -> Iterator[Problem]:
+    if config.dataset.cache == "gpu":
+        missing = [name for name in _NOT_ON_GPU if getattr(config.augmentation, name)]
+        if missing:
+            expected = f"gpu has no augmentation.{', '.join(missing)}; use ram, or set them to 0"
+            yield Problem("dataset.cache", expected, "'gpu'")
+        if config.train.device in ("cpu", "mps"):
+            yield Problem("dataset.cache", "gpu needs a CUDA GPU; use ram", "'gpu'")
     for key in ("erase_area", "patch_area"):
         low, high = getattr(config.augmentation, key)
         expected = "expected two shares, the first not above the second, within 0..1"

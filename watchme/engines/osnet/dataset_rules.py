@@ -8,7 +8,7 @@ from watchme.core.errors import DataError, Problem
 from watchme.data.formats import market1501 as market
 from watchme.data.formats.reid_datasets import TORCHREID_DATASETS, expected_layout, splits_of
 from watchme.engines.osnet.config import Config, ReidDataset
-from watchme.engines.osnet.data.sources import (
+from watchme.engines.osnet.data.datasets import (
     folder_of,
     format_of,
     has_500k,
@@ -120,9 +120,9 @@ def _folder_problems(dataset: ReidDataset, names: list[str]) -> Iterator[Problem
     # One message for one cause: without a root every name would say the same.
     lost = [name for name in names if name not in roots_of(dataset)]
     if root is None and demo is None and lost:
-        hint = "say where the dataset lies: dataset.root=<folder>"
+        hint = "give the folder of the dataset: dataset.root=<folder>"
         if len(names) > 1:
-            hint = f"say where {', '.join(lost)} lie: dataset.root=<folder>, or each in dataset.roots"
+            hint = f"give the folders of {', '.join(lost)}: dataset.root=<folder>, or each in dataset.roots"
         formats = dict.fromkeys(_formats(dataset, lost))
         layouts = [market.EXPECTED if name == "market1501" else expected_layout(name) for name in formats]
         yield Problem("dataset.root", "\n".join([hint, *layouts]))

@@ -1,215 +1,119 @@
-"""Several processes that train one model: this process leads, the others follow.
+"""torch.distributed for one training: a process's rank in the group, the exchanges it needs, joining and leaving.
 
-The leader alone tells the house of epochs, evaluates and writes checkpoints; a follower runs the same loop with
-nobody listening. All see the same batches, each a share of every one, so the team trains as one process would.
+All processes see the same batches, each a share of every one, so that a group trains as one process would. Rank 0, the
+leader, alone evaluates, writes checkpoints and reports epochs. followers.py starts the other processes.
 """
 
 import contextlib
-import logging
-import multiprocessing
 import os
-import pickle
-import queue
-import signal
 import socket
-import sys
-import threading
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
-from watchme.core.errors import TrainingError, WatchmeError
-
-log = logging.getLogger(__name__)
-
-# The leader evaluates and saves while the others wait for it.
-_TIMEOUT = timedelta(hours=6)
-_LAST_WORDS_S = 10.0
+# An exchange of a training step; NCCL itself never notices that a peer is gone.
+_STEP_TIMEOUT = timedelta(minutes=10)
+# The others wait for the leader while it evaluates and saves.
+_CONTROL_TIMEOUT = timedelta(days=7)
 
 
-@dataclass(frozen=True)
-class Team:
-    """This process's place among those that train one model.
+class ProcessGroup:
+    """This process's place among those that train one model. Without torch.distributed: one process alone.
 
-    Attributes:
-        rank: 0 leads.
-        size: How many there are.
+    Args:
+        rank: 0 is the leader.
+        size: How many processes there are.
+        control: A gloo group for what is not part of a step: a process that waits in it sleeps on a socket, where NCCL
+            would keep its GPU and a core busy.
     """
 
-    rank: int = 0
-    size: int = 1
+    def __init__(self, rank: int = 0, size: int = 1, control: Any = None) -> None:
+        self.rank = rank
+        self.size = size
+        self.control = control
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this process evaluates, saves and reports."""
         return self.rank == 0
 
-    def agree(self, value: Any) -> Any:
-        """The leader's value, in every process."""
+    def broadcast(self, value: Any) -> Any:
+        """The leader's value, in every process; until the leader has called it, the others wait."""
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0, group=self.control)
         return box[0]
 
-    def total(self, values: Tensor) -> Tensor:
+    def sum(self, values: Tensor) -> Tensor:
         """Element-wise sum over the processes of a float64 CPU tensor, in every process."""
         if self.size == 1:
             return values
-        parts: list[Any] = [None] * self.size
-        # As objects: NCCL moves no CPU tensors, and one sum in rank order is the same in every process.
-        dist.all_gather_object(parts, values)
+        parts = [torch.empty_like(values) for _ in range(self.size)]
+        # Gathered rather than reduced: one sum in rank order has the same bits in every process.
+        dist.all_gather(parts, values, group=self.control)
         return torch.stack(parts).sum(0)
 
-    def mean(self, values: Tensor) -> Tensor:
-        """Element-wise mean over the processes, in every process; the tensor lies on the process's device."""
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Average gradients over the processes, as DistributedDataParallel does those of its model."""
         if self.size == 1:
-            return values
-        total = values.clone()
-        dist.all_reduce(total)
-        return total / self.size
+            return
+        for parameter in parameters:
+            if parameter.grad is not None:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= self.size
 
     def gather(self, values: Tensor) -> Tensor:
-        """(B, ...) of each process to (size * B, ...) in order of rank. Only one's own part carries a gradient."""
+        """(B, ...) of each process to (size * B, ...) in order of rank.
+
+        A loss of what is gathered is the same in every process. Each has the gradient of its own part alone, times
+        `size`, so that the mean that DistributedDataParallel takes is the gradient of the whole batch.
+        """
         if self.size == 1:
             return values
         parts = [torch.empty_like(values) for _ in range(self.size)]
         dist.all_gather(parts, values.detach().contiguous())
-        parts[self.rank] = values
+        parts[self.rank] = _ScaledGradient.apply(values, self.size) if values.requires_grad else values
         return torch.cat(parts)
 
 
+class _ScaledGradient(torch.autograd.Function):
+    """The values unchanged, their gradient times a factor."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, factor: int) -> Tensor:
+        ctx.factor = factor
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] * ctx.factor, None
+
+
 @contextlib.contextmanager
-def led(devices: list[torch.device], follow: Callable[[Team, torch.device], None]) -> Iterator[Team]:
-    """Start a follower for each device but the first, and lead them within the block.
+def joined_group(
+    rank: int, size: int, device: torch.device, address: tuple[str, int], threads: int
+) -> Iterator[ProcessGroup]:
+    """Membership of a process group; environment and thread count are put back afterwards.
 
     Args:
-        devices: One for each process, the leader's first. One alone starts nobody.
-        follow: Runs in each follower; must be picklable.
-
-    Raises:
-        WatchmeError: What a follower raised.
-        TrainingError: If a follower was killed.
+        rank: Of this process.
+        size: How many processes join.
+        device: Where this process computes; NCCL between GPUs, gloo elsewhere.
+        address: Host and port that are free on the leader's machine.
+        threads: Of torch, in this process.
     """
-    if len(devices) == 1:
-        yield Team()
-        return
-    context = multiprocessing.get_context("spawn")
-    errors = context.Queue()
-    address = _free_address()
-    threads = max(1, torch.get_num_threads() // len(devices))
-    # Each follower reads from a pipe on which nothing comes but its end, when the leader leaves or dies.
-    pipes = [context.Pipe(duplex=False) for _ in devices[1:]]
-    start_method = multiprocessing.get_start_method()
-    followers = [
-        context.Process(
-            target=_run_follower,
-            args=(Team(rank, len(devices)), device, address, threads, start_method, follow, errors, reader),
-            name=f"osnet-{rank}",
-        )
-        for rank, device, (reader, _) in zip(range(1, len(devices)), devices[1:], pipes, strict=True)
-    ]
-    for follower, (reader, _) in zip(followers, pipes, strict=True):
-        follower.start()
-        reader.close()
-    try:
-        with _group(Team(0, len(devices)), devices[0], address, threads):
-            yield Team(0, len(devices))
-        for follower in followers:
-            follower.join(_LAST_WORDS_S)
-    except Exception as error:
-        # A follower that fails breaks the leader's next exchange; the cause is what the follower says.
-        if not _broken_exchange(error):
-            raise
-        raise _cause(followers, errors) from error
-    finally:
-        for _, writer in pipes:
-            writer.close()
-        for follower in followers:
-            follower.join(_LAST_WORDS_S)
-            if follower.is_alive():
-                follower.kill()
-                follower.join()
-
-
-def _broken_exchange(error: BaseException) -> bool:
-    """Whether an error comes of another process that is gone, rather than of this one's own work."""
-    return isinstance(error, dist.DistError) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "NCCL", "Connection"))
-    )
-
-
-def _cause(followers: list[SpawnProcess], errors: Any) -> WatchmeError:
-    """What the first follower to fail has said, or how it ended."""
-    deadline = time.monotonic() + _LAST_WORDS_S
-    while time.monotonic() < deadline:
-        # A follower ends only after its words are sent.
-        silent = all(follower.exitcode is not None for follower in followers)
-        with contextlib.suppress(queue.Empty):
-            told = pickle.loads(errors.get(timeout=0.2))
-            return told if isinstance(told, WatchmeError) else TrainingError(f"a training process failed: {told}")
-        if silent:
-            break
-    for follower in followers:
-        if follower.exitcode not in (None, 0):
-            return TrainingError(f"training process {follower.name} ended with status {follower.exitcode}")
-    return TrainingError("the training processes have lost each other")
-
-
-def _run_follower(
-    team: Team,
-    device: torch.device,
-    address: tuple[str, int],
-    threads: int,
-    start_method: str,
-    follow: Callable[[Team, torch.device], None],
-    errors: Any,
-    leader: Any,
-) -> None:
-    # Ctrl-C reaches the whole group of processes; the leader decides what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(leader,), daemon=True).start()
-    # A spawned process would spawn its loader's processes, too, which takes them many seconds.
-    multiprocessing.set_start_method(start_method, force=True)
-    try:
-        with _group(team, device, address, threads):
-            follow(team, device)
-    except Exception as error:
-        if _broken_exchange(error):
-            sys.exit(1)  # the process that failed first says why
-        told = error if isinstance(error, WatchmeError) else RuntimeError(f"{type(error).__name__}: {error}")
-        errors.put(pickle.dumps(told))
-        errors.close()
-        errors.join_thread()
-        sys.exit(1)
-
-
-def _end_with(leader: Any) -> None:
-    """End this process once the leader's end of the pipe is closed, however deep in an exchange it waits."""
-    with contextlib.suppress(EOFError, OSError):
-        leader.recv()
-    for loader in multiprocessing.active_children():
-        loader.terminate()
-    os._exit(1)
-
-
-@contextlib.contextmanager
-def _group(team: Team, device: torch.device, address: tuple[str, int], threads: int) -> Iterator[None]:
-    """Membership of the process group; environment and thread count are put back afterwards."""
     variables = {
-        "RANK": str(team.rank),
-        "WORLD_SIZE": str(team.size),
+        "RANK": str(rank),
+        "WORLD_SIZE": str(size),
         # accelerate takes this as the number of the GPU.
-        "LOCAL_RANK": str(team.rank if device.index is None else device.index),
-        "LOCAL_WORLD_SIZE": str(team.size),
+        "LOCAL_RANK": str(rank if device.index is None else device.index),
+        "LOCAL_WORLD_SIZE": str(size),
         "MASTER_ADDR": address[0],
         "MASTER_PORT": str(address[1]),
         "OMP_NUM_THREADS": str(threads),
@@ -223,11 +127,11 @@ def _group(team: Team, device: torch.device, address: tuple[str, int], threads: 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
-        yield
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_STEP_TIMEOUT)
+            yield ProcessGroup(rank, size, dist.new_group(backend="gloo", timeout=_CONTROL_TIMEOUT))
+        dist.destroy_process_group()
     finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        abort()
         torch.set_num_threads(threads_before)
         for name, value in before.items():
             if value is None:
@@ -236,7 +140,26 @@ def _group(team: Team, device: torch.device, address: tuple[str, int], threads: 
                 os.environ[name] = value
 
 
-def _free_address() -> tuple[str, int]:
+def abort() -> None:
+    """Leave the process group without the others; destroy_process_group may wait for them for ever after an error."""
+    if not dist.is_initialized():
+        return
+    with contextlib.suppress(Exception):  # gloo has no abort, and NCCL's raises what it finds broken
+        dist.distributed_c10d._abort_process_group()
+    if dist.is_initialized():
+        with contextlib.suppress(Exception):
+            dist.destroy_process_group()
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether an error is that another process is gone, rather than one of this process's own work."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "NCCL", "Connection"))
+    )
+
+
+def free_address() -> tuple[str, int]:
+    """A free port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return "127.0.0.1", int(probe.getsockname()[1])

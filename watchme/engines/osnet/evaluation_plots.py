@@ -1,4 +1,4 @@
-"""What a re-ID evaluation leaves: ranked results, the CMC curve, a table of queries, features."""
+"""Plots and tables of a re-ID evaluation: ranked results, the CMC curve, a table of queries, features."""
 
 from pathlib import Path
 from typing import Any
@@ -8,13 +8,14 @@ import torch
 
 from watchme.core.interfaces import Job, Picture, Table
 from watchme.engines.osnet.config import ReidEvaluation
-from watchme.engines.osnet.ranking import Gallery, Ranking
+from watchme.engines.osnet.data.images import Gallery
+from watchme.engines.osnet.ranking import Ranking
 from watchme.metrics.distance import pairwise_distance
 from watchme.metrics.ranking_plots import draw_cmc, draw_ranked_results
 
 
-def show_ranking(job: Job, ranking: Ranking, data: Gallery, split: str, config: ReidEvaluation) -> None:
-    """Draw the results of one split into `<run>/evaluation/<split>` and hand them to the trackers.
+def plot_ranking(job: Job, ranking: Ranking, data: Gallery, split: str, config: ReidEvaluation) -> None:
+    """Draw the results of one split into `<run>/evaluation/<split>` and pass them to the trackers.
 
     Args:
         job: The run.
@@ -35,12 +36,12 @@ def show_ranking(job: Job, ranking: Ranking, data: Gallery, split: str, config: 
     job.show(Table(f"{split}/per_query", columns, rows))
     draw_cmc(result.cmc, folder / "cmc.png", title=f"{job.config.model.name} on {job.config.dataset.name}, {split}")
     job.show(Picture(f"{split}/cmc", folder / "cmc.png", "Cumulative matching characteristic"))
-    show_ranked(job, ranking, data, split, config)
+    plot_ranked(job, ranking, data, split, config)
     if config.save_features:
         save_features(ranking, data, folder / "features.npz")
 
 
-def show_ranked(
+def plot_ranked(
     job: Job, ranking: Ranking, data: Gallery, split: str, config: ReidEvaluation, epoch: int | None = None
 ) -> None:
     """Draw ranked results alone, in a folder of the epoch's own where one is given."""
@@ -52,7 +53,7 @@ def show_ranked(
 
 
 def save_features(ranking: Ranking, data: Gallery, path: Path) -> None:
-    """Keep what was compared, for analyses of one's own: `numpy.load(path)` reads it without running code.
+    """Keep what was compared, for further analysis: `numpy.load(path)` reads it without running code.
 
     For each of query and gallery, in the same order: `<part>_features` (N, D) float32, `<part>_pids` and `<part>_cams`
     (N,) int64 (cameras counted from 1), `<part>_files` (N,) text.

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from watchme.core.device import choose_workers
 from watchme.core.interfaces import Job, Result
 from watchme.core.seed import seed_everything
 from watchme.data.formats.market1501 import Crop
@@ -21,13 +22,14 @@ from watchme.engines.osnet import export_formats as formats
 from watchme.engines.osnet import load_reid
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data.augmentation import to_network
+from watchme.engines.osnet.data.data_module import read_run
+from watchme.engines.osnet.data.datasets import merged
 from watchme.engines.osnet.data.holdout import hold_out
-from watchme.engines.osnet.data.loader import EvalSet, Images, eval_loader, raise_for, read_image
-from watchme.engines.osnet.data.sources import merged
+from watchme.engines.osnet.data.images import Gallery, Images, read_image
+from watchme.engines.osnet.data.loader import EvalSet, eval_loader, read_batches
 from watchme.engines.osnet.data.tracklets import thinned
 from watchme.engines.osnet.handoff_text import OsnetHandoffText, onnx_metadata
-from watchme.engines.osnet.ranking import Gallery, compare, metrics_of
-from watchme.engines.osnet.train import read
+from watchme.engines.osnet.ranking import compare, metrics_of
 from watchme.export import onnx_files
 from watchme.export.base import SMALL, Exporter, Reader, largest_difference, torch_reader
 
@@ -52,7 +54,7 @@ def export(job: Job) -> Result:
     """
     config = cast(Config, job.config)
     assert config.checkpoint is not None
-    seed_everything(config.train.seed, deterministic=config.train.deterministic)
+    seed_everything(config.train.seed, deterministic=True)
     return OsnetExporter(job, Path(config.checkpoint).expanduser()).run()
 
 
@@ -68,7 +70,7 @@ class OsnetExporter(Exporter):
         self.model = formats.load_trained(self.checkpoint, self.config.model.name)
         self.size = (self.config.dataset.height, self.config.dataset.width)
         self.trained = torch_reader(self.model.net.embed)
-        datasets = read(self.job)
+        datasets = read_run(self.job)
         self.training = merged(splits.train for splits in datasets.sources.values())
         self.split, self.galleries = (
             "test",
@@ -118,8 +120,8 @@ class OsnetExporter(Exporter):
     def pixels(self, paths: Sequence[Path]) -> NDArray[np.float32]:
         """(B, 3, H, W) of some images, as the network gets them."""
         normalize = self.config.augmentation.normalize
-        stacked = np.stack([to_network(read_image(path, *self.size), normalize=normalize) for path in paths])
-        return np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))
+        images = torch.from_numpy(np.stack([read_image(path, *self.size) for path in paths]))
+        return to_network(images, normalize=normalize).contiguous().numpy()
 
     def new_difference(self) -> "EmbeddingDifference":
         """Compare L2-normalised embeddings."""
@@ -170,9 +172,10 @@ class OsnetExporter(Exporter):
         """(N, D) embeddings of crops by model; of a tracklet the mean of its images'."""
         parts: dict[str, list[torch.Tensor]] = {}
         backbone = self.model.net.backbone
-        dataset = EvalSet(images, normalize=self.config.augmentation.normalize)
-        for batch in eval_loader(dataset, _BATCH, self.config.train.workers, pin=False):
-            pixels = raise_for(batch).images.contiguous()
+        normalize = self.config.augmentation.normalize
+        workers = choose_workers(self.config.train.workers, torch.device("cpu"))
+        for batch in read_batches(eval_loader(EvalSet(images), _BATCH, workers, pin=False)):
+            pixels = to_network(batch.images, normalize=normalize).contiguous()
             pooled = torch.flatten(backbone.global_avgpool(backbone.featuremaps(pixels)), 1)
             parts.setdefault("trained", []).append(backbone.fc(pooled))
             for name, layer in layers.items():

@@ -1,6 +1,6 @@
 """Losses of re-identification: softmax, batch-hard triplet, and one more metric loss.
 
-Circle, ArcFace and CosFace are pytorch-metric-learning's; it has no center loss, so that is ours.
+Circle, ArcFace and CosFace are those of pytorch-metric-learning, which has no center loss.
 """
 
 import math
@@ -10,22 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from watchme.engines.osnet.config import OWN_HEAD, ReidLoss
-from watchme.engines.osnet.distributed import Team
+from watchme.engines.osnet.distributed import ProcessGroup
 
 
 class LossParts(NamedTuple):
-    """Scalars.
+    """Scalars, float32.
 
     Attributes:
-        total: What to differentiate: averaged over a team's processes its gradient is that of the whole batch.
-        whole: The loss, weighted and without gradient.
-        softmax: Its parts before weighting, of this process's share of the batch; NaN where a part is not used.
-        triplet: Of the team's whole batch.
-        metric: `loss.metric`: circle is of the team's whole batch, the others of this process's share.
+        loss: The weighted sum, to differentiate.
+        softmax: Its parts before weighting, without gradient; NaN where a part is not used.
+        triplet: Of the batch of all processes.
+        metric: `loss.metric`; circle is of the batch of all processes, the others of this process's share.
     """
 
-    total: Tensor
-    whole: Tensor
+    loss: Tensor
     softmax: Tensor
     triplet: Tensor
     metric: Tensor
@@ -41,13 +39,13 @@ class ReidCriterion(nn.Module):
         config: Which losses, with their weights.
         classes: Training identities.
         feature_dim: Size of an embedding.
-        team: The processes that share a batch.
+        group: The processes that share a batch.
     """
 
-    def __init__(self, config: ReidLoss, classes: int, feature_dim: int, team: Team | None = None) -> None:
+    def __init__(self, config: ReidLoss, classes: int, feature_dim: int, group: ProcessGroup | None = None) -> None:
         super().__init__()
         self.config = config
-        self.team = Team() if team is None else team
+        self.group = ProcessGroup() if group is None else group
         # Szegedy et al., CVPR 2016; the same as torchreid's CrossEntropyLoss with eps = label_smoothing.
         self.softmax = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         self.metric = metric_loss(config, classes, feature_dim)
@@ -57,30 +55,25 @@ class ReidCriterion(nn.Module):
 
         Args:
             logits: (B, classes).
-            embeddings: (B, D), what is compared: triplet, circle and center loss shape it.
-            neck: (B, D), what the classifier sees; the same without a BNNeck. ArcFace and CosFace classify it.
+            embeddings: (B, D), compared at test time: triplet, circle and center loss shape it.
+            neck: (B, D), the classifier's input; the same without a BNNeck. ArcFace and CosFace classify it.
             labels: (B,) int64 class indices.
         """
         config = self.config
         softmax = triplet = metric = logits.new_tensor(torch.nan, dtype=torch.float32)
-        # Without softmax the classifier takes no part, yet a team expects a gradient of every parameter.
-        total = 0.0 * logits.float().sum()
-        whole = total.detach()
+        # Without softmax the classifier is not used, yet DistributedDataParallel expects all gradients.
+        loss = 0.0 * logits.float().sum()
         if config.weight_x:
             softmax = self.softmax(logits.float(), labels)
-            total = total + config.weight_x * softmax
-            whole = whole + config.weight_x * softmax.detach()
+            loss = loss + config.weight_x * softmax
         if config.weight_t or self.metric is not None:
-            # Pairs are made of the whole team's batch. Each process has the gradient of its own embeddings alone, and
-            # a team averages where a sum is meant.
-            everyone, identities = self.team.gather(embeddings.float()), self.team.gather(labels)
+            # Pairs are made of the batch of all processes.
+            everyone, identities = self.group.gather(embeddings.float()), self.group.gather(labels)
         if config.weight_t:
             triplet = batch_hard_triplet(everyone, identities, config.margin)
-            total = total + config.weight_t * self.team.size * triplet
-            whole = whole + config.weight_t * triplet.detach()
+            loss = loss + config.weight_t * triplet
         if self.metric is not None:
             assert config.weight_m is not None
-            share = 1
             if config.metric in OWN_HEAD:
                 metric = self.metric(neck.float(), labels)
             elif isinstance(self.metric, CenterLoss):
@@ -88,16 +81,9 @@ class ReidCriterion(nn.Module):
                 if self.training:
                     self.metric.move(everyone, identities)
             else:
-                metric, share = self.metric(everyone, identities), self.team.size
-            total = total + config.weight_m * share * metric
-            whole = whole + config.weight_m * metric.detach()
-        return LossParts(total, whole, softmax.detach(), triplet.detach(), metric.detach())
-
-    def synchronise(self) -> None:
-        """Average the gradients of the proxies over the team, as DDP does those of the model."""
-        for value in self.parameters():
-            if value.grad is not None:
-                value.grad = self.team.mean(value.grad)
+                metric = self.metric(everyone, identities)
+            loss = loss + config.weight_m * metric
+        return LossParts(loss, softmax.detach(), triplet.detach(), metric.detach())
 
 
 def metric_loss(config: ReidLoss, classes: int, feature_dim: int) -> nn.Module | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from watchme.core.device import choose_device
+from watchme.core.device import choose_device, use_device
 from watchme.core.errors import CheckpointError
 from watchme.core.interfaces import Embedder
 from watchme.engines.osnet.config import ARCHITECTURES
@@ -56,9 +56,9 @@ def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> E
             raise CheckpointError(f"{path} does not hold the {name} of its run's config")
     model = ReidNet(name, 1)
     model.backbone.load_state_dict({**_classifier_of(model), **state})
-    return OsnetEmbedder(
-        model.to(choose_device(device)).eval(), (height, width), assumed, normalize=normalize, flip=flip
-    )
+    chosen = choose_device(device)
+    use_device(chosen, tf32=False)
+    return OsnetEmbedder(model.to(chosen).eval(), (height, width), assumed, normalize=normalize, flip=flip)
 
 
 class OsnetEmbedder:
@@ -90,18 +90,18 @@ class OsnetEmbedder:
         if not crops:
             return np.zeros((0, self._model.feature_dim), np.float32)
         device = next(self._model.parameters()).device
-        pixels = torch.from_numpy(np.stack([self._prepared(crop) for crop in crops])).permute(0, 3, 1, 2).to(device)
+        images = torch.from_numpy(np.stack([self._resized(crop) for crop in crops])).to(device)
+        pixels = to_network(images, normalize=self._normalize)
         features = self._model.embed(pixels)
         if self._flip:
             features = (features + self._model.embed(pixels.flip(3))) / 2
         unit: NDArray[np.float32] = torch.nn.functional.normalize(features.float(), dim=1).cpu().numpy()
         return unit
 
-    def _prepared(self, crop: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _resized(self, crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
         height, width = self._size
-        # Bilinear with Pillow, as `read_image` resizes training and test crops.
-        resized = Image.fromarray(crop).resize((width, height), Image.Resampling.BILINEAR)
-        return to_network(np.asarray(resized), normalize=self._normalize)
+        # Bilinear with Pillow, as `images.read_image` reads training and test crops.
+        return np.asarray(Image.fromarray(crop).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def architecture_of(state: Mapping[str, Tensor], path: Path) -> str:

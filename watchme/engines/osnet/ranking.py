@@ -2,27 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from watchme.core.device import choose_precision, choose_workers, out_of_memory, use_device
 from watchme.data.formats.market1501 import Crop
-from watchme.engines.osnet.config import ReidEvaluation
-from watchme.engines.osnet.data.loader import EvalSet, Images, eval_loader, raise_for
+from watchme.engines.osnet.config import Config, ReidEvaluation
+from watchme.engines.osnet.data.device_batches import to_device
+from watchme.engines.osnet.data.images import Gallery, Images
+from watchme.engines.osnet.data.loader import EvalSet, eval_loader, read_batches
 from watchme.engines.osnet.model import ReidNet
-from watchme.metrics.distance import pairwise_distance
-from watchme.metrics.reranking import rerank_k_reciprocal
-from watchme.metrics.retrieval import RetrievalResult, evaluate_distances, evaluate_features
+from watchme.metrics.retrieval import RetrievalResult, evaluate_features
 
+_CPU = torch.device("cpu")
 _AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """What is looked for, and where: two lists of images."""
-
-    query: Images
-    gallery: Images
 
 
 @dataclass(frozen=True)
@@ -42,101 +37,95 @@ class Ranking:
     gallery: Tensor
 
 
-@torch.no_grad()
-def embed(
-    model: ReidNet,
-    images: Images,
-    config: ReidEvaluation,
-    device: torch.device,
-    precision: str,
-    workers: int,
-    *,
-    normalize: bool,
-) -> Tensor:
-    """(N, D) float32 embeddings on the CPU, in the order of the crops. That of a tracklet is the mean of its images'.
+class Embedder:
+    """Embeds and ranks images as the config of a run says.
 
-    Raises:
-        DataError: If an image cannot be read.
+    Args:
+        config: The run's.
+        device: Where the models are.
+
+    Attributes:
+        precision: fp32, fp16 or bf16.
+        batch_size: Images in a batch.
     """
-    model.eval()
-    parts = forward_all(model, images, config, device, precision, workers, normalize=normalize)
-    features = torch.cat([part.float().cpu() for part in parts])
-    if len(images.files) == len(images):
-        return features
-    owners = torch.tensor(images.owners)
-    sums = torch.zeros(len(images), features.shape[1]).index_add_(0, owners, features)
-    return sums / torch.bincount(owners, minlength=len(images))[:, None]
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        self.config = config
+        self.device = device
+        self.precision = choose_precision(config.evaluation.precision, device)
+        self.batch_size = config.evaluation.batch_size or (512 if device.type == "cuda" else 100)
+
+    def batches(self, model: ReidNet, images: Images, order: Sequence[int] | None = None) -> Iterator[Tensor]:
+        """(B, D) embeddings of each batch of images, in their order or in one that is given; leaves the model's mode.
+
+        Raises:
+            DataError: If an image cannot be read.
+            TrainingError: If the GPU is full.
+        """
+        config, device = self.config, self.device
+        use_device(device, tf32=False)
+        workers = choose_workers(config.train.workers, device) if images.memory is None else 0
+        loader = eval_loader(EvalSet(images), self.batch_size, workers, pin=device.type == "cuda", order=order)
+        channels_last = next(model.backbone.conv1.parameters()).is_contiguous(memory_format=torch.channels_last)
+        normalize = config.augmentation.normalize
+        dtype = _AUTOCAST.get(self.precision)
+        try:
+            for batch in to_device(read_batches(loader), device, normalize=normalize, channels_last=channels_last):
+                with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+                    features = model.embed(batch.images)
+                    if config.evaluation.flip_test:
+                        features = (features + model.embed(batch.images.flip(3))) / 2
+                yield features
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(error, device, f"lower evaluation.batch_size={self.batch_size}") from error
+
+    @torch.no_grad()
+    def embed(self, model: ReidNet, images: Images) -> Tensor:
+        """(N, D) float32 embeddings on the CPU, in the order of the crops; a tracklet's is the mean of its images'.
+
+        Raises:
+            DataError: If an image cannot be read.
+        """
+        model.eval()
+        features = torch.cat([part.float() for part in self.batches(model, images)]).cpu()
+        if len(images.files) == len(images):
+            return features
+        owners = torch.tensor(images.owners)
+        sums = torch.zeros(len(images), features.shape[1]).index_add_(0, owners, features)
+        return sums / torch.bincount(owners, minlength=len(images))[:, None]
+
+    def rank(self, model: ReidNet, data: Gallery, split: str) -> Ranking:
+        """Evaluate a model on one split."""
+        query, gallery = self.embed(model, data.query), self.embed(model, data.gallery)
+        return compare(query, gallery, data, split, self.config.evaluation, self.device)
 
 
-def forward_all(
-    model: ReidNet,
-    images: Images,
-    config: ReidEvaluation,
-    device: torch.device,
-    precision: str,
-    workers: int,
-    *,
-    normalize: bool,
-    order: Sequence[int] | None = None,
-) -> Iterator[Tensor]:
-    """(B, D) embeddings of each batch of images, in their order or in one that is given; leaves the model's mode.
-
-    Raises:
-        DataError: If an image cannot be read.
-    """
-    dataset = EvalSet(images, normalize=normalize)
-    loader = eval_loader(dataset, config.batch_size, workers, pin=device.type == "cuda", order=order)
-    channels_last = next(model.backbone.conv1.parameters()).is_contiguous(memory_format=torch.channels_last)
-    for batch in loader:
-        pixels = raise_for(batch).images.to(device, non_blocking=True)
-        pixels = pixels.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-        dtype = _AUTOCAST.get(precision)
-        with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-            features = model.embed(pixels)
-            if config.flip_test:
-                features = (features + model.embed(pixels.flip(3))) / 2
-        yield features
-
-
-def rank(
-    model: ReidNet,
+def compare(
+    query: Tensor,
+    gallery: Tensor,
     data: Gallery,
     split: str,
     config: ReidEvaluation,
-    device: torch.device,
-    precision: str,
-    workers: int,
-    *,
-    normalize: bool,
+    device: torch.device = _CPU,
 ) -> Ranking:
-    """Evaluate a model on one split; `normalize` says whether images are normalised as in training."""
-    query = embed(model, data.query, config, device, precision, workers, normalize=normalize)
-    gallery = embed(model, data.gallery, config, device, precision, workers, normalize=normalize)
-    return compare(query, gallery, data, split, config)
-
-
-def compare(query: Tensor, gallery: Tensor, data: Gallery, split: str, config: ReidEvaluation) -> Ranking:
-    """Rank by embeddings that are there already: (Q, D) and (G, D) float32 on the CPU, of the crops of `data`."""
-    ids = (*_ids(data.query.crops, data.gallery.crops),)
-    most = max([20, *config.ranks])
-    result = evaluate_features(
-        query,
-        gallery,
-        *ids,
-        distance=config.distance,
-        normalize=config.normalize,
-        max_rank=most,
-        metric=config.metric,
-    )
+    """Rank by (Q, D) and (G, D) float32 embeddings on the CPU, of the crops of `data`; a CUDA GPU does it there."""
+    ids = _ids(data.query.crops, data.gallery.crops)
+    options: dict[str, Any] = {
+        "distance": config.distance,
+        "normalize": config.normalize,
+        "max_rank": max([20, *config.ranks]),
+        "metric": config.metric,
+    }
+    there = device if device.type == "cuda" else _CPU
+    features = query.to(there), gallery.to(there)
+    result = evaluate_features(*features, *ids, **options)
     metrics = _named(result, split, config.ranks)
-    if config.normalize:
-        # As they were compared, for re-ranking and for the pictures.
-        query, gallery = (torch.nn.functional.normalize(part, dim=1) for part in (query, gallery))
     if config.rerank:
-        pairs = ((query, gallery), (query, query), (gallery, gallery))
-        distances = rerank_k_reciprocal(*(pairwise_distance(a, b, config.distance) for a, b in pairs))
-        again = evaluate_distances(distances, *ids, max_rank=most, metric=config.metric)
+        again = evaluate_features(*features, *ids, **options, rerank=True)
         metrics |= {f"{name}_reranked": value for name, value in _named(again, split, config.ranks).items()}
+    if config.normalize:
+        # As they were compared, for the plots.
+        query, gallery = (torch.nn.functional.normalize(part, dim=1) for part in (query, gallery))
     return Ranking(metrics, result, query, gallery)
 
 

@@ -56,6 +56,7 @@ class SearchRun(TrainConfig):
     """Only device and workers do anything here."""
 
     engine: Literal["person_search"] = option()
+    workers: int = option(help="processes that read frames", ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)

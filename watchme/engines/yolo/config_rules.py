@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from watchme.config.devices import device_problems
 from watchme.config.suggestions import nearest
 from watchme.core.errors import CheckpointError, DataError, Problem
 from watchme.core.metric_names import DETECTION
@@ -24,6 +25,7 @@ def check(config: Config) -> list[Problem]:
     broken = [Problem(key, expected, _value(config, key)) for holds, key, expected in rules if not holds]
     return [
         *broken,
+        *device_problems(config.train.device),
         *_objective(config),
         *_free_arguments(config),
         *_files(config),

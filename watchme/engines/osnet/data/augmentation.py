@@ -1,33 +1,37 @@
-"""Augmentations of torchreid in its order, on uint8 arrays of the network's size, from an explicit generator.
+"""torchreid's augmentations, in its order, on uint8 arrays of the network's size, from an explicit generator.
 
 torchreid augments PIL images; here the resized image is an array that may come from a cache. The distributions are
 the same: flip, crop, patch, colour jitter, grey, normalise, erase. Every random number comes from the generator
 given, so that an image's augmentation depends on seed, epoch and position alone, whichever worker makes it.
 
-Images stay uint8, height x width x colour, up to the last step, which is one look-up in a table of 256 values: that,
-and no image decoded twice, makes it several times as fast as torchreid's (tests/benchmarks/test_osnet_speed.py).
+Images stay uint8, height x width x colour, until they are on the device: `to_network` normalises and erases a batch
+there. That, and no image decoded twice, makes it several times as fast as torchreid's
+(tests/benchmarks/test_osnet_speed.py).
 """
 
+import functools
 import math
 from collections.abc import Callable
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from watchme.engines.osnet.config import ReidAugmentation
 
 Image = npt.NDArray[np.uint8]
 Rng = np.random.Generator
+# Top, left, height, width of a rectangle, pixels.
+Box = tuple[int, int, int, int]
 
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of ImageNet, RGB
-STD = np.array([0.229, 0.224, 0.225], np.float32)
-# The 256 values of a byte as the network sees them, (1, 256, 3): scaled to 0..1 as ToTensor, then as Normalize.
-_SCALED = np.repeat((np.arange(256, dtype=np.float32) / np.float32(255))[None, :, None], 3, axis=2)
-_NORMALIZED = (_SCALED - MEAN) / STD
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB
 
 
-def augment(image: Image, config: ReidAugmentation, rng: Rng, other: Callable[[Rng], Image]) -> npt.NDArray[np.float32]:
+def augment(
+    image: Image, config: ReidAugmentation, rng: Rng, other: Callable[[Rng], Image]
+) -> tuple[Image, Box | None]:
     """Augment one image for training.
 
     Args:
@@ -37,7 +41,7 @@ def augment(image: Image, config: ReidAugmentation, rng: Rng, other: Callable[[R
         other: Returns a random other image of the training set, for patches.
 
     Returns:
-        (H, W, 3) float32, normalised.
+        (H, W, 3) uint8, and the rectangle that `to_network` is to erase.
     """
     if config.random_flip and rng.random() < config.random_flip:
         image = np.asarray(cv2.flip(image, 1), np.uint8)
@@ -49,35 +53,80 @@ def augment(image: Image, config: ReidAugmentation, rng: Rng, other: Callable[[R
         image = _jitter(image, config, rng)
     if config.random_gray_scale and rng.random() < config.random_gray_scale:
         image = np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
-    pixels = to_network(image, normalize=config.normalize)
+    return image, draw_erased(image.shape[:2], config, rng)
+
+
+def draw_erased(size: tuple[int, ...], config: ReidAugmentation, rng: Rng) -> Box | None:
+    """The rectangle of an image of `size` (height, width) that is erased; None where it is left alone."""
     if config.random_erase and rng.random() < config.random_erase:
-        _erase(pixels, config, rng)
-    return pixels
+        return _random_box(rng, size[0], size[1], config.erase_area, config.erase_ratio)
+    return None
 
 
-def to_network(image: Image, *, normalize: bool = True) -> npt.NDArray[np.float32]:
-    """(H, W, 3) uint8 to float32, 0..1 or normalised by ImageNet's mean and deviation."""
-    return np.asarray(cv2.LUT(image, _NORMALIZED if normalize else _SCALED), np.float32)
+def to_network(images: Tensor, erased: Tensor | None = None, *, normalize: bool = True) -> Tensor:
+    """Normalise a batch on the device that it is on, and fill rectangles with ImageNet's mean.
+
+    torchreid erases after normalising, with the mean itself rather than 0, and so does this.
+
+    Args:
+        images: (B, H, W, 3) uint8 RGB, contiguous.
+        erased: (B, 4) int64 top, left, height, width; a height of 0 erases nothing.
+        normalize: By ImageNet's mean and deviation; else only scaled to 0..1.
+
+    Returns:
+        (B, 3, H, W) float32, channels last in memory.
+    """
+    count, height, width, _ = images.shape
+    scale, mean, std = _constants(width, images.device)
+    # As rows of W * 3 values: broadcasting over 3 alone is 30 times as slow on a CPU.
+    pixels = images.reshape(count, height, width * 3).float().div_(scale)
+    if normalize:
+        pixels = pixels.sub_(mean).div_(std)
+    pixels = pixels.view(count, height, width, 3)
+    if erased is not None:
+        top, left, tall, wide = erased[:, :, None].unbind(1)
+        rows, columns = (torch.arange(size, device=images.device) for size in (height, width))
+        in_rows, in_columns = (rows >= top) & (rows < top + tall), (columns >= left) & (columns < left + wide)
+        inside = in_rows[:, :, None, None] & in_columns[:, None, :, None]
+        pixels = torch.where(inside, mean.view(width, 3), pixels)
+    return pixels.permute(0, 3, 1, 2)
+
+
+@functools.lru_cache(maxsize=8)
+def _constants(width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """255 as a tensor (a GPU would multiply by the rounded inverse of a number), and (W * 3,) mean and deviation."""
+    mean, std = (torch.tensor(values, device=device).repeat(width) for values in (MEAN, STD))
+    return torch.tensor([255.0], device=device), mean, std
 
 
 def _crop(image: Image, scale: float, rng: Rng) -> Image:
     """Enlarge (torchreid: by 1/8) and cut a random window of the old size, as its Random2DTranslation."""
     height, width = image.shape[:2]
-    tall, wide = round(height * scale), round(width * scale)
+    tall, wide = crop_size((height, width), scale)
     large = cv2.resize(image, (wide, tall), interpolation=cv2.INTER_LINEAR)
-    # Rounded, as torchreid does: the outermost windows are half as likely.
-    top, left = round(rng.uniform(0, tall - height)), round(rng.uniform(0, wide - width))
+    top, left = draw_window((height, width), scale, rng)
     return np.ascontiguousarray(large[top : top + height, left : left + width], np.uint8)
+
+
+def crop_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """(height, width) to which an image is enlarged before a window of its old size is cut."""
+    return round(size[0] * scale), round(size[1] * scale)
+
+
+def draw_window(size: tuple[int, int], scale: float, rng: Rng) -> tuple[int, int]:
+    """Top and left of a window of `size` in the enlarged image."""
+    tall, wide = crop_size(size, scale)
+    # Rounded, as torchreid does: the outermost windows are half as likely.
+    return round(rng.uniform(0, tall - size[0])), round(rng.uniform(0, wide - size[1]))
 
 
 def _patch(image: Image, source: Image, config: ReidAugmentation, rng: Rng) -> Image:
     """Paste a patch of another image, flipped and turned at times (torchreid's RandomPatch, Zhou et al., OSNet)."""
     height, width = image.shape[:2]
-    box = _box(rng, height, width, config.patch_area, config.patch_ratio)
+    box = _random_box(rng, height, width, config.patch_area, config.patch_ratio)
     if box is None:
         return image
-    tall, wide = box
-    top, left = rng.integers(0, height - tall + 1), rng.integers(0, width - wide + 1)
+    top, left, tall, wide = box
     patch = np.ascontiguousarray(source[top : top + tall, left : left + wide])
     if rng.random() > 0.5:
         patch = np.ascontiguousarray(patch[:, ::-1])
@@ -104,23 +153,12 @@ def _jitter(image: Image, config: ReidAugmentation, rng: Rng) -> Image:
     return image
 
 
-def _erase(pixels: npt.NDArray[np.float32], config: ReidAugmentation, rng: Rng) -> None:
-    """Fill a rectangle with ImageNet's mean. torchreid does so after normalising, and so do we."""
-    height, width = pixels.shape[:2]
-    box = _box(rng, height, width, config.erase_area, config.erase_ratio)
-    if box is None:
-        return
-    tall, wide = box
-    top, left = rng.integers(0, height - tall + 1), rng.integers(0, width - wide + 1)
-    pixels[top : top + tall, left : left + wide] = MEAN
-
-
-def _box(rng: Rng, height: int, width: int, area: tuple[float, float], ratio: float) -> tuple[int, int] | None:
-    """Height and width of a random rectangle inside the image, its aspect ratio within ratio..1/ratio."""
+def _random_box(rng: Rng, height: int, width: int, area: tuple[float, float], ratio: float) -> Box | None:
+    """A random rectangle inside the image, its aspect ratio within ratio..1/ratio; None where none is found."""
     for _ in range(100):
         target = rng.uniform(*area) * height * width
         aspect = rng.uniform(ratio, 1 / ratio)
         tall, wide = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
         if 0 < tall < height and 0 < wide < width:
-            return tall, wide
+            return int(rng.integers(0, height - tall + 1)), int(rng.integers(0, width - wide + 1)), tall, wide
     return None

@@ -15,10 +15,11 @@ from watchme.data.formats.market1501 import read_market
 from watchme.engines.osnet.batch_norm_adaptation import adapt_batch_norm
 from watchme.engines.osnet.config import Config, ReidDataset
 from watchme.engines.osnet.data.augmentation import to_network
-from watchme.engines.osnet.data.loader import Images, TrainSet
+from watchme.engines.osnet.data.images import Images
+from watchme.engines.osnet.data.loader import TrainSet
 from watchme.engines.osnet.data.sampler import Draw
 from watchme.engines.osnet.model import ReidNet
-from watchme.engines.osnet.ranking import Ranking, metrics_of
+from watchme.engines.osnet.ranking import Embedder, Ranking, metrics_of
 
 Run = Callable[..., Any]
 Typed = Callable[..., RunConfig]
@@ -134,8 +135,8 @@ class TestAdaptedBatchNorm:
         torch.manual_seed(0)
         model = ReidNet("osnet_x0_25", 5)
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        adapted = adapt_batch_norm(model, images, config.evaluation, CPU, "fp32", 0, normalize=True)
-        pixels = torch.stack([torch.from_numpy(to_network(images[n])).permute(2, 0, 1) for n in range(32)])
+        adapted = adapt_batch_norm(model, images, Embedder(config, CPU))
+        pixels = to_network(torch.stack([torch.from_numpy(images[n]) for n in range(32)]))
         with torch.no_grad():
             seen = model.backbone.conv1.conv(pixels)
         layer = adapted.backbone.conv1.bn
@@ -185,7 +186,7 @@ class TestSeveralViews:
     def test_each_image_comes_k_times_augmented_apart(self, images: Images, typed_config: Typed) -> None:
         draws = [Draw(image, 0, 1, place) for place, image in enumerate((3, 20, 7))]
         one, three = (self.train_set(images, typed_config, views).__getitems__(draws) for views in (1, 3))
-        assert three.images.shape == (9, 3, 64, 32)
+        assert three.images.shape == (9, 64, 32, 3)
         assert three.indices.tolist() == [3, 3, 3, 20, 20, 20, 7, 7, 7]
         assert torch.equal(three.labels, one.labels.repeat_interleave(3))
         assert torch.equal(three.images[::3], one.images)

@@ -1,8 +1,6 @@
 """Several gloo processes on the CPU against one process with the same global batch."""
 
 import os
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,72 +8,49 @@ from typing import Any
 import pytest
 import torch
 
-from watchme.core.device import choose_devices, choose_precision
-from watchme.core.errors import ConfigError, DataError, TrainingError
+from watchme.core import device as runtime
+from watchme.core.errors import ConfigError
 from watchme.data.demo import DemoWorld
-from watchme.engines.osnet.distributed import Team, led
+from watchme.engines.osnet.distributed import ProcessGroup
+from watchme.engines.osnet.followers import spawn_followers
 
 CPU = torch.device("cpu")
 
 
-def _total(team: Team, device: torch.device) -> None:
-    team.total(torch.tensor([1.0 * team.rank], dtype=torch.float64))
+def _exchange(group: ProcessGroup, device: torch.device) -> None:
+    """The follower's part in `test_exchanges`."""
+    group.sum(torch.tensor([1.0 * group.rank], dtype=torch.float64))
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([1.0, 5.0])
+    group.average_gradients([parameter])
+    group.gather(torch.full((2, 1), float(group.rank)))
+    assert group.broadcast("own") == "leader's"
 
 
-def _mean(team: Team, device: torch.device) -> None:
-    team.mean(torch.tensor([1.0, 5.0]))
+def test_one_device_starts_no_process() -> None:
+    with spawn_followers([CPU], _exchange) as group:
+        assert (group.rank, group.size, group.is_leader) == (0, 1, True)
+        assert group.broadcast("said") == "said"
 
 
-def _gather(team: Team, device: torch.device) -> None:
-    team.gather(torch.full((2, 1), float(team.rank)))
-
-
-def _fail(team: Team, device: torch.device) -> None:
-    raise DataError("crop.jpg is broken")
-
-
-def _die(team: Team, device: torch.device) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-class TestTeam:
-    def test_one_device_starts_nobody(self) -> None:
-        with led([CPU], _fail) as team:
-            assert (team.rank, team.size, team.leads) == (0, 1, True)
-            assert team.agree("said") == "said"
-
-    def test_sums_over_all(self) -> None:
-        with led([CPU, CPU], _total) as team:
-            assert team.total(torch.tensor([2.0], dtype=torch.float64)).tolist() == [3.0]
-        assert not torch.distributed.is_initialized()
-        assert "WORLD_SIZE" not in os.environ
-
-    def test_means_over_all(self) -> None:
-        with led([CPU, CPU], _mean) as team:
-            assert team.mean(torch.tensor([3.0, 1.0])).tolist() == [2.0, 3.0]
-
-    def test_gathers_in_order_and_keeps_its_own_gradient(self) -> None:
-        own = torch.full((2, 1), 5.0, requires_grad=True)
-        with led([CPU, CPU], _gather) as team:
-            everyone = team.gather(own)
-            assert everyone.flatten().tolist() == [5.0, 5.0, 1.0, 1.0]
-            torch.autograd.backward(everyone.sum())
-        assert own.grad is not None
-        assert own.grad.flatten().tolist() == [1.0, 1.0]
-
-    def test_what_a_follower_raises_ends_the_leader(self) -> None:
-        with pytest.raises(DataError, match=r"crop\.jpg is broken"), led([CPU, CPU], _fail) as team:
-            team.total(torch.zeros(1, dtype=torch.float64))
-
-    def test_a_killed_follower_ends_the_leader(self) -> None:
-        with pytest.raises(TrainingError, match="osnet-1 ended with status -9"), led([CPU, CPU], _die) as team:
-            team.total(torch.zeros(1, dtype=torch.float64))
-
-    def test_an_error_of_the_leader_ends_the_followers(self) -> None:
-        start = time.monotonic()
-        with pytest.raises(KeyError), led([CPU, CPU], _gather):
-            raise KeyError
-        assert time.monotonic() - start < 60
+def test_exchanges() -> None:
+    """Sum, mean of gradients, gather with the gradient of one's own part, broadcast."""
+    own = torch.full((2, 1), 5.0, requires_grad=True)
+    with spawn_followers([CPU, CPU], _exchange) as group:
+        assert group.sum(torch.tensor([2.0], dtype=torch.float64)).tolist() == [3.0]
+        parameter = torch.nn.Parameter(torch.zeros(2))
+        parameter.grad = torch.tensor([3.0, 1.0])
+        group.average_gradients([parameter])
+        assert parameter.grad.tolist() == [2.0, 3.0]
+        everyone = group.gather(own)
+        assert everyone.flatten().tolist() == [5.0, 5.0, 1.0, 1.0]
+        torch.autograd.backward(everyone.sum())
+        assert group.broadcast("leader's") == "leader's"
+    assert own.grad is not None
+    # Times the number of processes, as DistributedDataParallel takes the mean.
+    assert own.grad.flatten().tolist() == [2.0, 2.0]
+    assert not torch.distributed.is_initialized()
+    assert "WORLD_SIZE" not in os.environ
 
 
 TINY = (
@@ -151,14 +126,14 @@ def test_two_processes_draw_as_one_does(
 
 class TestDevices:
     def test_cpu_is_shared(self) -> None:
-        assert choose_devices("cpu", 3) == [CPU] * 3
-        assert choose_devices("cpu", None) == [CPU]
+        assert runtime.choose_devices("cpu", 3) == [CPU] * 3
+        assert runtime.choose_devices("cpu", None) == [CPU]
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="speaks of a machine without CUDA")
     def test_gpus_that_are_not_there_are_refused(self) -> None:
         with pytest.raises(ConfigError, match="0 CUDA devices"):
-            choose_devices([0, 1], None)
+            runtime.choose_devices([0, 1], None)
 
     def test_fp16_is_refused_on_a_cpu(self) -> None:
         with pytest.raises(ConfigError, match="fp16 needs a GPU"):
-            choose_precision("fp16", CPU)
+            runtime.choose_precision("fp16", CPU)

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from watchme.engines.osnet.config import ReidAugmentation
-from watchme.engines.osnet.data.augmentation import MEAN, augment
+from watchme.engines.osnet.data.augmentation import MEAN, augment, to_network
 
 HEIGHT, WIDTH = 128, 64
 BLACK, WHITE = (np.full((HEIGHT, WIDTH, 3), level, np.uint8) for level in (0, 255))
@@ -18,7 +19,15 @@ Pixels = npt.NDArray[np.float32]
 def draws(image: npt.NDArray[np.uint8], count: int = 40, **options: Any) -> list[Pixels]:
     """Augmented images of 0..1; patches come from a white one."""
     config = ReidAugmentation(engine="osnet", **{"random_flip": 0.0, "random_crop": 0.0, "normalize": False, **options})
-    return [augment(image, config, np.random.default_rng(seed), lambda rng: WHITE) for seed in range(count)]
+    return [as_network_input(image, config, np.random.default_rng(seed)) for seed in range(count)]
+
+
+def as_network_input(image: npt.NDArray[np.uint8], config: ReidAugmentation, rng: np.random.Generator) -> Pixels:
+    """(H, W, 3) of one augmented image."""
+    augmented, erased = augment(image, config, rng, lambda rng: WHITE)
+    box = torch.tensor([erased or (0, 0, 0, 0)])
+    pixels = to_network(torch.from_numpy(augmented)[None], box, normalize=config.normalize)
+    return pixels[0].permute(1, 2, 0).numpy()
 
 
 def box(changed: npt.NDArray[np.bool_]) -> tuple[int, int]:

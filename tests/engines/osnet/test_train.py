@@ -175,7 +175,15 @@ class TestBadInput:
         image.write_bytes(image.read_bytes()[:300])
         return root, image
 
-    @pytest.mark.parametrize("options", [("train.workers=2",), ("dataset.cache=ram",), ("train.workers=0",)])
+    @pytest.mark.parametrize(
+        "options",
+        [
+            ("train.workers=2",),
+            ("dataset.cache=ram",),
+            ("train.workers=0",),
+            pytest.param(("train.device=cpu", "train.processes=2"), marks=pytest.mark.slow),
+        ],
+    )
     def test_truncated_image_is_named(
         self, options: tuple[str, ...], broken: tuple[Path, Path], run_engine: Run, tmp_path: Path
     ) -> None:

@@ -21,8 +21,8 @@ from watchme.core.errors import ConfigError, DataError
 from watchme.data.formats.market1501 import Crop, Splits
 from watchme.data.formats.reid_datasets import TORCHREID_DATASETS, find_known
 from watchme.engines.osnet.config import Config, Format, ReidDataset
+from watchme.engines.osnet.data.datasets import merged, read_datasets
 from watchme.engines.osnet.data.holdout import hold_out
-from watchme.engines.osnet.data.sources import merged, read_datasets
 
 Typed = Callable[..., RunConfig]
 
@@ -316,7 +316,7 @@ class TestNotThere:
         assert not list(tmp_path.iterdir())
 
     def test_without_a_root_the_folder_is_shown_too(self, typed_config: Typed) -> None:
-        with pytest.raises(ConfigError, match=r"(?s)say where the dataset lies.*<root>/viper/VIPeR/cam_a"):
+        with pytest.raises(ConfigError, match=r"(?s)give the folder of the dataset.*<root>/viper/VIPeR/cam_a"):
             typed_config("model=osnet_x0_25", "dataset=viper")
 
     def test_what_is_missing_is_named(self, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from watchme.metrics.detection import Detections, People, iou_matrix, score_detections
+from watchme.metrics.detection import Detections, People, score_detections
+from watchme.metrics.iou import iou_matrix
 from watchme.metrics.person_search import (
     LOOSE,
     Matches,

@@ -13,10 +13,12 @@ from PIL import Image
 from watchme.core.interfaces import Picture
 from watchme.data.demo import DemoWorld
 from watchme.data.formats.market1501 import read_market
-from watchme.engines.osnet.config import ReidEvaluation
-from watchme.engines.osnet.data.loader import EvalSet, Images
+from watchme.engines.osnet.config import Config
+from watchme.engines.osnet.data.augmentation import to_network
+from watchme.engines.osnet.data.images import Images
+from watchme.engines.osnet.data.loader import EvalSet
 from watchme.engines.osnet.model import ReidNet
-from watchme.engines.osnet.ranking import embed
+from watchme.engines.osnet.ranking import Embedder
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its Cython ranking is not built
@@ -127,17 +129,30 @@ def test_batch_size_does_not_change_features(evaluate: Callable[..., Any]) -> No
     assert np.allclose(one["gallery_features"], other["gallery_features"], atol=1e-5)
 
 
-def test_flip_test_averages_an_image_and_its_mirror_image(small_world: DemoWorld) -> None:
+def test_flip_test_averages_an_image_and_its_mirror_image(
+    small_world: DemoWorld, typed_config: Callable[..., Config]
+) -> None:
     model = ReidNet("osnet_x0_25", 5).eval()
     images = Images(list(read_market(small_world.reid).query)[:6], (64, 32), "none")
-    pixels = EvalSet(images, normalize=True).__getitems__(list(range(6))).images
+    pixels = to_network(EvalSet(images).__getitems__(list(range(6))).images)
     with torch.no_grad():
         plain, mirrored = model.embed(pixels), model.embed(pixels.flip(3))
     for flip, expected in ((False, plain), (True, (plain + mirrored) / 2)):
-        config = ReidEvaluation(engine="osnet", flip_test=flip)
-        ours = embed(model, images, config, torch.device("cpu"), "fp32", 0, normalize=True)
+        config = typed_config(*TINY, f"evaluation.flip_test={flip}", f"dataset.root={small_world.reid}")
+        ours = Embedder(config, torch.device("cpu")).embed(model, images)
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(plain, mirrored)
+
+
+def test_metrics_do_not_depend_on_the_precision_of_training(evaluate: Callable[..., Any]) -> None:
+    """Evaluation is in fp32 whatever a model was trained in; bf16 has to be asked for."""
+    exact, kept, _ = evaluate("train.precision=fp32")
+    same, kept_too, done = evaluate("train.precision=bf16")
+    assert same == exact
+    assert np.array_equal(kept["gallery_features"], kept_too["gallery_features"])
+    assert done.manifest["device"]["evaluation_precision"] == "fp32"
+    _, rough, _ = evaluate("evaluation.precision=bf16")
+    assert not np.array_equal(kept["gallery_features"], rough["gallery_features"])
 
 
 def test_curve_and_ranked_results_are_drawn(evaluate: Callable[..., Any]) -> None:

@@ -72,7 +72,7 @@ def folder_of(dataset: ReidDataset, name: str, root: Path | None) -> Path:
     if name in roots_of(dataset):
         root = Path(roots_of(dataset)[name])
     elif root is None:
-        raise DataError(f"say where {name} lies: dataset.root=<folder>, or 'dataset.roots={{{name}:<folder>}}'")
+        raise DataError(f"no folder is given for {name}: dataset.root=<folder>, or 'dataset.roots={{{name}:<folder>}}'")
     elif name != dataset.name and name not in REID_DATASETS:
         root = root.expanduser() / name
         if not root.is_dir():
@@ -80,8 +80,8 @@ def folder_of(dataset: ReidDataset, name: str, root: Path | None) -> Path:
             raise DataError(
                 f"torchreid knows no {name}, and there is no folder {root} in Market-1501 naming"
                 + (f"; did you mean {close}?" if close else "")
-                + f"\nknown: {', '.join(REID_DATASETS)}; any other lies where "
-                f"'dataset.roots={{{name}:<folder>}}' says"
+                + f"\nknown: {', '.join(REID_DATASETS)}; any other in the folder that "
+                f"'dataset.roots={{{name}:<folder>}}' names"
             )
     if reader == "market1501":
         return market.find_root(root, roles_of(dataset, name))
@@ -153,7 +153,7 @@ def merged(parts: Iterable[Sequence[Crop]]) -> list[Crop]:
 
 
 def read_splits(dataset: ReidDataset, name: str, folder: Path) -> Splits:
-    """Read one dataset, which lies where `folder_of` says.
+    """Read one dataset, from what `folder_of` returns.
 
     Raises:
         DataError: If it cannot be read.
@@ -179,7 +179,7 @@ def _read_known(dataset: ReidDataset, name: str, folder: Path) -> Splits:
 
     torchreid's numbers follow the order of sets, which may differ from process to process.
     """
-    from watchme.engines.osnet.model import Entry, read_torchreid
+    from watchme.engines.osnet.data.torchreid_datasets import Entry, read_torchreid
 
     found = read_torchreid(
         name,
@@ -202,7 +202,7 @@ def _read_known(dataset: ReidDataset, name: str, folder: Path) -> Splits:
     train_people: dict[int, int] = {}
     test_people: dict[int, int] = {}
     train = [] if known.use == "test" else crops(found.train, train_people, 0)
-    # torchreid starts its numbers again in the test split: its people are others than those of the training set.
+    # torchreid numbers the people of the test split from 0 again: they are not those of the training set.
     query, gallery = (
         [] if known.use == "train" else crops(entries, test_people, len(train_people))
         for entries in (found.query, found.gallery)

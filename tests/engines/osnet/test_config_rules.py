@@ -62,7 +62,7 @@ REFUSED = [
     ("model.weights", r"imagenet, market1501, dukemtmcreid", ("model.weights=/nowhere.pth",)),
     ("train.resume", "no such file", ("train.resume=/nowhere",)),
     ("checkpoint", "is missing", ("mode=evaluate",)),
-    ("dataset.root", "say where the dataset lies", ("dataset=market1501",)),
+    ("dataset.root", "give the folder of the dataset", ("dataset=market1501",)),
     ("dataset.root", r"(?s)no such folder.*expected layout", ("dataset=market1501", "dataset.root=/nowhere")),
 ]
 

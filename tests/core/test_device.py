@@ -1,0 +1,141 @@
+"""Devices on machines whose GPU torch cannot use, played by a fake nvidia-smi and a fake torch.cuda."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from watchme.core import device as runtime
+from watchme.core.device import choose_compile_mode, choose_deterministic, choose_device, choose_workers, use_device
+from watchme.core.errors import ConfigError
+from watchme.core.nvidia import unsupported_capability
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`nvidia_smi(driver, cuda)`: two GPUs with a driver, and a torch for a CUDA version that cannot use them."""
+
+    def make(driver: str, cuda: str | None) -> None:
+        script = tmp_path / "nvidia-smi"
+        script.write_text(
+            f"#!/bin/sh\necho 'NVIDIA A100-SXM4-80GB, {driver}'\necho 'NVIDIA A100-SXM4-80GB, {driver}'\n"
+        )
+        script.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.setattr(torch.version, "cuda", cuda)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+    return make
+
+
+class TestGpuThatTorchCannotUse:
+    @pytest.mark.parametrize(
+        ("driver", "cuda", "reason"),
+        [
+            ("535.104.05", "13.2", "driver 535.104.05 is too old for CUDA 13.2.*580 or newer.*a torch for CUDA 12"),
+            ("470.82", "12.6", "too old for CUDA 12.6.*525 or newer, or install a torch for CUDA 11"),
+            ("580.65", "13.2", "does not start with driver 580.65"),
+            ("580.65", None, "is a build without CUDA"),
+        ],
+    )
+    def test_auto_is_the_cpu_and_says_why(self, driver: str, cuda: str | None, reason: str, nvidia_smi: Any) -> None:
+        nvidia_smi(driver, cuda)
+        told: list[str] = []
+        assert choose_device("auto", told.append) == CPU
+        (text,) = told
+        assert re.search(rf"(?s)2 x NVIDIA A100.*{reason}.*train\.device=cpu", text), text
+
+    @pytest.mark.parametrize("wanted", [0, "cuda", [1]])
+    def test_asked_for_it_is_an_error(self, wanted: Any, nvidia_smi: Any) -> None:
+        nvidia_smi("535.104.05", "13.2")
+        with pytest.raises(ConfigError, match=r"too old for CUDA 13\.2"):
+            choose_device(wanted)
+
+    def test_a_gpu_that_was_hidden_is_not_missed(self, nvidia_smi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        nvidia_smi("535.104.05", "13.2")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        told: list[str] = []
+        assert choose_device("auto", told.append) == CPU
+        assert not told
+
+    @pytest.mark.parametrize(
+        ("capability", "fits"), [((7, 0), False), ((7, 5), True), ((8, 9), True), ((9, 0), True), ((12, 1), True)]
+    )
+    def test_capability_is_held_against_the_kernels(
+        self, capability: tuple[int, int], fits: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kernels = ["sm_75", "sm_80", "sm_86", "sm_90a", "sm_100", "sm_120", "compute_120"]
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Tesla V100")
+        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: kernels)
+        reason = unsupported_capability(0)
+        assert (reason is None) == fits
+        told: list[str] = []
+        assert choose_device("auto", told.append).type == ("cuda" if fits else "cpu")
+        assert bool(told) != fits
+        if not fits:
+            with pytest.raises(ConfigError, match=r"Tesla V100 has compute capability 7\.0, for which this torch"):
+                choose_device(0)
+
+
+def test_the_device_becomes_cudas_current_one_and_float32_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the loader's pinning thread and monitors open a context on GPU 0."""
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    for tf32 in (True, False):
+        use_device(torch.device("cuda", 1), tf32=tf32)
+        assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32
+        assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")
+    assert current == [torch.device("cuda", 1)] * 2
+    use_device(CPU, tf32=False)
+    use_device(torch.device("cuda"), tf32=False)  # which is the current one
+    assert len(current) == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "steps", "mode"),
+    [
+        ("auto", GPU, 10_000, "default"),
+        ("auto", GPU, 100, None),
+        ("auto", CPU, 10_000, None),
+        ("off", GPU, 10_000, None),
+        (False, GPU, 10_000, None),
+        (True, CPU, 1, "default"),
+        ("reduce-overhead", GPU, 1, "reduce-overhead"),
+    ],
+)
+def test_compile_mode(
+    wanted: Any, device: torch.device, steps: int, mode: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: name)
+    assert choose_compile_mode(wanted, device, steps) == mode
+
+
+def test_without_a_c_compiler_auto_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.shutil, "which", lambda name: None)
+    assert choose_compile_mode("auto", GPU, 10_000) is None
+
+
+def test_loader_processes_follow_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(32)), raising=False)
+    assert choose_workers(3, CPU) == 3
+    assert choose_workers(None, CPU) == 4
+    assert choose_workers(None, GPU) == 12
+    assert choose_workers(None, GPU, processes=8) == 4
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    assert choose_workers(None, GPU, processes=8) == 1
+
+
+def test_determinism_is_a_cpus_unless_asked_for() -> None:
+    assert [choose_deterministic("auto", device) for device in (CPU, GPU)] == [True, False]
+    assert [choose_deterministic(wanted, GPU) for wanted in (True, False)] == [True, False]

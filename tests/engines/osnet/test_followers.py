@@ -1,0 +1,171 @@
+"""Whichever process of a training fails, is killed or falls silent: the run ends with its reason, and none is left."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from watchme.core.errors import DataError, TrainingError
+from watchme.data.demo import DemoWorld
+from watchme.engines.osnet import followers
+from watchme.engines.osnet.distributed import ProcessGroup
+from watchme.engines.osnet.followers import spawn_followers
+
+from .test_resume import children, start, wait_for_epoch
+
+CPU = torch.device("cpu")
+TWO = [CPU, CPU]
+ONE = torch.zeros(1, dtype=torch.float64)
+
+
+def _wait(group: ProcessGroup, device: torch.device) -> None:
+    group.broadcast(None)
+
+
+def _raise(group: ProcessGroup, device: torch.device) -> None:
+    raise DataError("crop.jpg is broken")
+
+
+def _raise_foreign(group: ProcessGroup, device: torch.device) -> None:
+    raise KeyError("strange")
+
+
+def _raise_out_of_memory(group: ProcessGroup, device: torch.device) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def _kill_self(group: ProcessGroup, device: torch.device) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _terminate_self(group: ProcessGroup, device: torch.device) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _stop_self(group: ProcessGroup, device: torch.device) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(followers, "_SILENCE_S", 4.0)
+    yield
+    assert not multiprocessing.active_children()
+    assert not torch.distributed.is_initialized()
+    assert not [each for each in threading.enumerate() if each.name == "osnet-watcher"]
+
+
+FAILURES: list[tuple[Callable[..., None], type[Exception], str]] = [
+    (_raise, DataError, r"crop\.jpg is broken"),
+    (_raise_foreign, TrainingError, "osnet-1 failed: KeyError: 'strange'"),
+    (_kill_self, TrainingError, "osnet-1 was killed by SIGKILL; the kernel does so where memory runs out"),
+    (_terminate_self, TrainingError, "osnet-1 was killed by SIGTERM"),
+    (_raise_out_of_memory, TrainingError, "osnet-1 failed: OutOfMemoryError: CUDA out of memory"),
+    (_stop_self, TrainingError, r"osnet-1 \(pid \d+\) has not answered for 4 s"),
+]
+
+
+# Each starts a process, which imports torch: a few seconds on an idle machine.
+QUICK = {(_raise, True), (_stop_self, False)}
+CASES = [
+    pytest.param(*case, exchanges, marks=() if (case[0], exchanges) in QUICK else pytest.mark.slow)
+    for case in FAILURES
+    for exchanges in (True, False)
+]
+
+
+@pytest.mark.parametrize(("follow", "kind", "message", "exchanges"), CASES)
+def test_a_follower_that_fails_ends_the_leader(
+    follow: Callable[..., None], kind: type[Exception], message: str, exchanges: bool
+) -> None:
+    """In an exchange, and outside of one, as in an evaluation, which the leader does alone."""
+    with pytest.raises(kind, match=message), spawn_followers(TWO, follow) as group:
+        group.sum(ONE) if exchanges else threading.Event().wait(60)
+
+
+@pytest.mark.slow
+def test_the_one_that_failed_first_is_blamed() -> None:
+    """Others lose their peer a moment later."""
+    with pytest.raises(DataError, match=r"crop\.jpg is broken"), spawn_followers([CPU] * 3, _fail_second) as group:
+        group.sum(ONE)
+
+
+def _fail_second(group: ProcessGroup, device: torch.device) -> None:
+    if group.rank == 2:
+        raise DataError("crop.jpg is broken")
+    group.sum(ONE)
+
+
+@pytest.mark.parametrize("error", [KeyError, pytest.param(KeyboardInterrupt, marks=pytest.mark.slow)])
+def test_an_error_of_the_leader_ends_the_followers_and_stays_its_own(error: type[BaseException]) -> None:
+    started = time.monotonic()
+    with pytest.raises(error), spawn_followers(TWO, _wait):
+        raise error
+    assert time.monotonic() - started < 60
+
+
+TINY = (
+    "model=osnet_x0_25",
+    "dataset=market1501",
+    "dataset.height=64",
+    "dataset.width=32",
+    "dataset.val_identities=3",
+    "train.batch_size=8",
+    "train.num_instances=2",
+    "train.workers=0",
+    "train.epochs=500",
+    "train.device=cpu",
+    "train.processes=2",
+    "evaluation.visrank=0",
+    "tracker=none",
+)
+
+
+def follower_of(pid: int) -> int:
+    """The process that train.py has started beside itself."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent == pid and b"spawn_main" in (entry / "cmdline").read_bytes():
+                    return int(entry.name)
+    raise AssertionError("no follower")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (signal.SIGKILL, "was killed by SIGKILL"),
+        (signal.SIGTERM, "was killed by SIGTERM"),
+        (signal.SIGSTOP, "has not answered for 15 s"),
+    ],
+)
+def test_a_run_whose_follower_is_gone_ends_within_half_a_minute(
+    number: signal.Signals, reason: str, small_world: DemoWorld, tmp_path: Path
+) -> None:
+    """The reason is shown, run.json is closed, the way to go on is said, and no process is left."""
+    folder = tmp_path / "run"
+    process = start(*TINY, f"dataset.root={small_world.reid}", f"hydra.run.dir={folder}")
+    try:
+        wait_for_epoch(process, folder, 2)
+        os.kill(follower_of(process.pid), number)
+        output, _ = process.communicate(timeout=40)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == 1, output
+    assert reason in output
+    assert f"train.resume={folder}" in output
+    assert "Traceback" not in output
+    assert json.loads((folder / "run.json").read_text())["status"] == "failed"
+    assert not children(process.pid)

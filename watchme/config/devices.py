@@ -1,0 +1,39 @@
+"""`train.device`: how it may be spelled, and what can be wrong with it before torch is imported."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+from watchme.core.errors import Problem
+
+Device = str | int | list[int]
+
+
+def parse_device(device: Device) -> Device:
+    """A list of GPU numbers for `"0,1"`, as ultralytics and CUDA_VISIBLE_DEVICES spell it; else what it was."""
+    if isinstance(device, str) and "," in device:
+        numbers = [number.strip() for number in device.split(",")]
+        if all(number.isdigit() for number in numbers):
+            return [int(number) for number in numbers]
+    return device
+
+
+def device_problems(device: Device) -> Iterator[Problem]:
+    """What is wrong with the devices of a run, or with how its process was started."""
+    if isinstance(device, list):
+        twice = [number for number, count in Counter(device).items() if count > 1]
+        if twice:
+            expected = f"names GPU {twice[0]} more than once; each process needs a GPU of its own"
+            yield Problem("train.device", expected, repr(device))
+    elif isinstance(device, str) and "," in device:
+        yield Problem("train.device", "expected auto, cpu, cuda, mps, or GPU numbers such as [0,1]", repr(device))
+    world_size = os.environ.get("WORLD_SIZE", "1")
+    if "LOCAL_RANK" in os.environ or world_size != "1":
+        found = ", ".join(f"{name}={os.environ[name]}" for name in ("WORLD_SIZE", "LOCAL_RANK") if name in os.environ)
+        yield Problem(
+            "train.device",
+            f"{found} is in the environment, so this process was started by torchrun, accelerate launch or a job that "
+            "starts several. train.py starts its own processes:\n"
+            "python train.py ... train.device=[0,1]      (without torchrun; in a job: one process a node)",
+            repr(device),
+        )

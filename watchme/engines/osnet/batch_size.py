@@ -1,0 +1,91 @@
+"""train.batch_size=-1: the largest batch that fits one GPU, found by a few steps on made-up images."""
+
+import copy
+import logging
+import math
+
+import torch
+
+from watchme.core.device import choose_precision
+from watchme.core.errors import CheckpointError, ConfigError, Problem
+from watchme.core.seed import restore_rng_state, rng_state
+from watchme.engines.osnet.config import Config
+from watchme.engines.osnet.data.device_batches import DeviceBatch
+from watchme.engines.osnet.data.loader import TrainSet
+from watchme.engines.osnet.distributed import ProcessGroup
+from watchme.engines.osnet.learner import Learner
+from watchme.engines.osnet.model import ReidNet
+from watchme.engines.osnet.train_metrics import EpochMetrics
+
+log = logging.getLogger(__name__)
+
+_SHARE = 0.8  # of the GPU's memory; the rest is for the evaluation, fragments, and other kernels than those tried
+_FIRST = 16
+
+
+def find_batch_size(config: Config, model: ReidNet, dataset: TrainSet, device: torch.device) -> int:
+    """The largest batch size whose step takes at most 80% of the GPU's memory.
+
+    Args:
+        config: Its `train.batch_size` is -1.
+        model: Is not changed, nor are the random generators.
+        dataset: No batch is larger than it allows.
+        device: The GPU.
+
+    Raises:
+        ConfigError: If it is no GPU, or not even a small batch fits.
+    """
+    if device.type != "cuda":
+        expected = f"-1 measures a GPU's memory, and this run is on {device}; name a size, e.g. 32"
+        raise ConfigError([Problem("train.batch_size", expected, "-1")])
+    train = config.train
+    unit = {"identity": train.num_instances, "domain": train.num_cams, "dataset": train.num_datasets}.get(train.sampler)
+    unit = math.lcm(unit or 1, 8)
+    state, total = rng_state(), torch.cuda.get_device_properties(device).total_memory
+    first = math.ceil(_FIRST / unit) * unit
+    # A straight line through the last two sizes, since the first step of all takes more.
+    points = [(size, _peak_memory(config, model, device, size)) for size in (first, 2 * first, 4 * first)]
+    restore_rng_state(state)
+    (small, less), (large, more) = points[1:]
+    per_image = max((more - less) / (large - small), 1.0)
+    fitting = int((_SHARE * total - (more - per_image * large)) / per_image)
+    most = len(dataset.images)
+    if train.sampler == "identity":
+        most = min(most, len(dataset.classes) * train.num_instances)
+    found = min(fitting, most) // unit * unit
+    if found < unit:
+        expected = f"not even {unit} images fit into 80% of {total / 2**30:.1f} GB; name a size, or set train.precision"
+        raise ConfigError([Problem("train.batch_size", expected, "-1")])
+    log.info("train.batch_size=%d: %.0f MB an image, %.1f GB on %s", found, per_image / 2**20, total / 2**30, device)
+    return found
+
+
+def _peak_memory(config: Config, model: ReidNet, device: torch.device, size: int) -> int:
+    """Bytes that two steps with a batch take at most."""
+    precision = choose_precision(config.train.precision, device)
+    learner = Learner(config, copy.deepcopy(model), device, precision, ProcessGroup())
+    learner.start_epoch(None)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    instances = max(2, config.train.num_instances)
+    labels = (torch.arange(size) // instances % learner.classes).to(device)
+    for _ in range(2):
+        images = torch.randn(size, 3, config.dataset.height, config.dataset.width, device=device)
+        layout = torch.channels_last if learner.channels_last else torch.contiguous_format
+        batch = DeviceBatch(images.contiguous(memory_format=layout), labels, torch.zeros(size, dtype=torch.int64))
+        learner.step(batch, EpochMetrics([]))
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device)
+
+
+def resumed_batch_size(content: dict[str, object]) -> int:
+    """The batch size that was found when a run was started, from its checkpoint.
+
+    Raises:
+        CheckpointError: If the checkpoint does not hold it.
+    """
+    training = content.get("training")
+    found = training.get("batch_size") if isinstance(training, dict) else None
+    if not isinstance(found, int):
+        raise CheckpointError("the checkpoint does not say which train.batch_size=-1 was found; name it")
+    return found

@@ -1,0 +1,135 @@
+"""The data of one run, assembled: training set, validation split and test splits (Lightning calls it a data module)."""
+
+import functools
+import logging
+from collections.abc import Sequence
+from typing import cast
+
+from watchme.core.interfaces import Job
+from watchme.data.formats.market1501 import Crop
+from watchme.engines.osnet.config import Config
+from watchme.engines.osnet.data.datasets import Datasets, merged, read_datasets, root_of
+from watchme.engines.osnet.data.holdout import hold_out
+from watchme.engines.osnet.data.images import Gallery, Images, fingerprint
+from watchme.engines.osnet.data.loader import TrainSet
+from watchme.engines.osnet.data.tracklets import thinned
+
+log = logging.getLogger(__name__)
+
+
+class ReidData:
+    """Training, validation and test images of a run.
+
+    Args:
+        job: The run; unusual choices are announced to it as fallbacks.
+        datasets: Sources and targets, as `read_run` returns them.
+        evaluates: Whether this process evaluates; else validation and test splits are empty.
+    """
+
+    def __init__(self, job: Job, datasets: Datasets, *, evaluates: bool = True) -> None:
+        self.job = job
+        self.config = cast(Config, job.config)
+        self.datasets = datasets
+        self.evaluates = evaluates
+
+    def train_and_val(self) -> tuple[TrainSet, dict[str, Gallery]]:
+        """The training set, and what is validated on: `val`, the test splits with select_on_test, or nothing."""
+        config, datasets, val = self.config, self.datasets, {}
+        crops = merged(splits.train for splits in datasets.sources.values())
+        if config.dataset.combineall and (both := set(datasets.sources) & set(datasets.targets)):
+            self.job.fallback(
+                f"dataset.combineall trains on the test identities of {', '.join(sorted(both))}: "
+                "the test/... metrics of it are worthless"
+            )
+        if config.dataset.val_identities:
+            held = hold_out(crops, config.dataset.val_identities, config.train.seed)
+            crops, val = held.train, {"val": self._gallery(held.query, [*held.gallery, *held.distractors])}
+            if held.same_camera:
+                self.job.fallback(
+                    "no training identity is seen by two cameras: val/... finds later images of the same camera, which "
+                    "is easier than re-identification across cameras"
+                )
+            log.info(
+                "Held out for validation: %d identities, %d queries, %d gallery images and %d distractors",
+                len({crop.pid for crop in held.gallery}),
+                len(held.query),
+                len(held.gallery),
+                len(held.distractors),
+            )
+        elif config.dataset.select_on_test:
+            val = self.test_splits
+            self.job.fallback(
+                "dataset.select_on_test: the best epoch is chosen on the test split; test/... is too good"
+            )
+        else:
+            self.job.fallback("dataset.val_identities=0: nothing is held out, so the last epoch counts as the best")
+        classes = {pid: index for index, pid in enumerate(sorted({crop.pid for crop in crops}))}
+        # The trainer puts the training images on the GPU itself.
+        cache = "none" if config.dataset.cache == "gpu" else config.dataset.cache
+        return TrainSet(self._images(crops, cache), classes, config.augmentation, config.dataset), val
+
+    @functools.cached_property
+    def test_splits(self) -> dict[str, Gallery]:
+        """Query and gallery of each target by its split: `test`, or `test/<target>` where there are several."""
+        targets = self.datasets.targets
+        return {self.split_of(name): self._gallery(splits.query, splits.gallery) for name, splits in targets.items()}
+
+    def split_of(self, target: str) -> str:
+        """The name of a target's test split in metrics."""
+        return "test" if len(self.datasets.targets) == 1 else f"test/{target}"
+
+    def target_images(self, target: str) -> Images:
+        """A target's training images, for what needs no labels."""
+        dataset = self.config.dataset
+        crops = thinned(self.datasets.targets[target].train, dataset)
+        return Images(crops, (dataset.height, dataset.width), "none")
+
+    def _gallery(self, query: Sequence[Crop], gallery: Sequence[Crop]) -> Gallery:
+        if not self.evaluates:
+            query, gallery = [], []
+        cache = "none" if self.config.dataset.cache == "none" else "ram"
+        return Gallery(*(self._images(thinned(crops, self.config.dataset), cache) for crops in (query, gallery)))
+
+    def _images(self, crops: list[Crop], cache: str) -> Images:
+        dataset = self.config.dataset
+        return Images(crops, (dataset.height, dataset.width), cache)
+
+
+def read_run(job: Job) -> Datasets:
+    """Read all datasets of a run; what they hold is logged and recorded."""
+    config = cast(Config, job.config)
+    dataset = config.dataset
+    datasets = read_datasets(dataset, root_of(dataset), config.mode)
+    parts: dict[str, Sequence[Crop]] = {}
+    alone = list(datasets.sources) == list(datasets.targets) and len(datasets.sources) == 1
+    for name, splits in datasets.sources.items():
+        parts["train" if alone else f"{name}/train"] = splits.train
+    for name, splits in datasets.targets.items():
+        parts["query" if alone else f"{name}/query"] = splits.query
+        parts["gallery" if alone else f"{name}/gallery"] = splits.gallery
+        if dataset.load_train_targets:
+            parts[f"{name}/train, without labels"] = splits.train
+    width, counts = max(map(len, parts)), {}
+    for name, crops in parts.items():
+        counts[name] = _counts(crops)
+        log.info("%-*s %s", width, name, ", ".join(f"{count:6d} {what}" for what, count in counts[name].items()))
+    roots = {name: str(splits.root.resolve()) for name, splits in (datasets.sources | datasets.targets).items()}
+    job.record(
+        "dataset",
+        {
+            "name": dataset.name,
+            "root": roots[dataset.name] if alone and dataset.name in roots else roots,
+            "fingerprint": fingerprint([crop for crops in parts.values() for crop in crops]),
+            "splits": counts,
+        },
+    )
+    return datasets
+
+
+def _counts(crops: Sequence[Crop]) -> dict[str, int]:
+    frames = sum(len(crop.frames) for crop in crops)
+    return {
+        **({"tracklets": len(crops), "images": frames} if frames else {"images": len(crops)}),
+        "identities": len({crop.pid for crop in crops if crop.pid > 0}),
+        "cameras": len({crop.cam for crop in crops}),
+    }

@@ -1,0 +1,91 @@
+"""Images of a list of crops: read from disk at the network's size, or kept in memory."""
+
+import hashlib
+import itertools
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from watchme.core.errors import DataError
+from watchme.data import images
+from watchme.data.formats.market1501 import Crop
+
+
+def read_image(path: Path, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB, resized bilinearly with Pillow as torchvision's Resize does.
+
+    Raises:
+        DataError: If the file is missing, truncated or no image.
+    """
+    try:
+        image = images.read_image(path)
+    except DataError as error:
+        raise DataError(f"{error}\n    Repair or remove it.") from None
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+class Images:
+    """The images of a list of crops, at the network's size; in memory if asked for.
+
+    Args:
+        crops: What to read. A tracklet has several images.
+        size: (height, width), pixels.
+        cache: `ram` reads all of them now, with 8 threads, into one (N, H, W, 3) uint8 tensor that workers share.
+
+    Attributes:
+        files: Every image, those of a tracklet in a row; `images[n]` reads the nth.
+        owners: For each image the number of its crop.
+        parts: For each crop the numbers of its images.
+    """
+
+    def __init__(self, crops: Sequence[Crop], size: tuple[int, int], cache: str) -> None:
+        self.crops = crops
+        self.files = [path for crop in crops for path in crop.files]
+        self.owners = [number for number, crop in enumerate(crops) for _ in crop.files]
+        ends = list(itertools.accumulate(len(crop.files) for crop in crops))
+        self.parts = [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        self.size = size
+        self.memory: Tensor | None = None
+        if cache == "ram":
+            self.memory = torch.empty((len(self.files), *size, 3), dtype=torch.uint8)
+            view = self.memory.numpy()
+            with ThreadPoolExecutor(8) as pool:
+                for index, image in enumerate(pool.map(lambda path: read_image(path, *size), self.files)):
+                    view[index] = image
+            # Forked workers share it as it is; /dev/shm may be too small for it.
+            if multiprocessing.get_start_method() != "fork":
+                self.memory.share_memory_()  # type: ignore[no-untyped-call]
+
+    def __getitem__(self, index: int) -> npt.NDArray[np.uint8]:
+        if self.memory is not None:
+            return self.memory[index].numpy()
+        return read_image(self.files[index], *self.size)
+
+    def __len__(self) -> int:
+        """How many crops there are."""
+        return len(self.crops)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Query and gallery images of one split."""
+
+    query: Images
+    gallery: Images
+
+
+def fingerprint(crops: Sequence[Crop]) -> str:
+    """Hash over names and sizes of the files, 20 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for crop in crops:
+        for path in crop.files:
+            digest.update(f"{path.parent.name}/{path.name} {path.stat().st_size}\n".encode())
+    return digest.hexdigest()[:20]

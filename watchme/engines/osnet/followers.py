@@ -1,0 +1,279 @@
+"""The other processes of a multi-GPU training: started, watched, and ended with the leader (rank 0).
+
+Whichever process fails, is killed, or falls silent, the run ends within half a minute with that process's own reason,
+and no process is left. NCCL does not notice a peer that is gone, so a thread of the leader watches the followers.
+"""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+
+from watchme.core.errors import TrainingError, WatchmeError
+from watchme.engines.osnet.distributed import ProcessGroup, abort, free_address, is_lost_peer, joined_group
+
+log = logging.getLogger(__name__)
+
+# What a follower runs: its group and its device.
+Follow = Callable[[ProcessGroup, torch.device], None]
+
+_HEARTBEAT_S = 1.0
+_SILENCE_S = 15.0  # without a heartbeat a process counts as stopped
+_EXIT_WAIT_S = 10.0
+_STUCK_S = 30.0
+_LOST_PEER = "lost"
+
+
+@contextlib.contextmanager
+def spawn_followers(devices: list[torch.device], follow: Follow, hint: str = "") -> Iterator[ProcessGroup]:
+    """Start a follower for each device but the first, and be their leader within the block.
+
+    Args:
+        devices: One for each process, the leader's first. One alone starts nobody.
+        follow: Runs in each follower; must be picklable.
+        hint: What to do after a follower was lost; added to the error.
+
+    Raises:
+        WatchmeError: What a follower raised.
+        TrainingError: If a follower was killed, or is silent.
+    """
+    if len(devices) == 1:
+        yield ProcessGroup()
+        return
+    address, threads = free_address(), max(1, torch.get_num_threads() // len(devices))
+    followers = [
+        _Follower(rank, len(devices), device, address, threads, follow)
+        for rank, device in enumerate(devices[1:], start=1)
+    ]
+    watcher = _Watcher(followers, hint)
+    try:
+        with joined_group(0, len(devices), devices[0], address, threads) as group:
+            yield group
+            watcher.expect_exits()
+        for follower in followers:
+            follower.process.join(_EXIT_WAIT_S)
+    except BaseException as error:
+        # A follower that fails breaks the leader's next exchange, and the watcher interrupts all else.
+        try:
+            lost = watcher.cause(error)
+        except _Interrupted:  # sent just before the watcher knew of the error
+            lost = watcher.cause(error)
+        if lost is None:
+            raise
+        raise lost from error
+    finally:
+        watcher.stop()
+        for follower in followers:
+            follower.end(_EXIT_WAIT_S)
+
+
+class _Follower:
+    """A process, and the leader's end of the pipe to it: heartbeats and its error come in, its closing ends it."""
+
+    def __init__(
+        self, rank: int, size: int, device: torch.device, address: tuple[str, int], threads: int, follow: Follow
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, its_end = context.Pipe()
+        method = multiprocessing.get_start_method()
+        self.process: SpawnProcess = context.Process(
+            target=_run_follower,
+            args=(rank, size, device, address, threads, method, follow, its_end),
+            name=f"osnet-{rank}",
+        )
+        self.process.start()
+        its_end.close()
+        self.last_heartbeat: float | None = None  # None: it is still starting
+        self.error: BaseException | str | None = None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has said so, or has ended otherwise than at the end of the training."""
+        return self.error is not None or self.process.exitcode not in (None, 0)
+
+    def read(self) -> None:
+        """Take what is in the pipe."""
+        with contextlib.suppress(EOFError, OSError):
+            while self.pipe.poll():
+                received = self.pipe.recv_bytes()
+                self.last_heartbeat = time.monotonic()
+                if received:
+                    self.error = pickle.loads(received)
+
+    def end(self, wait_s: float) -> None:
+        """Close the pipe, which ends the process with its loader's; by force if it does not end within `wait_s`."""
+        with contextlib.suppress(OSError):
+            self.pipe.close()
+        self.process.join(wait_s)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+class _Interrupted(BaseException):
+    """Takes the leader's main thread out of whatever it does."""
+
+
+class _Watcher:
+    """A thread of the leader that ends it when a follower fails, is killed or falls silent."""
+
+    def __init__(self, followers: list[_Follower], hint: str) -> None:
+        self._followers = followers
+        self._hint = hint
+        self._closing = threading.Event()  # followers may end, or the leader's own error ends them
+        self._raised = threading.Event()  # the leader's main thread has left its work
+        self._main = threading.current_thread() if threading.current_thread() is threading.main_thread() else None
+        if self._main is not None:
+            self._handler_before = signal.signal(signal.SIGUSR1, self._interrupt)
+        self._error: WatchmeError | None = None
+        self._thread = threading.Thread(target=self._watch, name="osnet-watcher", daemon=True)
+        self._thread.start()
+
+    def expect_exits(self) -> None:
+        """From now on followers may end."""
+        self._closing.set()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._raised.set()
+        self._closing.set()
+        self._thread.join()
+        if self._main is not None:
+            signal.signal(signal.SIGUSR1, self._handler_before)
+
+    def _interrupt(self, *_: object) -> None:
+        if not self._raised.is_set():
+            raise _Interrupted
+
+    def cause(self, error: BaseException) -> WatchmeError | None:
+        """Why the group is broken, if that is what an error of the leader comes from; else None."""
+        self._raised.set()
+        if is_lost_peer(error):
+            self._thread.join(_EXIT_WAIT_S)
+            return self._error or self._lost("the training processes have lost each other")
+        self._closing.set()
+        return self._error if isinstance(error, _Interrupted) else None
+
+    def _watch(self) -> None:
+        silence = dict.fromkeys(self._followers, 0.0)
+        mark = time.monotonic()
+        while not self._closing.is_set():
+            wait([each.process.sentinel for each in self._followers], _HEARTBEAT_S / 2)
+            passed, mark = time.monotonic() - mark, time.monotonic()
+            for follower in self._followers:
+                before = follower.last_heartbeat
+                follower.read()
+                started = follower.last_heartbeat is not None
+                # Summed over rounds of this loop, so that a leader that was itself stopped for a while blames nobody.
+                quiet = started and follower.last_heartbeat == before
+                silence[follower] = silence[follower] + min(passed, _HEARTBEAT_S) if quiet else 0.0
+            silent = [each for each in self._followers if silence[each] > _SILENCE_S]
+            if silent or any(each.has_failed for each in self._followers):
+                self._break_off(silent)
+                return
+
+    def _break_off(self, silent: list[_Follower]) -> None:
+        """End the followers, and make the leader's main thread raise wherever it is."""
+        deadline = time.monotonic() + 2
+        # A process that has lost its peer may end before the one that it has lost.
+        while time.monotonic() < deadline and not any(isinstance(each.error, WatchmeError) for each in self._followers):
+            for follower in self._followers:
+                follower.process.join(0.05)
+                follower.read()
+        self._error = self._reason(silent)
+        for follower in self._followers:
+            follower.end(1)
+        if dist.is_initialized() and dist.get_backend() == "nccl":
+            abort()
+        # An exchange of gloo fails once its peer is gone; an evaluation goes on.
+        if self._main is not None and not self._raised.wait(_HEARTBEAT_S):
+            signal.pthread_kill(cast(int, self._main.ident), signal.SIGUSR1)  # interrupts waiting calls, too
+            if not self._raised.wait(_STUCK_S):
+                # In a kernel or a driver that never returns. Better an open run.json than GPUs held for hours.
+                log.critical("%s\n    This process does not return from what it waits for; it is ended.", self._error)
+                _exit()
+
+    def _reason(self, silent: list[_Follower]) -> WatchmeError:
+        for follower in self._followers:
+            if isinstance(follower.error, WatchmeError):
+                return follower.error
+        for follower in silent:
+            return self._lost(
+                f"training process {follower.process.name} (pid {follower.process.pid}) has not answered for "
+                f"{_SILENCE_S:.0f} s: it is stopped, or the machine hangs; it was killed"
+            )
+        for follower in sorted(self._followers, key=lambda each: each.error == _LOST_PEER):
+            if isinstance(follower.error, BaseException):
+                return self._lost(f"training process {follower.process.name} failed: {follower.error}")
+            code = follower.process.exitcode
+            if code is not None and code < 0:
+                name = signal.Signals(-code).name
+                hint = "; the kernel does so where memory runs out (see dmesg)" if name == "SIGKILL" else ""
+                return self._lost(f"training process {follower.process.name} was killed by {name}{hint}")
+            if code and follower.error != _LOST_PEER:
+                return self._lost(f"training process {follower.process.name} ended with status {code}")
+        return self._lost("the training processes have lost each other")
+
+    def _lost(self, text: str) -> TrainingError:
+        return TrainingError(text + (f"\n    {self._hint}" if self._hint else ""))
+
+
+def _run_follower(
+    rank: int,
+    size: int,
+    device: torch.device,
+    address: tuple[str, int],
+    threads: int,
+    start_method: str,
+    follow: Follow,
+    pipe: "Connection[Any, Any]",
+) -> None:
+    """A follower's main function."""
+    # Ctrl-C reaches the whole group of processes; the leader decides what becomes of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sending = threading.Lock()
+    threading.Thread(target=_exit_with_leader, args=(pipe,), daemon=True).start()
+    threading.Thread(target=_send_heartbeats, args=(pipe, sending), daemon=True).start()
+    # A spawned process would spawn its loader's processes, too, which takes them many seconds.
+    multiprocessing.set_start_method(start_method, force=True)
+    with joined_group(rank, size, device, address, threads) as group:
+        try:
+            follow(group, device)
+        except Exception as error:
+            known = isinstance(error, WatchmeError)
+            reported: object = error if known else RuntimeError(f"{type(error).__name__}: {error}")
+            with contextlib.suppress(OSError), sending:
+                pipe.send_bytes(pickle.dumps(_LOST_PEER if is_lost_peer(error) else reported))
+            _exit()  # at once: leaving a group of NCCL may wait for the others
+
+
+def _send_heartbeats(pipe: "Connection[Any, Any]", sending: threading.Lock) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            with sending:
+                pipe.send_bytes(b"")
+            time.sleep(_HEARTBEAT_S)
+
+
+def _exit_with_leader(pipe: "Connection[Any, Any]") -> None:
+    """End this process once the leader's end of the pipe is closed, however deep in an exchange it waits."""
+    with contextlib.suppress(EOFError, OSError):
+        pipe.recv_bytes()
+    _exit()
+
+
+def _exit() -> None:
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+    os._exit(1)
