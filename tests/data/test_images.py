@@ -14,7 +14,7 @@ from ultralytics.utils.patches import imread
 from watchme.core.errors import DataError
 from watchme.data.check.image_probe import probe_image
 from watchme.data.images import read_image
-from watchme.engines.osnet.data.loader import read_image as read_crop
+from watchme.engines.osnet.data.images import read_image as read_crop
 from watchme.engines.person_search.embed_frames import read_frame
 from watchme.engines.yolo import dataset as yolo_dataset
 from watchme.engines.yolo.layout import read_layout

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from watchme.core.errors import DataError
-from watchme.data.formats.market1501 import FOLDERS, read_market
+from watchme.data.demo import DemoWorld
+from watchme.data.formats.market1501 import FOLDERS, find_root, read_market
 from watchme.engines.osnet.data.holdout import hold_out
 
 TRAIN, QUERY, GALLERY = FOLDERS
@@ -91,3 +92,48 @@ def test_identities_of_one_camera_are_validated_on_their_later_images(tmp_path: 
     assert {crop.cam for crop in held.distractors} == {0, 1}
     with pytest.raises(DataError, match="only 20 of 20 have two images"):
         hold_out(train, 21, 0)
+
+
+def named(root: Path, *, train: str = "0001_c1 0001_c2 0002_c1 0002_c2", query: str, gallery: str) -> Path:
+    """A dataset of empty files: the reader looks at names alone."""
+    for folder, names in zip(FOLDERS, (train, query, gallery), strict=True):
+        (root / folder).mkdir(parents=True)
+        for number, name in enumerate(names.split()):
+            (root / folder / f"{name}s1_{number:06d}_00.jpg").touch()
+    return root
+
+
+class TestReader:
+    def test_junk_is_left_out_and_distractors_stay_in_the_gallery(self, tmp_path: Path) -> None:
+        root = named(tmp_path, query="0003_c1 -1_c1", gallery="0003_c2 0000_c1 -1_c2")
+        splits = read_market(root)
+        assert [crop.pid for crop in splits.query] == [3]
+        assert sorted(crop.pid for crop in splits.gallery) == [0, 3]
+
+    @pytest.mark.parametrize("nested", ["", "Market-1501-v15.09.15", "market1501/Market-1501-v15.09.15"])
+    def test_the_folder_itself_and_torchreids_nesting_are_accepted(self, nested: str, tmp_path: Path) -> None:
+        made = named(tmp_path / nested, query="0003_c1", gallery="0003_c2")
+        (made / "gt_bbox").mkdir()
+        assert find_root(tmp_path) == made
+
+    def test_missing_folder_shows_the_layout(self, tmp_path: Path) -> None:
+        (tmp_path / "bounding_box_train").mkdir()
+        with pytest.raises(DataError, match=r"(?s)has no query and no bounding_box_test.*expected layout"):
+            find_root(tmp_path)
+
+    def test_strange_names_are_named(self, tmp_path: Path) -> None:
+        root = named(tmp_path, query="0003_c1", gallery="0003_c2")
+        (root / "query" / "holiday.jpg").touch()
+        with pytest.raises(DataError, match=r"holiday\.jpg"):
+            read_market(root)
+
+    def test_queries_without_a_match_from_another_camera_are_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="another camera"):
+            read_market(named(tmp_path, query="0003_c1", gallery="0003_c1 0004_c2"))
+
+    def test_reads_what_torchreid_reads(self, small_world: DemoWorld) -> None:
+        splits = read_market(small_world.reid)
+        names = {path.name for path in (small_world.reid / "query").glob("*.jpg")}
+        assert {crop.path.name for crop in splits.query} == names
+        train = sorted((small_world.reid / "bounding_box_train").glob("*.jpg"))
+        assert [crop.path for crop in splits.train] == train
