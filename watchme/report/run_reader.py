@@ -9,9 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from watchme.core.errors import RunFolderError
+from watchme.core.liveness import has_ended
 from watchme.core.metric_names import SPLITS, measured_objective
 from watchme.io.files import read_json, read_yaml
 from watchme.io.run_lookup import folder_of
@@ -112,12 +111,15 @@ class Run:
     def status(self) -> str:
         """As in the manifest; `killed` where it says `running` and its process is gone."""
         status = str(self.manifest.get("status", "unknown"))
-        if status == "running" and self.manifest.get("host") == socket.gethostname():
+        if status != "running":
+            return status
+        process = self.manifest.get("process")
+        if process is None and self.manifest.get("host") == socket.gethostname():  # written before 2026-11-26
             try:
                 os.kill(int(self.manifest["pid"]), 0)
             except (OSError, KeyError, ValueError):
                 return "killed"
-        return status
+        return "killed" if has_ended(process) else status
 
     @cached_property
     def series(self) -> dict[str, list[tuple[int, float]]]:
@@ -156,13 +158,14 @@ def read_run(folder: Path) -> Run:
 
 
 def find_runs(root: Path) -> list[Run]:
-    """All runs below a folder, the newest first. What cannot be read is left out."""
+    """All runs in a folder, at any depth, the newest first. What is no run, or is damaged throughout, is left out."""
     found = []
     for manifest in root.rglob(MANIFEST):
         try:
             found.append(read_run(manifest.parent))
-        except (RunFolderError, OSError, ValueError, yaml.YAMLError):
+        except (RunFolderError, OSError, ValueError):
             continue
+    found = [run for run in found if run.manifest or run.config]
     return sorted(found, key=lambda run: str(run.manifest.get("started", "")), reverse=True)
 
 

@@ -1,0 +1,165 @@
+// Plots of a study: every trial, learning curves, parallel coordinates with ranges to drag, and each parameter.
+// Points and lines open the report of their trial; a range dragged on an axis fades all other trials everywhere.
+const study = JSON.parse(document.getElementById("study").textContent);
+const measured = study.trials.filter((trial) => trial.value !== null);
+const ranges = new Map();
+const PARALLEL = { step: 150, left: 70, top: 24, bottom: 250, height: 280 };
+
+function colour(trial) {
+  return trial.number === study.best ? "var(--c5)" : { pruned: "var(--c4)", failed: "var(--c1)" }[trial.state] ?? "var(--c0)";
+}
+
+function describe(trial) {
+  const settings = Object.entries(trial.params).map(([name, value]) => `${name} ${typeof value === "number" ? format(value) : value}`);
+  return [`trial ${trial.number}: ${trial.state}`, `${study.objective} ${format(trial.value)}`, ...settings, ...(trial.reason ? [trial.reason.slice(0, 160)] : [])];
+}
+
+function pointAt(event, trial) {
+  tip.replaceChildren(...describe(trial).map((line) => element("div", {}, line)));
+  tip.style.visibility = "visible";
+  const room = tip.getBoundingClientRect();
+  tip.style.left = `${Math.max(0, Math.min(event.clientX + 14, window.innerWidth - room.width - 8))}px`;
+  tip.style.top = `${Math.max(8, event.clientY - room.height - 12)}px`;
+  for (const other of document.querySelectorAll("[data-trial]")) other.classList.toggle("on", other.dataset.trial === String(trial.number));
+}
+
+// What stands for a trial in a plot: a link to its report, with its values on hover.
+function mark(trial, ...shapes) {
+  const made = svg("a", { href: trial.link, "data-trial": trial.number, "aria-label": describe(trial).join(", ") }, ...shapes);
+  made.addEventListener("pointermove", (event) => pointAt(event, trial));
+  made.addEventListener("pointerleave", () => {
+    tip.style.visibility = "hidden";
+    for (const other of document.querySelectorAll(".on")) other.classList.remove("on");
+  });
+  return made;
+}
+
+function dot(trial, x, y) {
+  if (trial.state === "complete") return mark(trial, svg("circle", { cx: x, cy: y, r: trial.number === study.best ? 5.5 : 4, style: `fill:${colour(trial)}` }));
+  const cross = `M${x - 4},${y - 4}L${x + 4},${y + 4}M${x - 4},${y + 4}L${x + 4},${y - 4}`;
+  return mark(trial, svg("circle", { cx: x, cy: y, r: 5, class: "target" }), svg("path", { d: cross, style: `stroke:${colour(trial)};stroke-width:2` }));
+}
+
+function plot(title, label, ...parts) {
+  const drawing = svg("svg", { class: "chart", viewBox: `0 0 ${AREA.width} ${AREA.height}`, role: "group", "aria-label": label }, ...parts);
+  return element("figure", {}, element("h3", {}, title), drawing);
+}
+
+function history() {
+  const area = scales([{ points: measured.map((trial) => [trial.number, trial.value]) }], false);
+  let best = null;
+  const steps = measured
+    .filter((trial) => trial.state === "complete")
+    .map((trial) => {
+      best = best === null || (study.maximize ? trial.value > best : trial.value < best) ? trial.value : best;
+      return [trial.number, best];
+    });
+  if (steps.length) steps.push([area.to, best]);
+  const line = steps.map(([number, value], index) => (index ? `H${area.x(number)}V${area.y(value)}` : `M${area.x(number)},${area.y(value)}`)).join("");
+  return plot(
+    `Every trial: ${study.objective}, best so far`,
+    "Objective over trials",
+    ...axes(area),
+    svg("path", { class: "line", d: line || "M0,0", style: "stroke:var(--c5)" }),
+    ...measured.map((trial) => dot(trial, area.x(trial.number), area.y(trial.value))),
+  );
+}
+
+function learning() {
+  const shown = study.trials.filter((trial) => trial.curve.length);
+  if (!shown.length) return null;
+  const area = scales(shown.map((trial) => ({ points: trial.curve })), false);
+  const lines = shown.map((trial) => {
+    const end = trial.curve.at(-1);
+    const style = `stroke:${colour(trial)};stroke-width:${trial.number === study.best ? 2.6 : 1.4}`;
+    return mark(trial, svg("path", { class: "line", d: path(trial.curve, area), style }), svg("circle", { cx: area.x(end[0]), cy: area.y(end[1]), r: 2.5, style: `fill:${colour(trial)}` }));
+  });
+  return plot("Learning curves", "Objective over epochs, one line a trial", ...axes(area), ...lines);
+}
+
+// Where a value is on its axis, from 0 to 1, and the labels there.
+function axisOf(name) {
+  const values = measured.map((trial) => (name === study.objective ? trial.value : trial.params[name])).filter((value) => value !== undefined && value !== null);
+  if (!values.every((value) => typeof value === "number")) {
+    const choices = [...new Set(values.map(String))].sort();
+    const place = (value) => (choices.indexOf(String(value)) + 0.5) / choices.length;
+    return { name, place, ticks: choices.map((choice) => [place(choice), choice]) };
+  }
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const log = study.log.includes(name) && low > 0;
+  const scale = log ? Math.log10 : (value) => value;
+  const place = (value) => (high > low ? (scale(value) - scale(low)) / (scale(high) - scale(low)) : 0.5);
+  const whole = values.every(Number.isInteger) && new Set(values).size <= 6;
+  const inside = whole ? [...new Set(values)] : (log ? logTicks(low, high) : valueTicks(low, high)).filter((tick) => tick >= low && tick <= high);
+  return { name, place, ticks: (inside.length ? inside : [low]).map((tick) => [place(tick), tickLabel(tick)]) };
+}
+
+function against(name) {
+  const axis = axisOf(name);
+  const shown = measured.filter((trial) => name in trial.params);
+  const area = scales([{ points: shown.map((trial) => [0, trial.value]) }], false);
+  const x = (place) => AREA.left + 12 + place * (AREA.right - AREA.left - 24);
+  const grid = axes({ ...area, from: 1, to: 0 });
+  const labels = axis.ticks.map(([place, label]) => svg("text", { x: x(place), y: AREA.bottom + 16, "text-anchor": "middle" }, label));
+  return plot(name, `Objective against ${name}`, ...grid, ...labels, ...shown.map((trial) => dot(trial, x(axis.place(trial.params[name])), area.y(trial.value))));
+}
+
+function parallel() {
+  const found = [...study.parameters, study.objective].map(axisOf);
+  const width = 2 * PARALLEL.left + (found.length - 1) * PARALLEL.step;
+  const x = (index) => PARALLEL.left + index * PARALLEL.step;
+  const y = (place) => PARALLEL.bottom - place * (PARALLEL.bottom - PARALLEL.top);
+  const worst = axisOf(study.objective);
+  const lines = measured.map((trial) => {
+    const values = found.map((axis) => (axis.name === study.objective ? trial.value : trial.params[axis.name]));
+    const points = values.map((value, index) => (value === undefined ? null : `${x(index)},${y(found[index].place(value))}`)).filter(Boolean);
+    const share = study.maximize ? worst.place(trial.value) : 1 - worst.place(trial.value);
+    return mark(trial, svg("path", { class: "line", d: `M${points.join("L")}`, style: `stroke:${colour(trial)};stroke-opacity:${0.25 + 0.75 * share};stroke-width:${1 + 1.6 * share}` }));
+  });
+  const drawing = svg("svg", { class: "chart parallel", viewBox: `0 0 ${width} ${PARALLEL.height}`, style: `min-width:${width}px`, role: "group", "aria-label": "Parallel coordinates" }, ...lines);
+  found.forEach((axis, index) => {
+    const brush = svg("rect", { class: "brush", x: x(index) - 8, width: 16, y: 0, height: 0 });
+    const target = svg("rect", { class: "target", x: x(index) - 16, width: 32, y: PARALLEL.top - 8, height: PARALLEL.bottom - PARALLEL.top + 16 });
+    const place = (event) => {
+      const box = drawing.getBoundingClientRect();
+      return Math.min(1, Math.max(0, (PARALLEL.bottom - ((event.clientY - box.top) / box.height) * PARALLEL.height) / (PARALLEL.bottom - PARALLEL.top)));
+    };
+    let start = null;
+    target.addEventListener("pointerdown", (event) => {
+      start = place(event);
+      target.setPointerCapture(event.pointerId);
+    });
+    target.addEventListener("pointermove", (event) => {
+      if (start === null) return;
+      const [low, high] = [start, place(event)].sort((a, b) => a - b);
+      if (high - low < 0.02) ranges.delete(axis.name);
+      else ranges.set(axis.name, (value) => axis.place(value) >= low && axis.place(value) <= high);
+      brush.setAttribute("y", y(high));
+      brush.setAttribute("height", high - low < 0.02 ? 0 : y(low) - y(high));
+      fade();
+    });
+    target.addEventListener("pointerup", (event) => {
+      if (start !== null && Math.abs(place(event) - start) < 0.02) {
+        ranges.delete(axis.name);
+        brush.setAttribute("height", 0);
+        fade();
+      }
+      start = null;
+    });
+    const labels = axis.ticks.map(([at, label]) => svg("text", { x: x(index) - 8, y: y(at) + 4, "text-anchor": "end" }, label));
+    const name = svg("text", { x: x(index), y: PARALLEL.bottom + 22, "text-anchor": "middle" }, axis.name.split(".").at(-1), svg("title", {}, axis.name));
+    drawing.append(svg("line", { class: "axis", x1: x(index), x2: x(index), y1: PARALLEL.top, y2: PARALLEL.bottom }), ...labels, name, brush, target);
+  });
+  return element("figure", { class: "wide" }, element("h3", {}, "Parallel coordinates: drag along an axis to keep a range, click it to clear"), element("div", { class: "scroll", tabindex: 0 }, drawing));
+}
+
+function fade() {
+  const kept = (trial) => [...ranges].every(([name, within]) => within(name === study.objective ? trial.value : trial.params[name]));
+  const out = new Set(study.trials.filter((trial) => !kept(trial)).map((trial) => String(trial.number)));
+  for (const item of document.querySelectorAll("[data-trial]")) item.classList.toggle("out", out.has(item.dataset.trial));
+}
+
+if (measured.length) {
+  document.getElementById("plots").replaceChildren(...[history(), learning()].filter(Boolean), ...study.parameters.map(against));
+  if (study.parameters.length) document.getElementById("plots").after(parallel());
+}
