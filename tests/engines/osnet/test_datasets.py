@@ -376,7 +376,13 @@ REFUSED = [
     (
         "dataset.targets",
         "leaves nothing to test on, which objective needs",
-        ("dataset=market1501", "dataset.targets=[]", "objective=test/map"),
+        (
+            "dataset=market1501",
+            "dataset.targets=[]",
+            "objective=test/map",
+            "dataset.val_identities=0",
+            "dataset.select_on_test=true",
+        ),
     ),
     ("dataset.targets", "has no test split", ("dataset=cuhksysu",)),
     ("dataset.sources", "twice", ("dataset=several", "dataset.sources=[market1501,market1501]")),
