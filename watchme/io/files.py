@@ -57,6 +57,13 @@ def replace_json(path: Path, value: Any) -> None:
     replace_text(path, json.dumps(json_value(value), indent=2) + "\n")
 
 
+def overwrite_text(path: Path, text: str) -> None:
+    """Write over a file in place, which needs no new block of a full disk while it does not grow beyond its last."""
+    with path.open("r+", encoding="utf-8") as file:
+        file.write(text)
+        file.truncate()
+
+
 def json_value(value: Any) -> Any:
     """A value as JSON can hold it: NaN and infinities as null, NumPy and torch numbers as numbers, the rest as text."""
     if isinstance(value, Mapping):

@@ -6,6 +6,9 @@ train.log      log with times             weights/        best.pt, last.pt
 .hydra/        what Hydra composed        traceback.txt   where a run failed
 """
 
+import contextlib
+import errno
+import json
 import math
 import os
 import platform
@@ -22,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from watchme.core.errors import RunFolderError
 from watchme.core.interfaces import Result
 from watchme.core.liveness import this_process
-from watchme.io.files import read_json, remove_temporaries, replace_json, replace_text
+from watchme.io.files import json_value, overwrite_text, read_json, remove_temporaries, replace_json, replace_text
 from watchme.io.run_lookup import CONFIG, MANIFEST, folder_of
 from watchme.run import provenance
 from watchme.run.log_file import start_log_file
@@ -136,7 +139,9 @@ class RunFolder:
         self.manifest.pop("error", None)
         if error is not None:
             self.manifest["error"] = f"{type(error).__name__}: {error}"
-            replace_text(self.path / "traceback.txt", "".join(traceback.format_exception(error)))
+            text = "".join(traceback.format_exception(error))
+            with contextlib.suppress(OSError):  # of a full disk: the status is worth more
+                replace_text(self.path / "traceback.txt", text)
         if result is not None and not math.isnan(result.objective):
             self.manifest["objective_value"] = result.objective
         self.save()
@@ -157,8 +162,13 @@ class RunFolder:
         replace_json(self.path / SUMMARY, summary)
 
     def save(self) -> None:
-        """Write the manifest, whole or not at all."""
-        replace_json(self.path / MANIFEST, self.manifest)
+        """Write the manifest, whole or not at all; on a full disk over the old one, which needs no new block."""
+        try:
+            replace_json(self.path / MANIFEST, self.manifest)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            overwrite_text(self.path / MANIFEST, json.dumps(json_value(self.manifest), indent=2) + "\n")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

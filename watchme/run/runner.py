@@ -16,6 +16,7 @@ from watchme.core.signals import sigterm_interrupts
 from watchme.io.files import read_json, read_yaml
 from watchme.run import provenance
 from watchme.run import summary as console
+from watchme.run.failures import explain
 from watchme.run.run_dir import CONFIG, SUMMARY, RunFolder
 from watchme.run.session import Session
 from watchme.weights.initial import describe_weights, find_initial, random_weights
@@ -91,6 +92,8 @@ def _run(config: RunConfig, record: RunFolder, session: Session) -> Result:
         # An unexpected error of a new run is kept with its traceback; a refusal leaves nothing.
         if not isinstance(error, WatchmeError) and config.train.resume is None:
             session.begin()
+        if (explained := explain(exception, config, record.path)) is not None:
+            raise explained from exception
         raise
     finally:
         if session.begun:

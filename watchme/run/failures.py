@@ -1,0 +1,56 @@
+"""Errors of the system that end a run, in words that a user can act on: a full disk, a killed loader process."""
+
+import errno
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from watchme.config.schema import RunConfig
+from watchme.core.errors import RunFolderError, WatchmeError
+from watchme.run.summary import relative
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+# torch.utils.data's words where a worker does not end by itself, mostly since the system has no memory left.
+_WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) (is killed by signal: \w+|exited unexpectedly)")
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from, says that a disk or a quota is full."""
+    return any(isinstance(one, OSError) and one.errno in _FULL for one in _chain(error))
+
+
+def explain(error: BaseException, config: RunConfig, folder: Path) -> WatchmeError | None:
+    """What to do about an error of the system; None where nothing is known.
+
+    Args:
+        error: What ended the run.
+        config: The run's.
+        folder: The run's.
+    """
+    again = f"python train.py train.resume={shlex.quote(relative(folder))}"
+    if config.mode != "train":
+        again = "the same command"
+    if is_full_disk(error):
+        file = next((one.filename for one in _chain(error) if isinstance(one, OSError) and one.filename), folder)
+        free = shutil.disk_usage(folder).free / 2**20
+        return RunFolderError(
+            f"the disk is full: {file} could not be written, {folder} has {free:,.0f} MiB left. Make room, then go on "
+            f"with: {again}"
+        )
+    for one in _chain(error):
+        if match := _WORKER.search(str(one)):
+            return WatchmeError(
+                f"a process that loads images {match[1]}: most likely memory ran out (dmesg says so). Fewer processes "
+                f"or less in memory: train.workers=2, dataset.cache=none. Then go on with: {again}"
+            )
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
