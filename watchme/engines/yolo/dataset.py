@@ -81,10 +81,17 @@ def prepare(layout: Layout, classes: Sequence[int | str] | None) -> tuple[Path, 
     """
     kept = layout.kept_classes(classes)
     items = {split: list(_items(places)) for split, places in layout.splits.items()}
-    fingerprint = _fingerprint(layout, kept, items)
+    others = sorted(str(path) for _, path in other_images(layout))
+    fingerprint = _fingerprint(layout, kept, items, others)
     folder = writable_cache_dir() / "yolo-datasets" / fingerprint
     if not (folder / _DONE).is_file():
-        _build(folder, layout, kept, items, fingerprint)
+        _build(
+            folder,
+            layout,
+            kept,
+            items,
+            Scan(fingerprint, names=[layout.names[old] for old in kept], other_images=others),
+        )
     return folder / "data.yaml", Scan(**json.loads((folder / _DONE).read_text(encoding="utf-8")))
 
 
@@ -142,8 +149,9 @@ def label_of(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _fingerprint(layout: Layout, kept: dict[int, int], items: dict[str, list[_Item]]) -> str:
-    digest = hashlib.sha256(json.dumps([_VERSION, layout.names, layout.keypoint_values, sorted(kept.items())]).encode())
+def _fingerprint(layout: Layout, kept: dict[int, int], items: dict[str, list[_Item]], others: list[str]) -> str:
+    head = [_VERSION, layout.names, layout.keypoint_values, sorted(kept.items()), others]
+    digest = hashlib.sha256(json.dumps(head).encode())
     for split, entries in items.items():
         for item in entries:
             for path in (item.image, item.label):
@@ -158,12 +166,9 @@ def _fingerprint(layout: Layout, kept: dict[int, int], items: dict[str, list[_It
     return digest.hexdigest()[:20]
 
 
-def _build(
-    folder: Path, layout: Layout, kept: Mapping[int, int], items: Mapping[str, list[_Item]], fingerprint: str
-) -> None:
+def _build(folder: Path, layout: Layout, kept: Mapping[int, int], items: Mapping[str, list[_Item]], scan: Scan) -> None:
+    """Make the copy, and fill `scan` with the counts."""
     with whole_folder(folder, _DONE) as temporary:
-        scan = Scan(fingerprint, names=[layout.names[old] for old in kept])
-        scan.other_images = sorted(str(path) for _, path in other_images(layout))
         faults: list[str] = []
         with ThreadPoolExecutor(8) as pool:
             for split, entries in items.items():
