@@ -108,7 +108,7 @@ def test_images_that_are_lost_are_warnings(configs: dict[str, RunConfig], reid: 
     first = sorted((reid / "bounding_box_train").iterdir())[0]
     shutil.copy(first, reid / "bounding_box_train" / "0000_c1s1_000001_00.jpg")
     (reid / "query" / "0001_c1s1_000001_00.heic").touch()
-    found = kinds(osnet_briefly(config, sources.read_datasets(config.dataset, reid), tmp_path / "run"))
+    found = kinds(osnet_briefly(config, reid_datasets.read_datasets(config.dataset, reid), tmp_path / "run"))
     assert found == {"identity left out": 1, "image not read": 1}
 
 
