@@ -9,7 +9,7 @@ from typing import Any, cast
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import AutoLocator, MaxNLocator
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization.matplotlib import plot_parallel_coordinate, plot_slice
@@ -150,6 +150,9 @@ def by_optuna(plot: Callable[..., Any], study: Study, objective: str, width: flo
         drawn = plot(study, target_name=objective)
     figure: Any = (drawn if isinstance(drawn, Axes) else drawn[0]).figure
     pyplot.close(figure)
+    for axes in figure.axes:
+        if isinstance(axes.xaxis.get_major_locator(), AutoLocator):
+            axes.xaxis.set_major_locator(MaxNLocator(3))  # labels such as 0.00025 are wide
     figure.suptitle("")
     figure.axes[0].set_title("")
     figure.set_size_inches(max(8.0, width * (len(names) + 1)), 4.6)
