@@ -154,13 +154,15 @@ def test_a_refused_config_opens_no_connection_and_leaves_no_folder(overrides: tu
     assert not (tmp_path / "run").exists()
 
 
-def test_weights_that_cannot_be_fetched_leave_no_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sweep", [(), ("-m", "optimizer.lr=0.01,0.02")], ids=["a run", "a sweep"])
+def test_weights_that_cannot_be_fetched_leave_no_folder(sweep: tuple[str, ...], tmp_path: Path) -> None:
     for split in ("train", "val"):
         (tmp_path / "images" / split).mkdir(parents=True, exist_ok=True)
         (tmp_path / "images" / split / "a.jpg").touch()
     run = tmp_path / "run"
+    folders = (f"hydra.run.dir={run}", f"hydra.sweep.dir={run}")
     shown = subprocess.run(
-        [sys.executable, "train.py", "dataset=person_detection", f"dataset.root={tmp_path}", f"hydra.run.dir={run}"],
+        [sys.executable, "train.py", *sweep, "dataset=person_detection", f"dataset.root={tmp_path}", *folders],
         cwd=PROJECT,
         env={**os.environ, "WATCHME_OFFLINE": "1"},
         capture_output=True,

@@ -1,4 +1,4 @@
-"""What made a run: versions of packages, commit of the code, and hardware, for its manifest."""
+"""What made a run: versions of packages, commit of the code, hardware, and weights, for its manifest."""
 
 import os
 import platform
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from watchme import __version__
+from watchme.config.schema import RunConfig
+from watchme.weights.initial import find_initial, random_weights
 
 _PACKAGES = (
     "torch",
@@ -79,3 +81,18 @@ def _cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def initial_weights(config: RunConfig) -> dict[str, Any] | None:
+    """The manifest's record of what a training starts from, fetched where it is not on this machine.
+
+    None for other modes and for a resumed run.
+
+    Raises:
+        CheckpointError: If the weights cannot be fetched.
+    """
+    if config.mode != "train" or config.train.resume is not None:
+        return None
+    model = config.model
+    found = find_initial(model.weights, getattr(model, "pretrained", None), model.engine, model.name)
+    return found.record() if found is not None else random_weights(model.engine)

@@ -3,7 +3,6 @@
 import logging
 import math
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
@@ -19,7 +18,7 @@ from watchme.run import summary as console
 from watchme.run.failures import explain
 from watchme.run.run_dir import CONFIG, SUMMARY, RunFolder
 from watchme.run.session import Session
-from watchme.weights.initial import describe_weights, find_initial, random_weights
+from watchme.weights.initial import describe_weights
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[s
         Refused: After a check or an export whose answer is no; the status is `refused`.
         Interrupted: After Ctrl-C or SIGTERM; the status is `interrupted`.
     """
-    initial = _initial_weights(config)
+    initial = provenance.initial_weights(config)
     record = RunFolder(folder, resume=config.train.resume is not None)
     try:
         if config.train.resume is not None and (finished := _finished_result(config, record)) is not None:
@@ -127,15 +126,3 @@ def _finished_result(config: RunConfig, record: RunFolder) -> Result | None:
     metrics = {name: math.nan if found is None else found for name, found in summary.items() if "/" in name}
     weights = {name: Path(path) for name, path in (summary.get("weights") or {}).items()}
     return Result(metrics, math.nan if value is None else value, summary.get("best_epoch"), epochs, weights)
-
-
-def _initial_weights(config: RunConfig) -> dict[str, Any] | None:
-    """The manifest's record of what a training starts from, fetched before the run folder is touched.
-
-    None for other modes and for a resumed run.
-    """
-    if config.mode != "train" or config.train.resume is not None:
-        return None
-    model = config.model
-    found = find_initial(model.weights, getattr(model, "pretrained", None), model.engine, model.name)
-    return found.record() if found is not None else random_weights(model.engine)

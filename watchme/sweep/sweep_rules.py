@@ -15,6 +15,7 @@ from watchme.config.schema import RunConfig
 from watchme.config.suggestions import one_of
 from watchme.config.validation import validate
 from watchme.core.errors import ConfigError, Problem
+from watchme.run.provenance import initial_weights
 from watchme.sweep.hooks import Hook
 from watchme.sweep.search_space import SearchSpace, listed
 from watchme.sweep.settings import SweepConfig
@@ -75,7 +76,10 @@ def test_split_problems(settings: SweepConfig, typed: RunConfig, objectives: Seq
 def validate_choices(
     settings: SweepConfig, space: SearchSpace, hook: Hook | None, context: HydraContext, config: DictConfig
 ) -> tuple[RunConfig, DictConfig]:
-    """Compose and validate points of the space that hold each of its choices; returns the first point's config."""
+    """Compose and validate points of the space that hold each of its choices; returns the first point's config.
+
+    Weights that the trials start from are fetched.
+    """
     base = {
         name: found.choices[0] if isinstance(found, CategoricalDistribution) else getattr(found, "low")  # noqa: B009
         for name, found in space.distributions.items()
@@ -98,6 +102,8 @@ def validate_choices(
             problems |= {(problem.key, problem.expected): problem for problem in error.problems}
     if problems:
         raise ConfigError(list(problems.values()))
+    for typed, _ in results:  # once and here, rather than in the first trials
+        initial_weights(typed)
     return results[0]
 
 
