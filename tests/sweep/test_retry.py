@@ -17,13 +17,12 @@ from watchme.sweep.storage import StorageError
 
 def outage() -> Exception:
     """What psycopg raises while the server restarts."""
-    error: Exception = OperationalError("SELECT 1", {}, Exception("the database system is starting up"))
-    return error
+    return OperationalError("SELECT 1", {}, Exception("the database system is starting up"))
 
 
 def wrapped(cause: Exception) -> Exception:
     """An error of the database as Optuna passes it on."""
-    error = StorageInternalError("An exception is raised during the commit.")
+    error: Exception = StorageInternalError("An exception is raised during the commit.")
     error.__cause__ = cause
     return error
 
