@@ -20,8 +20,8 @@ from watchme.engines.yolo import export_formats, isolation
 from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.config_rules import required_splits
-from watchme.engines.yolo.events import canonical_metrics
 from watchme.engines.yolo.handoff_text import YoloHandoffText
+from watchme.engines.yolo.metric_names import canonical_metrics
 from watchme.engines.yolo.preparation import choose_device, prepare
 from watchme.export.base import SMALL, Exporter, Reader, largest_difference, torch_reader
 

@@ -15,7 +15,7 @@ from watchme.core.errors import CheckpointError, ConfigError, Problem
 from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.arguments import MAPPED
 from watchme.engines.yolo.config import Config
-from watchme.engines.yolo.events import canonical_metrics
+from watchme.engines.yolo.metric_names import canonical_metrics
 from watchme.io.files import read_json
 from watchme.io.metrics_log import read_metrics
 

@@ -15,7 +15,7 @@ from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.config_rules import required_splits
 from watchme.engines.yolo.dataset import Scan
-from watchme.engines.yolo.events import serve
+from watchme.engines.yolo.distributed import serve
 from watchme.engines.yolo.preparation import choose_device, prepare
 
 log = logging.getLogger(__name__)
@@ -92,18 +92,29 @@ def _train(job: Job, config: Config, overrides: dict[str, Any], names: list[str]
         progress.stop = job.emit(event)
         return progress.stop
 
+    batch_size = config.train.batch_size
+
+    def note_batch_size(used: int) -> None:
+        nonlocal batch_size
+        job.record("batch_size", used)
+        if batch_size == -1:
+            log.info("train.batch_size=-1: %d images fit the GPU's memory", used)
+        elif used < batch_size:
+            job.fallback(f"out of memory with a batch of {batch_size}: ultralytics trains on with {used}")
+        batch_size = used
+
     os.environ[OBJECTIVE] = config.objective
     try:
         with isolation.threads_kept():
             trainer = _build_trainer(WatchmeTrainer, overrides)
+            trainer.emit, trainer.note_batch_size = emit, note_batch_size
             if trainer.ddp:
                 with serve(emit):
                     trainer.train()
             else:
-                trainer.emit = emit
                 trainer.train()
-    except RuntimeError as error:
-        raise _explained(error) from error
+    except TrainingError as error:
+        raise _resumable(error, job.folder) from error
     finally:
         os.environ.pop(OBJECTIVE, None)
 
@@ -116,16 +127,11 @@ def _build_trainer(trainer: type[Any], overrides: dict[str, Any]) -> Any:
         raise ConfigError([Problem("model.args", f"ultralytics refuses an argument: {error}")]) from error
 
 
-def _explained(error: RuntimeError) -> RuntimeError | TrainingError:
-    """The most common errors with the keys that help; others unchanged."""
-    text = str(error)
-    if "out of memory" in text.lower():
-        return TrainingError(
-            "the GPU's memory is too small; lower train.batch_size or dataset.image_size, or set train.batch_size=-1"
-        )
-    if "NaN persisted" in text:
-        return TrainingError("the loss is NaN again and again; lower optimizer.lr or set train.precision=fp32")
-    return error
+def _resumable(error: TrainingError, folder: Path) -> TrainingError:
+    """An error that ended the processes of several GPUs, with the command that resumes the run."""
+    if not (folder / "weights" / "last.pt").is_file():
+        return error
+    return TrainingError(f"{error}\n    To resume: python train.py train.resume={folder}")
 
 
 def _finish(job: Job, config: Config, yaml: Path, scan: Scan, progress: _Progress, device: str) -> Result:

@@ -5,6 +5,8 @@ import math
 import os
 import shutil
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from watchme.core.errors import TrainingError, WatchmeError
 from watchme.core.interfaces import EpochEvent
 from watchme.core.metric_names import higher_is_better
 from watchme.engines.yolo import isolation
-from watchme.engines.yolo.events import Emit, ParentConnection, canonical_metrics, connect_to_parent
+from watchme.engines.yolo.distributed import Emit, connect_to_parent
+from watchme.engines.yolo.memory import is_out_of_memory, training_error
+from watchme.engines.yolo.metric_names import canonical_metrics
 from watchme.io.files import locked
 
 isolation.isolate()  # the ranks of a multi-GPU run start with this module
@@ -52,7 +56,9 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
         # ultralytics counts from 0 and keeps the first epoch too; `save_model` keeps every n-th.
         self.keep_every, self.save_period = self.save_period, -1
         self.objective = os.environ[OBJECTIVE]
-        self.emit: Emit | None = connect_to_parent() if LOCAL_RANK == 0 else None
+        self.parent = connect_to_parent(LOCAL_RANK) if LOCAL_RANK != -1 else None
+        self.emit: Emit | None = self.parent if LOCAL_RANK == 0 else None
+        self.note_batch_size: Callable[[int], None] = lambda size: None
         self.timer = _EpochTimer()
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
@@ -75,18 +81,43 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
         super().run_callbacks(event)
 
     def train(self) -> None:
-        """Train; a rank of a multi-GPU run sends a `WatchmeError` to the process that started it."""
+        """Train. A rank of a multi-GPU run sends its error to the process of train.py, and exits at once."""
         try:
             super().train()
-        except WatchmeError as error:
-            if isinstance(self.emit, ParentConnection):
-                self.emit.fail(error)
-            raise
+        except Exception as error:
+            found = self._explained(error)
+            if self.parent is None:
+                raise found from error
+            traceback.print_exc()
+            self.parent.fail(found if isinstance(found, WatchmeError) else _of_rank(found))
+            os._exit(1)  # leaving the process group could wait for the other ranks
+        if self.parent is not None:
+            self.parent.finish()
+
+    def _explained(self, error: Exception) -> Exception:
+        """The most common errors with the keys that help; others unchanged."""
+        if is_out_of_memory(error):
+            traceback.clear_frames(error.__traceback__)  # they hold tensors, which the next trial of a sweep needs
+            self._clear_memory()
+            devices, size = max(self.world_size, 1), int(self.args.imgsz)
+            return training_error(error, batch_size=self.batch_size, devices=devices, image_size=size)
+        if "NaN persisted" in str(error):
+            return TrainingError(f"the loss is NaN again and again; {self._remedy()}")
+        return error
+
+    def _remedy(self) -> str:
+        """What helps against a loss that is not finite."""
+        return "lower optimizer.lr" + (" or set train.precision=fp32" if self.args.amp else "")
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         """Build a loader; the lock lets one run at a time write ultralytics' label cache."""
         with locked(Path(self.args.data).parent / ".lock") if RANK in {-1, 0} else contextlib.nullcontext():
             return super().get_dataloader(dataset_path, batch_size, rank, mode)
+
+    def _build_train_pipeline(self) -> None:
+        """Build loaders and optimizer, again after ultralytics has halved the batch for lack of memory."""
+        super()._build_train_pipeline()
+        self.note_batch_size(self.batch_size)
 
     def _setup_train(self) -> None:
         # ultralytics' check of mixed precision would download a model. It detects a fault of GTX 16xx cards, where
@@ -150,10 +181,7 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
             **canonical_metrics(self.metrics, "val"),
         }
         if not math.isfinite(metrics["train/loss"]):
-            raise TrainingError(
-                f"the loss is {metrics['train/loss']} after epoch {self.epoch + 1}; "
-                f"lower optimizer.lr or set train.precision=fp32"
-            )
+            raise TrainingError(f"the loss is {metrics['train/loss']} after epoch {self.epoch + 1}; {self._remedy()}")
         event = EpochEvent(
             self.epoch + 1,
             self.epochs,
@@ -163,6 +191,10 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
         )
         if self.emit is not None and self.emit(event) is not None:
             self.stop = True
+
+
+def _of_rank(error: Exception) -> TrainingError:
+    return TrainingError(f"the process of rank {RANK} failed: {type(error).__name__}: {error}")
 
 
 class _EpochTimer:

@@ -14,7 +14,8 @@ from watchme.data.images import to_rgb
 from watchme.engines.yolo import arguments, isolation
 from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.config import Config
-from watchme.engines.yolo.events import canonical_metrics, f1
+from watchme.engines.yolo.memory import evaluation_batch, evaluation_error, is_out_of_memory
+from watchme.engines.yolo.metric_names import canonical_metrics, f1
 from watchme.io.files import locked
 
 isolation.isolate()
@@ -124,7 +125,7 @@ def validate(
         "data": str(yaml),
         "split": split,
         "imgsz": config.dataset.image_size,
-        "batch": config.evaluation.batch_size or 2 * (config.train.batch_size if config.train.batch_size > 0 else 16),
+        "batch": evaluation_batch(config),
         "device": device.split(",")[0],
         "workers": config.train.workers,
         "single_cls": config.dataset.single_class,
@@ -133,8 +134,13 @@ def validate(
         **arguments.evaluation_arguments(config),
         **changes,
     }
-    with isolation.threads_kept():
-        found = model.val(validator=build, **settings)
+    try:
+        with isolation.threads_kept():
+            found = model.val(validator=build, **settings)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise evaluation_error(error, config) from error
     return found, validator["made"].examples
 
 

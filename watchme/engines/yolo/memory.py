@@ -1,0 +1,49 @@
+"""Out of memory in training or evaluation: what was tried, and the keys that help."""
+
+from watchme.core.errors import TrainingError
+from watchme.engines.yolo.config import Config
+
+_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch could not allocate memory, on a GPU or on the CPU."""
+    return isinstance(error, RuntimeError) and any(sign.lower() in str(error).lower() for sign in _SIGNS)
+
+
+def training_error(error: BaseException, *, batch_size: int, devices: int, image_size: int) -> TrainingError:
+    """The error of a training that ran out of memory.
+
+    Args:
+        error: What torch raised.
+        batch_size: Images in a batch over all devices.
+        devices: Number of devices.
+        image_size: Side of the images, pixels.
+    """
+    each = f", {batch_size // devices} on each of {devices} GPUs," if devices > 1 else ""
+    automatic = "" if devices > 1 else " train.batch_size=-1 takes what fits one GPU."
+    return TrainingError(
+        f"out of memory in training with a batch of {batch_size}{each} at {image_size} px: {_first_line(error)}\n"
+        f"    Lower train.batch_size or dataset.image_size, or choose a smaller model or train.precision=fp16."
+        f"{automatic}"
+    )
+
+
+def evaluation_batch(config: Config) -> int:
+    """Images in a batch of an evaluation: `evaluation.batch_size`, or as ultralytics validates while it trains."""
+    training = config.train.batch_size if config.train.batch_size > 0 else 16
+    return config.evaluation.batch_size or 2 * training
+
+
+def evaluation_error(error: BaseException, config: Config) -> TrainingError:
+    """The error of an evaluation that ran out of memory."""
+    batch = evaluation_batch(config)
+    origin = "" if config.evaluation.batch_size else ", twice train.batch_size,"
+    return TrainingError(
+        f"out of memory in evaluation with a batch of {batch}{origin} at {config.dataset.image_size} px: "
+        f"{_first_line(error)}\n    Lower it: evaluation.batch_size={max(1, batch // 2)}"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
