@@ -213,8 +213,8 @@ def test_the_formats_that_carry_their_own_weights_need_no_loader(
 
 def test_the_guide_s_evaluation_loads_it_whole(handed: Path) -> None:
     """`model.load_state_dict(checkpoint['state_dict'])` with OSNET_NUM_CLASSES outputs, as the training guide does."""
-    env = next(parent / "backend.env" for parent in handed.parents if (parent / "backend.env").is_file())
+    env = next(parent / ".env.osnet" for parent in handed.parents if (parent / ".env.osnet").is_file())
     values = dict(line.split("=") for line in env.read_text(encoding="utf-8").splitlines())
     assert handed.as_posix().endswith(values["OSNET_SAVE_DIR"])
-    model = models.build_model(values["OSNET_ARCHITECTURE"], int(values["OSNET_NUM_CLASSES"]), pretrained=False)
+    model = models.build_model("osnet_ibn_x1_0", int(values["OSNET_NUM_CLASSES"]), pretrained=False)
     model.load_state_dict(torch.load(handed / "model.pth.tar", weights_only=True)["state_dict"])

@@ -17,7 +17,7 @@ def make(folder: Path, *, refusal: str = "") -> handoff.Handoff:
     folder.mkdir(exist_ok=True)
     with handoff.staged(folder, "src/models") as made:
         (made.place / "weights.bin").write_bytes(b"\x00\x01" * 1000)
-        made.env["MODEL_PATH"] = "src/models/weights.bin"
+        made.env, made.env_file = {"MODEL_PATH": "src/models/weights.bin"}, ".env.model"
         made.notes.append("Mind the step.")
         if refusal:
             made.refusals.append(refusal)
@@ -32,12 +32,12 @@ def test_a_handoff_is_whole_and_its_checksums_hold(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["handoff"]
     files = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
     place = {f"src/models/{name}" for name in ("weights.bin", "MODEL_CARD.md", "preprocessing.json")}
-    assert files == {"README.md", "backend.env", "SHA256SUMS", *place}
+    assert files == {"README.md", ".env.model", "SHA256SUMS", *place}
     lines = [line.split("  ") for line in (root / "SHA256SUMS").read_text().splitlines()]
     sums = {name: digest for digest, name in lines}
     assert sums.keys() == files - {"SHA256SUMS"}
     assert sums["src/models/weights.bin"] == hashlib.sha256(b"\x00\x01" * 1000).hexdigest()
-    assert (root / "backend.env").read_text() == "MODEL_PATH=src/models/weights.bin\n"
+    assert (root / ".env.model").read_text() == "MODEL_PATH=src/models/weights.bin\n"
     assert "MODEL_PATH=src/models/weights.bin" in (root / "README.md").read_text()
 
 

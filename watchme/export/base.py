@@ -234,7 +234,7 @@ class Exporter(ABC):
     def _describe(self) -> None:
         """Write the README, the model card and preprocessing.json; announce what the backend does differently."""
         text, config = self.text(), self.job.config
-        self.handoff.env |= text.env()
+        self.handoff.env, self.handoff.env_file = text.env(), text.env_file
         self.handoff.notes = [*text.notes(), *self.handoff.notes]
         for difference in text.differences():
             self.job.fallback(difference)

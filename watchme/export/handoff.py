@@ -2,7 +2,7 @@
 
 handoff/
   README.md     what is here, how to install it, what to mind
-  backend.env   lines for the backend's .env
+  .env.osnet    lines for the file of that name in the backend, which only the settings class of this engine reads
   SHA256SUMS    for `sha256sum -c SHA256SUMS`
   src/...       copied to the backend: weights, other formats, preprocessing.json, MODEL_CARD.md
 """
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 FOLDER = "handoff"
 REFUSED = "handoff-refused"
 SUMS = "SHA256SUMS"
-ENV = "backend.env"
 _CARD = "MODEL_CARD.md"
 
 
@@ -38,7 +37,8 @@ class Handoff:
     Attributes:
         root: The folder, renamed to `handoff` at the end.
         place: Where the backend expects the weights, below `root`.
-        env: Variable -> value of the backend's `.env`.
+        env: Field -> value of the backend's settings class.
+        env_file: The file that this class reads; it refuses fields of other classes.
         notes: What its developers must know, a paragraph each.
         refusals: Why it must not be used.
         tables: What was measured.
@@ -47,6 +47,7 @@ class Handoff:
     root: Path
     place: Path
     env: dict[str, str] = field(default_factory=dict)
+    env_file: str = ".env"
     notes: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
@@ -58,13 +59,13 @@ class Handoff:
         log.info("%s", "\n".join(["", *text_table(table)]))
 
     def lines(self) -> list[str]:
-        """The lines for the backend's .env."""
+        """The lines for the backend's `env_file`."""
         return [f"{name}={value}" for name, value in self.env.items()]
 
     def details(self, files: Mapping[str, Path]) -> dict[str, Any]:
-        """For `Result.details` and the manifest: the folder, its files by format, the lines of .env."""
+        """For `Result.details` and the manifest: the folder, its files by format, the backend's settings."""
         found = {name: str(self.place / path.name) for name, path in files.items()}
-        return {"handoff": str(self.root), "files": found, "env": self.lines()}
+        return {"handoff": str(self.root), "files": found, "env": self.lines(), "env_file": self.env_file}
 
     def refused(self, fix: str) -> str:
         """Why the export must end with exit status 1; empty: it may be used."""
@@ -81,7 +82,7 @@ class Handoff:
         (self.place / _CARD).write_text(card, encoding="utf-8")
         text = json.dumps(preprocessing, indent=2) + "\n"
         (self.place / "preprocessing.json").write_text(text, encoding="utf-8")
-        (self.root / ENV).write_text("".join(f"{line}\n" for line in self.lines()), encoding="utf-8")
+        (self.root / self.env_file).write_text("".join(f"{line}\n" for line in self.lines()), encoding="utf-8")
         (self.root / "README.md").write_text(self._readme(title, sections), encoding="utf-8")
         write_checksums(self.root)
 
@@ -96,9 +97,10 @@ class Handoff:
 
     sha256sum -c {SUMS}
     cp -r {PurePosixPath(place).parts[0]} <backend>/       # {place}/
-    cat {ENV} >> <backend>/.env
+    cat {self.env_file} >> <backend>/{self.env_file}
 
-Lines for the backend's `.env`:
+These lines belong into `{self.env_file}` and into no other file: each settings class of the backend refuses fields of
+another one.
 
 {_indented(self.lines())}
 

@@ -2,18 +2,24 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from watchme.core.interfaces import Table
 from watchme.export.tables import markdown_table
 
 
 class HandoffText(ABC):
-    """The texts of one export."""
+    """The texts of one export.
+
+    Attributes:
+        env_file: The file that the settings class of the backend reads for this engine.
+    """
+
+    env_file: ClassVar[str]
 
     @abstractmethod
     def env(self) -> dict[str, str]:
-        """The backend's settings that these weights are for."""
+        """Fields of the backend's settings class for these weights; it refuses fields that it does not have."""
 
     @abstractmethod
     def preprocessing(self) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def report(config: RunConfig, folder: Path, status: str, result: Result, first: 
     if config.mode == "export" and not result.refused:
         log.info("Hand-off:")
         log.info("  %s", relative(Path(result.details["handoff"])))
-        log.info("For the backend's .env:")
+        log.info("For the backend's %s:", result.details["env_file"])
         for line in result.details["env"]:
             log.info("  %s", line)
     log.info("Review:")

@@ -94,8 +94,9 @@ def test_the_handoff_holds_all_that_was_asked_for(exported: Any) -> None:
     assert not [path for path in exported.folder.iterdir() if path.name.startswith(".")]
     assert exported.result.details["env"] == [
         "OSNET_SAVE_DIR=src/infrastructure/osnet/client",
-        "OSNET_ARCHITECTURE=osnet_x0_25",
         f"OSNET_NUM_CLASSES={torch.load(exported.folder / PLACE / 'model.pth.tar', weights_only=True)['num_classes']}",
+        "OSNET_IMG_HEIGHT=64",
+        "OSNET_IMG_WIDTH=32",
     ]
     assert {Path(path).is_file() for path in exported.result.details["files"].values()} == {True}
 
@@ -385,7 +386,7 @@ def test_the_command_ends_with_1_where_it_refuses(tiny: tuple[str, ...], trained
     good = train_py_whole(*command, f"hydra.run.dir={tmp_path}/good")
     assert good.returncode == 0, good.stderr
     assert (tmp_path / "good" / PLACE / "model.pth.tar").is_file()
-    assert "OSNET_ARCHITECTURE=osnet_x0_25" in good.stdout + good.stderr
+    assert "OSNET_IMG_HEIGHT=64" in good.stdout + good.stderr
     bad = train_py_whole(*command, "export.max_difference=1e-12", f"hydra.run.dir={tmp_path}/bad")
     assert bad.returncode == 1
     assert "model.onnx differs" in bad.stderr

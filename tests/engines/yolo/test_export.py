@@ -66,7 +66,6 @@ def test_the_handoff_holds_all_that_was_asked_for(exported: tuple[Recorder, Resu
     assert result.details["env"] == [
         "YOLO_PROJECT_PATH=src/infrastructure/yolo/projects",
         f"YOLO_MODEL_PATH={PLACE.relative_to('handoff')}/best.pt",
-        "YOLO_IMAGE_SIZE=64",
     ]
 
 

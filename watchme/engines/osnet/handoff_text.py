@@ -36,12 +36,15 @@ class OsnetHandoffText(HandoffText):
         self.checkpoint = checkpoint
         self.size = (config.dataset.height, config.dataset.width)
 
+    env_file = ".env.osnet"
+
     def env(self) -> dict[str, str]:
         """The backend's settings that these weights are for."""
         return {
             "OSNET_SAVE_DIR": PurePosixPath(self.config.export.place).as_posix(),
-            "OSNET_ARCHITECTURE": self.trained.name,
             "OSNET_NUM_CLASSES": str(self.trained.classes),
+            "OSNET_IMG_HEIGHT": str(self.size[0]),
+            "OSNET_IMG_WIDTH": str(self.size[1]),
         }
 
     def preprocessing(self) -> dict[str, Any]:
@@ -73,7 +76,7 @@ class OsnetHandoffText(HandoffText):
         """What the backend's developers must know."""
         notes = [
             "The embedding is the output of the layer `fc`. **A loader that drops keys beginning with `fc` leaves that "
-            "layer random** and loses accuracy, differently at each start: see *Loading*.",
+            "layer random** and loses accuracy: see *Loading*.",
             "Embeddings of other weights are not comparable with these: compute stored galleries again, and choose "
             "a new threshold.",
         ]
@@ -92,7 +95,8 @@ class OsnetHandoffText(HandoffText):
         if self.trained.name != BACKEND_ARCHITECTURE:
             found.append(
                 f"The backend builds {BACKEND_ARCHITECTURE} and skips what does not fit: it would run these weights of "
-                f"{self.trained.name} as a random model. Let it build OSNET_ARCHITECTURE={self.trained.name}."
+                f"{self.trained.name} as a random model. No setting changes that: in "
+                f"src/infrastructure/osnet/client/model.py, set name='{self.trained.name}' in the call of build_model."
             )
         if self.size != BACKEND_SIZE:
             found.append(
@@ -139,14 +143,18 @@ forward sends every image through the random layer. Each of these loads the expo
 1. One line after the loader: `{_RESTORE}`
 2. The same by the file beside the weights: `from load_reid import restore_embedding; restore_embedding(model, path)`
 3. Instead of the loader: `from load_reid import load_reid; model = load_reid("{place / "model.pth.tar"}")`
-4. `model.torchscript` (`torch.jit.load`) or `model.onnx` (onnxruntime), which carry their own weights.
-""",
+{self._standalone()}""",
             "Preprocessing": f"""
 For machines: `preprocessing.json`. In words: take the crop as RGB (OpenCV reads BGR), resize it to {height} high and
 {width} wide, bilinear with antialiasing as Pillow and torchvision's `Resize` on PIL images do, without keeping the
 aspect ratio; divide by 255{"; " + normalise if normalise else ""}; colours first. Divide the output by its L2 norm.
 """,
         }
+
+    def _standalone(self) -> str:
+        readers = {"torchscript": "`model.torchscript` (`torch.jit.load`)", "onnx": "`model.onnx` (onnxruntime)"}
+        written = [reader for name, reader in readers.items() if name in self.config.export.formats]
+        return f"4. {' or '.join(written)}, with its own weights.\n" if written else ""
 
     def checked_on(self) -> str:
         """One sentence for the model card."""

@@ -93,7 +93,9 @@ class YoloTrain(TrainConfig):
     batch_size: int = option(16, "images in a batch over all devices; -1: what fits the GPU", ge=-1)
     workers: int = option(help="processes that load data; on a CPU ultralytics loads in the training process", ge=0)
     deterministic: bool = option(True, "deterministic operations, where torch has them")
-    nominal_batch_size: int = option(64, "gradients are summed until so many images were seen (nbs)", ge=1)
+    nominal_batch_size: int = option(
+        64, "gradients are summed until so many images were seen (nbs); -1: those of one batch", ge=-1
+    )
     freeze: int | list[int | str] | None = option(None, "first N layers, or layer indices or names, to freeze")
     rect: bool = option(False, "rectangular batches with less padding, not shuffled")
     compile: bool = option(False, "torch.compile")

@@ -47,6 +47,9 @@ def _optimizer_rules(config: Config) -> Iterator[_Rule]:
         expected = "optimizer=auto chooses it; choose an optimizer to set it"
         yield optimizer.lr == family.get("lr", {}).get("sgd", optimizer.lr), "optimizer.lr", expected
         yield optimizer.momentum == family.get("momentum", optimizer.momentum), "optimizer.momentum", expected
+    for key in ("lr", "momentum", "weight_decay"):
+        value = getattr(optimizer, key)
+        yield value is None or 0 <= value <= 1, f"optimizer.{key}", "ultralytics takes values from 0 to 1"
     yield optimizer.beta2 in (None, 0.999), "optimizer.beta2", "ultralytics fixes it at 0.999; leave it null"
     yield optimizer.eps in (None, 1e-8), "optimizer.eps", "ultralytics fixes it at 1e-8; leave it null"
     yield optimizer.nesterov is not False, "optimizer.nesterov", "ultralytics' SGD is always Nesterov; leave it null"
@@ -79,6 +82,7 @@ def _training_rules(config: Config) -> Iterator[_Rule]:
     expected = "ultralytics trains in fp32 on this device; use auto or fp32"
     yield not fp32 or train.precision not in ("fp16", "bf16"), "train.precision", expected
     yield train.batch_size != 0, "train.batch_size", "expected >= 1, or -1 for what fits the GPU"
+    yield train.nominal_batch_size != 0, "train.nominal_batch_size", "expected >= 1, or -1 for train.batch_size"
     if train.batch_size == -1:
         one_gpu = devices == 1 and train.device != "cpu"
         yield one_gpu, "train.batch_size", "-1 measures the memory of one GPU; give a number here"

@@ -63,11 +63,12 @@ class YoloExporter(Exporter):
         model, _ = weights.load(self.checkpoint)
         _refuse_diverged(model, self.checkpoint)
         self.names: Mapping[int, str] = model.names
+        self.file_size = int(dict(model.args)["imgsz"])
         required = required_splits(config)
         self.yaml, scan = prepare(self.job, config, required, only_one=len(required) == 1)
         if not scan.splits["val"]["images"]:
             raise DataError("the val split has no images, so there is nothing to check the export on")
-        check_classes(self.job, self.checkpoint, self.names, self.yaml)
+        check_classes(self.job, config, self.checkpoint, self.names, self.yaml)
         # As it was trained: not fused, float32, with the head that ultralytics exports and predicts by.
         if getattr(model, "end2end", False):
             model.end2end = False
@@ -140,7 +141,7 @@ class YoloExporter(Exporter):
 
     def text(self) -> YoloHandoffText:
         """What the hand-off says."""
-        return YoloHandoffText(self.config, self.names, self.checkpoint)
+        return YoloHandoffText(self.config, self.names, self.checkpoint, self.file_size)
 
     def measure(self, files: Mapping[str, Path], readers: Mapping[str, Reader]) -> dict[str, float]:
         """Measure the objective of the trained model, of fp16 and of int8 on the validation split."""

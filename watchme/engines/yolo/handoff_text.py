@@ -9,7 +9,6 @@ from watchme.export.handoff_text import HandoffText, input_entry
 
 # The backend detects class 0, and expects it to be this one.
 BACKEND_CLASS = "person"
-_BACKEND_SIZE = 640
 
 
 class YoloHandoffText(HandoffText):
@@ -19,13 +18,17 @@ class YoloHandoffText(HandoffText):
         config: The run's config.
         names: Class names of the model by number.
         checkpoint: The file that is exported.
+        file_size: Image size in that file, at which `YOLO(path)` detects unless told otherwise.
     """
 
-    def __init__(self, config: Config, names: Mapping[int, str], checkpoint: Path) -> None:
+    def __init__(self, config: Config, names: Mapping[int, str], checkpoint: Path, file_size: int) -> None:
         self.config = config
         self.names = names
         self.checkpoint = checkpoint
         self.size = config.dataset.image_size
+        self.file_size = file_size
+
+    env_file = ".env.yolo"
 
     def env(self) -> dict[str, str]:
         """The backend's settings that these weights are for."""
@@ -35,7 +38,6 @@ class YoloHandoffText(HandoffText):
         return {
             "YOLO_PROJECT_PATH": project.as_posix(),
             "YOLO_MODEL_PATH": (place / "best.pt").as_posix(),
-            "YOLO_IMAGE_SIZE": str(self.size),
         }
 
     def preprocessing(self) -> dict[str, Any]:
@@ -87,10 +89,10 @@ class YoloHandoffText(HandoffText):
                 f"The backend detects class 0 as people, and class 0 of this model is {first}. Train with "
                 "dataset.classes=[person,...], or change the backend."
             )
-        if self.size != _BACKEND_SIZE:
+        if self.size != self.file_size:
             found.append(
-                f"The model was trained at {self.size} px (dataset.image_size), ultralytics' default is "
-                f"{_BACKEND_SIZE}; let the backend pass imgsz=YOLO_IMAGE_SIZE={self.size}."
+                f"best.pt holds an image size of {self.file_size} px, at which the backend would detect; it was "
+                f"checked at {self.size} px (dataset.image_size). Let the backend pass imgsz={self.size}."
             )
         if self.config.evaluation.augment:
             found.append(

@@ -16,7 +16,7 @@ from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.arguments import MAPPED
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.metric_names import canonical_metrics
-from watchme.io.files import read_json
+from watchme.io.files import read_json, replace_text
 from watchme.io.metrics_log import read_metrics
 
 # What ultralytics lets change when a run is resumed, and `amp`, which `WatchmeTrainer.check_resume` sets again.
@@ -78,9 +78,7 @@ class EarlierRun:
 
 def write_identity(folder: Path, config: Config, names: list[str]) -> None:
     """Write into the run folder what a resumed run must have in common with this one."""
-    path = folder / _IDENTITY
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_identity(config, names)), encoding="utf-8")
+    replace_text(folder / _IDENTITY, json.dumps(_identity(config, names)))
 
 
 def read_checkpoint(folder: Path, config: Config, names: list[str], wanted: Mapping[str, Any]) -> EarlierRun:
@@ -146,9 +144,7 @@ def _drop_rows(results: Path, epoch: int) -> None:
         return
     head, *rows = results.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [row for row in rows if int(float(row.split(",")[0])) <= epoch]
-    temporary = results.with_suffix(".tmp")
-    temporary.write_text("".join([head, *kept]), encoding="utf-8")
-    temporary.replace(results)
+    replace_text(results, "".join([head, *kept]))
 
 
 def _identity(config: Config, names: list[str]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def train(job: Job) -> Result:
     job.record("device", {"device": device, "precision": arguments.precision_name(config.train.precision, device)})
     yaml, scan = prepare(job, config, required_splits(config))
     model = weights.initial_model(config.model)
-    _announce(job, config, model)
+    _announce(job, config, model, device)
     overrides = arguments.training_arguments(
         config, model=model, data=str(yaml), save_dir=str(job.folder / "yolo"), device=device
     )
@@ -42,17 +42,24 @@ def train(job: Job) -> Result:
         trained = earlier.trained
         job.resumed(earlier.epoch)
     job.begin()
-    if not trained:
+    if trained:
+        from watchme.engines.yolo.trainer import strip_checkpoints
+
+        log.info("Its %d epochs are trained; the best weights are evaluated", progress.epochs)
+        strip_checkpoints(job.folder / "weights")
+    else:
         _train(job, config, overrides, scan.names, progress)
     return _finish(job, config, yaml, scan, progress, device)
 
 
-def _announce(job: Job, config: Config, model: str) -> None:
+def _announce(job: Job, config: Config, model: str, device: str) -> None:
     """Announce what differs from what a reader of the config expects."""
     if config.optimizer.name == "auto":
         job.fallback(
             "optimizer=auto: ultralytics chooses optimizer, learning rate and momentum; the config's are not used"
         )
+    if device == "cpu" and config.train.workers:
+        job.fallback(f"train.workers={config.train.workers}: on a CPU ultralytics loads images in the training process")
     if model.endswith(".pt") and config.train.resume is None:
         loaded, _ = weights.load(Path(model))
         found = Path(str((loaded.yaml or {}).get("yaml_file", ""))).stem

@@ -101,6 +101,11 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
             self._clear_memory()
             devices, size = max(self.world_size, 1), int(self.args.imgsz)
             return training_error(error, batch_size=self.batch_size, devices=devices, image_size=size)
+        if "gives BatchNorm a single value per channel" in str(error):
+            return TrainingError(
+                f"the last batch of an epoch holds one image, of which batch normalisation cannot learn at "
+                f"{self.args.imgsz} px; change train.batch_size={self.batch_size}, or set dataset.image_size=64 or more"
+            )
         if "NaN persisted" in str(error):
             return TrainingError(f"the loss is NaN again and again; {self._remedy()}")
         return error
@@ -116,6 +121,8 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
 
     def _build_train_pipeline(self) -> None:
         """Build loaders and optimizer, again after ultralytics has halved the batch for lack of memory."""
+        if self.args.nbs == -1:
+            self.args.nbs = self.batch_size
         super()._build_train_pipeline()
         self.note_batch_size(self.batch_size)
 
@@ -166,11 +173,7 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
     def final_eval(self) -> None:
         """Strip the optimizer from the checkpoints; train.py evaluates the best weights."""
         if RANK in {-1, 0}:
-            for path in (self.last, self.best):
-                if path.exists():
-                    stripped = path.with_name(f"{path.stem}.tmp")
-                    strip_optimizer(path, s=str(stripped))
-                    stripped.replace(path)
+            strip_checkpoints(self.wdir)
 
     def _emit_epoch(self) -> None:
         losses = {f"train/{name}": float(value) for name, value in self.tloss.items()}
@@ -191,6 +194,15 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
         )
         if self.emit is not None and self.emit(event) is not None:
             self.stop = True
+
+
+def strip_checkpoints(folder: Path) -> None:
+    """Strip the optimizer from last.pt and best.pt, each file whole or not at all."""
+    for path in (folder / "last.pt", folder / "best.pt"):
+        if path.exists():
+            stripped = path.with_name(f"{path.stem}.tmp")
+            strip_optimizer(path, s=str(stripped))
+            stripped.replace(path)
 
 
 def _of_rank(error: Exception) -> TrainingError:

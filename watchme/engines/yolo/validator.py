@@ -70,7 +70,7 @@ def evaluate(job: Job, config: Config, checkpoint: Path, yaml: Path, split: str,
     with weights.loading(checkpoint):
         model = YOLO(str(checkpoint.resolve()))
     weights.check_task(checkpoint, model.task)
-    check_classes(job, checkpoint, model.names, yaml)
+    check_classes(job, config, checkpoint, model.names, yaml)
     folder = job.folder / "evaluation" / split
     found, examples = validate(model, config, yaml, split, device, folder, examples=config.evaluation.examples)
     rows = tuple(_row(found, position) for position in range(len(found.ap_class_index)))
@@ -144,15 +144,18 @@ def validate(
     return found, validator["made"].examples
 
 
-def check_classes(job: Job, checkpoint: Path, known: Mapping[int, str], yaml: Path) -> None:
+def check_classes(job: Job, config: Config, checkpoint: Path, known: Mapping[int, str], yaml: Path) -> None:
     """Raise a `CheckpointError` if a model has fewer classes than the dataset; announce names that differ."""
     from yaml import safe_load
 
+    if config.dataset.single_class:
+        return  # ultralytics compares all classes as one
     names: dict[int, str] = safe_load(yaml.read_text(encoding="utf-8"))["names"]
     if len(known) < len(names):
         raise CheckpointError(
             f"{checkpoint} has {len(known)} classes ({', '.join(known.values())}), the dataset has "
-            f"{len(names)} ({', '.join(names.values())}); keep common ones with dataset.classes=[...]"
+            f"{len(names)} ({', '.join(names.values())}); keep common ones with dataset.classes=[...], or "
+            f"count all as one with dataset.single_class=true"
         )
     differing = [f"{names[index]} is {known[index]}" for index in names if names[index] != known[index]]
     if differing:
