@@ -63,7 +63,7 @@ def _dataset_problems(config: Config) -> Iterator[Problem]:
     dataset = config.dataset
     if dataset.root is None:
         if dataset.demo is None:
-            yield Problem("dataset.root", f"say where the dataset lies: dataset.root=<folder>\n{EXPECTED}")
+            yield Problem("dataset.root", f"give the dataset: dataset.root=<folder>\n{EXPECTED}")
             return
         for text in dataset.demo.problems():
             name, _, fault = text.partition(":")

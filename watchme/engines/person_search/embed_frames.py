@@ -1,4 +1,4 @@
-"""Through all frames once: detect people, cut them out, embed them. Frames are not kept, embeddings are."""
+"""One pass over the frames: detect people, crop them, embed the crops. Only boxes and embeddings are kept."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -24,17 +24,17 @@ Image8 = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """What both models made of a dataset.
+class FrameFeatures:
+    """Detections and embeddings of a dataset.
 
     Attributes:
-        data: The dataset, less the frames that could not be read.
-        people: Who is there.
-        everything: All that the detector found.
-        detections: The gallery: those from `evaluation.confidence` on.
+        data: The dataset without the frames that could not be read.
+        people: The annotated people.
+        everything: All detections.
+        detections: The gallery: detections with a confidence of at least `evaluation.confidence`.
         features: (N, D) of `detections`.
-        drawn: (P, D) of `people`, in the boxes drawn by hand.
-        queries: Who is looked for.
+        drawn: (P, D) of `people`, in their annotated boxes.
+        queries: The people to find.
         unreadable: Frames that could not be read.
     """
 
@@ -48,18 +48,20 @@ class Seen:
     unreadable: tuple[Path, ...]
 
 
-def look(data: SearchSet, detector: Detector, embedder: Embedder, config: SearchEvaluation, workers: int) -> Seen:
-    """Let both models see every frame.
+def embed_frames(
+    data: SearchSet, detector: Detector, embedder: Embedder, config: SearchEvaluation, workers: int
+) -> FrameFeatures:
+    """Run both models on every frame.
 
     Args:
         data: The dataset.
         detector: Finds people.
         embedder: Embeds crops.
-        config: Lowest confidence of the gallery, who is looked for where, sizes of batches.
+        config: Lowest confidence of the gallery, in which frames queries are searched, batch sizes.
         workers: Threads that read frames.
 
     Raises:
-        DataError: If no frame can be read, or no query is left, or its gallery needs cameras that are not known.
+        DataError: If no frame or no query can be read, or if cameras are needed and unknown.
     """
     crops = _Crops(embedder, config.crop_batch)
     found: list[NDArray[np.float32]] = []
@@ -83,7 +85,7 @@ def look(data: SearchSet, detector: Detector, embedder: Embedder, config: Search
     people, everything = _people(data), _detections(found)
     queries_of = Queries(wanted[np.argsort(order, kind="stable")], _pids(data), _allowed(data, config.gallery))
     gallery = everything.chosen(everything.scores >= config.confidence)
-    return Seen(data, people, everything, gallery, features, drawn, queries_of, unreadable)
+    return FrameFeatures(data, people, everything, gallery, features, drawn, queries_of, unreadable)
 
 
 def read_frame(path: Path) -> Image8:
@@ -96,7 +98,7 @@ def read_frame(path: Path) -> Image8:
 
 
 def cut_out(image: Image8, box: Sequence[float]) -> Image8:
-    """What lies in a box: at least one pixel, and nothing outside of the image."""
+    """The part of an image within a box, clipped to the image; at least one pixel."""
     height, width = image.shape[:2]
     x1, y1, x2, y2 = (round(value) for value in box)
     left, top = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
@@ -104,7 +106,7 @@ def cut_out(image: Image8, box: Sequence[float]) -> Image8:
 
 
 def _batches(paths: Sequence[Path], size: int, workers: int) -> Iterator[tuple[range, list[Image8 | None]]]:
-    """Numbers and images of the frames, a batch at a time; the next one is read meanwhile."""
+    """Numbers and images of the frames in batches; the next batch is read in the background."""
 
     def read(path: Path) -> Image8 | None:
         try:
@@ -125,7 +127,7 @@ def _batches(paths: Sequence[Path], size: int, workers: int) -> Iterator[tuple[r
 
 
 class _Crops:
-    """Crops of several kinds, embedded together as soon as there are enough; only their embeddings are kept."""
+    """Crops of several kinds, embedded in common batches; only the embeddings are kept."""
 
     def __init__(self, embedder: Embedder, size: int) -> None:
         self._embedder = embedder
@@ -135,14 +137,14 @@ class _Crops:
         self._parts: list[Features] = []
 
     def add(self, kind: int, crop: Image8) -> None:
-        # A copy, so that the frame that it is a view of can go.
+        # A copy, as a view would keep the whole frame in memory.
         self._waiting.append(crop.copy())
         self._kinds.append(kind)
         if len(self._waiting) >= self._size:
             self._embed()
 
     def all(self, kinds: int = 3) -> list[Features]:
-        """The embeddings of each kind, in the order in which they came."""
+        """The embeddings of each kind, in the order of `add`."""
         self._embed()
         features = np.concatenate(self._parts)
         whose = np.array(self._kinds)
@@ -156,7 +158,7 @@ class _Crops:
 def _less_unreadable(
     data: SearchSet, readable: list[int], asked: dict[int, list[int]]
 ) -> tuple[SearchSet, tuple[Path, ...], list[int]]:
-    """The dataset of the readable frames; which are not; and the queries in the order in which they were cut out."""
+    """The dataset of the readable frames, the unreadable files, and the order in which the queries were cropped."""
     if not readable:
         raise DataError(f"none of the {len(data.frames)} frames of {data.root} can be read")
     order = [query for number in readable for query in asked.get(number, ())]
@@ -199,7 +201,7 @@ def _pids(data: SearchSet) -> NDArray[np.int64]:
 
 
 def _allowed(data: SearchSet, gallery: str) -> NDArray[np.bool_]:
-    """(Q, F) where each query is looked for."""
+    """(Q, F) whether each frame is in the gallery of a query."""
     cameras = [frame.camera for frame in data.frames]
     if gallery == "other_cameras" and None in cameras:
         place = data.frames[cameras.index(None)].path.name

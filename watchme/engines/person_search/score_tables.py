@@ -1,4 +1,4 @@
-"""What was measured, as tables and in words."""
+"""Scores of person search as tables, and which of the two models limits it, in words."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +33,7 @@ _QUERY_COLUMNS = (
 
 
 def decomposition(metrics: Mapping[str, float]) -> Table:
-    """From a search mAP of 1 to the real one, one fault after the other."""
+    """From a search mAP of 1 to the measured one, fault by fault."""
     level = 1.0
     rows: list[tuple[Any, ...]] = [("a perfect search", level, 0.0, "")]
     for name, step, what in _FAULTS:
@@ -45,7 +45,7 @@ def decomposition(metrics: Mapping[str, float]) -> Table:
 
 
 def by_confidence(outcome: Outcome, config: SearchEvaluation) -> Table:
-    """What another threshold on the detector's confidence would give."""
+    """Metrics at other thresholds of the detector's confidence."""
     above = {level for level in config.thresholds if level > config.confidence}
     rows = []
     for level in sorted({config.confidence, *above}):
@@ -56,7 +56,7 @@ def by_confidence(outcome: Outcome, config: SearchEvaluation) -> Table:
 
 
 def per_query(outcome: Outcome) -> Table:
-    """A row for each query, the worst first: of a long table the report shows the beginning."""
+    """A row for each query, the worst first, as the report shows the beginning of a long table."""
     seen, real, lost = outcome.seen, outcome.real, outcome.lost
     rows: list[tuple[Any, ...]] = []
     order = np.argsort(np.nan_to_num(real.average_precision, nan=np.inf), kind="stable")
@@ -82,7 +82,7 @@ def per_query(outcome: Outcome) -> Table:
 
 
 def verdict(metrics: Mapping[str, float]) -> tuple[str, str]:
-    """Which of the two models holds the search back: the sums, and the answer."""
+    """The sums of the losses, and which of the two models limits the search."""
     missed, boxes, false, embedding = (metrics[f"test/lost_{name}"] for name, _, _ in _FAULTS)
     detector = missed + boxes + false
     answer = "the detector" if detector > embedding else "the re-ID model"

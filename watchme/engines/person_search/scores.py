@@ -1,4 +1,4 @@
-"""All numbers of one evaluation: detection, search, and the search with one of its parts made perfect."""
+"""Metrics of person search: detection, search, and the search with one part replaced by a perfect one."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from watchme.engines.person_search.config import SearchEvaluation
-from watchme.engines.person_search.embed_frames import Seen
+from watchme.engines.person_search.embed_frames import FrameFeatures
 from watchme.metrics.detection import DetectionScore, Floats, in_ignored, score_detections
 from watchme.metrics.person_search import (
     Decomposition,
@@ -25,19 +25,19 @@ _TOP = (1, 5, 10)
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What was measured.
+    """Results of one evaluation.
 
     Attributes:
-        seen: What both models made of the dataset, less the detections in ignored regions.
+        seen: Detections and embeddings, without the detections in ignored regions.
         needed: (P,) IoU that a detection of each person must reach.
-        overlap: How detections and people lie to each other.
-        real: The search of detections.
-        drawn: The search of boxes drawn by hand: a perfect detector.
-        lost: Where the average precision goes.
-        found: How well people are detected.
+        overlap: Which detections overlap which people.
+        real: The search over detections.
+        drawn: The search over annotated boxes: a perfect detector.
+        lost: What each fault costs in average precision.
+        found: Detection metrics.
     """
 
-    seen: Seen
+    seen: FrameFeatures
     needed: Floats
     overlap: Overlap
     real: SearchScore
@@ -65,12 +65,12 @@ class Outcome:
         }
 
 
-def measure(seen: Seen, config: SearchEvaluation) -> Outcome:
-    """Measure what both models made of a dataset."""
+def measure(seen: FrameFeatures, config: SearchEvaluation) -> Outcome:
+    """Compute all metrics."""
     people = seen.people
     small = seen.data.small_boxes if config.small_boxes is None else config.small_boxes
     needed = needed_iou(people.boxes, config.iou, small_boxes=small)
-    # What lies in an ignored region and is nobody is neither right nor a distractor.
+    # A detection in an ignored region that matches nobody is neither right nor a distractor.
     somebody = np.zeros(len(seen.detections.frames), bool)
     somebody[Overlap.of(people, seen.detections, needed).matches.entries] = True
     kept = somebody | ~in_ignored(people, seen.detections)
@@ -84,7 +84,7 @@ def measure(seen: Seen, config: SearchEvaluation) -> Outcome:
 
 
 def at_confidence(outcome: Outcome, level: float, iou: float) -> tuple[DetectionScore, SearchScore, int]:
-    """Detection, search, and the size of the gallery, with detections from another confidence on."""
+    """Detection and search with another lowest confidence, and the size of its gallery."""
     seen = outcome.seen
     chosen = seen.detections.scores >= level
     gallery = seen.detections.chosen(chosen)
@@ -94,7 +94,7 @@ def at_confidence(outcome: Outcome, level: float, iou: float) -> tuple[Detection
 
 
 def save(outcome: Outcome, path: Path) -> None:
-    """Keep what was compared, for analyses of one's own: `numpy.load(path)` reads it without running code.
+    """Write boxes and embeddings for further analysis; `numpy.load(path)` reads them without running code.
 
     Frames are numbers into `frame_files`; boxes are x1, y1, x2, y2 in pixels; features are of unit length.
     """

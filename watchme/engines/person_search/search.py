@@ -1,4 +1,4 @@
-"""mode=search: how well people are found again by a detector and a re-ID model together, and what is lost where."""
+"""mode=search: how well a detector and a re-ID model together find people again, and which of them limits it."""
 
 import logging
 from pathlib import Path
@@ -14,7 +14,7 @@ from watchme.data.person_search.search_set import SearchSet
 from watchme.engines.person_search import score_tables as tables
 from watchme.engines.person_search import search_plots as pictures
 from watchme.engines.person_search.config import Config
-from watchme.engines.person_search.embed_frames import Seen, look
+from watchme.engines.person_search.embed_frames import FrameFeatures, embed_frames
 from watchme.engines.person_search.scores import Outcome, measure, save
 from watchme.io.run_lookup import config_of
 
@@ -38,7 +38,7 @@ def search(job: Job) -> Result:
     assert config.reid is not None
     detector = cast(Detector, _load(job, "detector", config.detector, _DETECTOR_ENGINE, "detect"))
     embedder = cast(Embedder, _load(job, "reid", config.reid, _REID_ENGINE, "embed"))
-    seen = look(data, detector, embedder, config.evaluation, config.train.workers)
+    seen = embed_frames(data, detector, embedder, config.evaluation, config.train.workers)
     if seen.unreadable:
         some = ", ".join(path.name for path in seen.unreadable[:5])
         job.fallback(f"{len(seen.unreadable)} unreadable frames are left out, with the queries in them: {some}")
@@ -100,7 +100,7 @@ def _load(job: Job, key: str, path: str, default: str, method: str) -> Detector 
     return model
 
 
-def _evaluate(job: Job, config: Config, seen: Seen) -> Result:
+def _evaluate(job: Job, config: Config, seen: FrameFeatures) -> Result:
     outcome = measure(seen, config.evaluation)
     wanted = outcome.real.wanted
     undefined = int((wanted == 0).sum())

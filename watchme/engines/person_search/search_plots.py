@@ -1,4 +1,4 @@
-"""Pictures of person search: the best and the worst searches, and what each fault costs."""
+"""Plots of person search: the best and the worst searches, and what each fault costs."""
 
 import itertools
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from watchme.core.interfaces import Picture
 from watchme.engines.person_search.config import SearchEvaluation
-from watchme.engines.person_search.embed_frames import Image8, Seen, cut_out, read_frame
+from watchme.engines.person_search.embed_frames import FrameFeatures, Image8, cut_out, read_frame
 from watchme.engines.person_search.scores import Outcome
 from watchme.metrics.person_search import Decomposition, Overlap, SearchScore, matched_entries, mean
 
@@ -35,9 +35,8 @@ class _Tile:
 def draw_searches(outcome: Outcome, config: SearchEvaluation, folder: Path) -> Iterator[Picture]:
     """Draw the best and the worst searches, of as many people as possible.
 
-    Each is a row: the query, the detections most like it (green: the right person; red: anything else, a second
-    box on them too), and, where the
-    detector lost appearances of the person, some of these (orange). Above is the crop, below the frame it is from.
+    Each is a row: the query, the most similar detections (green: the right person; red: anything else, including a
+    second box on the same person), and appearances that the detector missed (orange). The crop is above its frame.
     """
     seen, score = outcome.seen, outcome.real
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +51,7 @@ def draw_searches(outcome: Outcome, config: SearchEvaluation, folder: Path) -> I
 
 
 def draw_decomposition(lost: Decomposition, path: Path, *, title: str) -> None:
-    """Bars from a perfect search down to the real one, a step for each fault, as a PNG."""
+    """Bars from a perfect search down to the measured one, a step for each fault, as a PNG."""
     # Only here, since matplotlib is slow to import; and a Figure of its own leaves pyplot's state alone.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -90,7 +89,7 @@ def draw_decomposition(lost: Decomposition, path: Path, *, title: str) -> None:
     figure.savefig(path, format="png")
 
 
-def _chosen(seen: Seen, score: SearchScore, count: int, *, worst: bool) -> list[int]:
+def _chosen(seen: FrameFeatures, score: SearchScore, count: int, *, worst: bool) -> list[int]:
     """Queries with the lowest or highest average precision, each identity once."""
     values = score.average_precision
     defined = np.flatnonzero(~np.isnan(values))
@@ -101,7 +100,7 @@ def _chosen(seen: Seen, score: SearchScore, count: int, *, worst: bool) -> list[
     return list(first.values())[:count]
 
 
-def _tiles(seen: Seen, overlap: Overlap, query: int, topk: int) -> Iterator[_Tile]:
+def _tiles(seen: FrameFeatures, overlap: Overlap, query: int, topk: int) -> Iterator[_Tile]:
     asked = seen.data.queries[query]
     people, frames = seen.people, seen.data.frames
 
@@ -130,7 +129,7 @@ def _tiles(seen: Seen, overlap: Overlap, query: int, topk: int) -> Iterator[_Til
         yield _Tile(frame, people.boxes[person], LOST, (why, place_of(frame)))
 
 
-def _row(seen: Seen, tiles: list[_Tile]) -> Image.Image:
+def _row(seen: FrameFeatures, tiles: list[_Tile]) -> Image.Image:
     """The query's column, a wider gap, a column for each detection, a wider gap, those for whom the detector lost."""
     step = WIDTH + GAP
     gaps = [0]

@@ -93,7 +93,7 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
     from ultralytics.nn.tasks import load_checkpoint
 
     with loading(path):
-        # An absolute path: ultralytics downloads anew what it knows by its bare name and cannot read.
+        # An absolute path: ultralytics downloads a release again that it cannot read by its bare name.
         model, content = load_checkpoint(str(path.resolve()))
     check_task(path, getattr(model, "task", "detect"))
     return model, content

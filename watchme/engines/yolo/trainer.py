@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from watchme.engines.yolo import isolation
 from watchme.engines.yolo.distributed import Emit, connect_to_parent
 from watchme.engines.yolo.memory import is_out_of_memory, training_error
 from watchme.engines.yolo.metric_names import canonical_metrics
+from watchme.engines.yolo.progress import BatchProgress
 from watchme.io.files import locked
 
 isolation.isolate()  # the ranks of a multi-GPU run start with this module
@@ -125,6 +126,27 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
             self.args.nbs = self.batch_size
         super()._build_train_pipeline()
         self.note_batch_size(self.batch_size)
+
+    def progress_string(self) -> str:
+        """No header of columns above each epoch: `BatchProgress` names the losses."""
+        return ""
+
+    def get_validator(self) -> Any:
+        """ultralytics' validator, its bar without a header of 95 columns."""
+        validator = super().get_validator()
+        validator.get_desc = lambda: "validation"
+        return validator
+
+    def _batch_progress(self, batches: Iterable[Any], total: int) -> BatchProgress:
+        title = f"epoch {self.epoch + 1}/{self.epochs}"
+        return BatchProgress(batches, total, title=title, losses=lambda: self.tloss or {})
+
+    def _do_train(self) -> None:
+        bar, engine_trainer.TQDM = engine_trainer.TQDM, self._batch_progress
+        try:
+            super()._do_train()
+        finally:
+            engine_trainer.TQDM = bar
 
     def _setup_train(self) -> None:
         # ultralytics' check of mixed precision would download a model. It detects a fault of GTX 16xx cards, where
