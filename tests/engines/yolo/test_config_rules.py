@@ -29,6 +29,9 @@ def problems(build: Callable[..., RunConfig], *overrides: str) -> dict[str, Prob
         (("optimizer=sgd", "optimizer.dampening=0.1"), "optimizer.dampening"),
         (("optimizer=rmsprop", "optimizer.alpha=0.9"), "optimizer.alpha"),
         (("optimizer=auto", "optimizer.lr=0.5"), "optimizer.lr"),
+        (("optimizer.lr=5",), "optimizer.lr"),
+        (("optimizer.weight_decay=1.5",), "optimizer.weight_decay"),
+        (("train.nominal_batch_size=0",), "train.nominal_batch_size"),
         (("optimizer=auto", "optimizer.lr=0.01", "optimizer.momentum=0.5"), "optimizer.momentum"),
         (("scheduler=single_step",), "scheduler.name"),
         (("scheduler=multi_step",), "scheduler.name"),
@@ -79,6 +82,7 @@ def test_refused(overrides: tuple[str, ...], key: str, tiny: Tiny) -> None:
         ("dataset.classes=[0]",),
         ("dataset.classes=[person]",),
         ("train.device=[0,1]", "train.batch_size=8"),
+        ("train.device=0", "train.batch_size=-1", "train.nominal_batch_size=-1"),
     ],
 )
 def test_accepted(overrides: tuple[str, ...], tiny: Tiny) -> None:
