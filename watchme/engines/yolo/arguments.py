@@ -132,7 +132,7 @@ def training_arguments(config: Config, *, model: str, data: str, save_dir: str, 
     Returns:
         Every argument that `MAPPED` names, plus `model.args`.
     """
-    train, scheduler, dataset = config.train, config.scheduler, config.dataset
+    train, dataset = config.train, config.dataset
     return {
         "task": "detect",
         "mode": "train",
@@ -160,16 +160,7 @@ def training_arguments(config: Config, *, model: str, data: str, save_dir: str, 
         "cache": {"none": False, "ram": True, "disk": "disk"}[dataset.cache],
         "single_cls": dataset.single_class,
         "fraction": dataset.fraction,
-        "optimizer": OPTIMIZERS[config.optimizer.name],
-        "lr0": config.optimizer.lr,
-        "momentum": config.optimizer.momentum,
-        "weight_decay": config.optimizer.weight_decay,
-        "cos_lr": scheduler.name == "cosine",
-        # A constant rate is the linear schedule that ends where it starts.
-        "lrf": 1.0 if scheduler.name == "constant" else _or(scheduler.final_lr_ratio, 0.01),
-        "warmup_epochs": scheduler.warmup_epochs,
-        "warmup_momentum": _or(scheduler.warmup_momentum, 0.8),
-        "warmup_bias_lr": _or(scheduler.warmup_bias_lr, 0.1),
+        **_optimizer_arguments(config),
         "box": config.loss.box,
         "cls": config.loss.cls,
         "dfl": config.loss.dfl,
@@ -181,6 +172,22 @@ def training_arguments(config: Config, *, model: str, data: str, save_dir: str, 
         "split": "val",
         "verbose": False,
         **config.model.args,
+    }
+
+
+def _optimizer_arguments(config: Config) -> dict[str, Any]:
+    scheduler = config.scheduler
+    return {
+        "optimizer": OPTIMIZERS[config.optimizer.name],
+        "lr0": config.optimizer.lr,
+        "momentum": config.optimizer.momentum,
+        "weight_decay": config.optimizer.weight_decay,
+        "cos_lr": scheduler.name == "cosine",
+        # A constant rate is the linear schedule that ends where it starts.
+        "lrf": 1.0 if scheduler.name == "constant" else _or(scheduler.final_lr_ratio, 0.01),
+        "warmup_epochs": scheduler.warmup_epochs,
+        "warmup_momentum": _or(scheduler.warmup_momentum, 0.8),
+        "warmup_bias_lr": _or(scheduler.warmup_bias_lr, 0.1),
     }
 
 
