@@ -56,7 +56,7 @@ def stop_rank_1(launcher: psutil.Process) -> None:
 @pytest.mark.parametrize(
     ("act", "code", "status", "message"),
     [
-        (lambda launcher: launcher.parent().terminate(), 130, "interrupted", "train.resume="),
+        (lambda launcher: launcher.parent().terminate(), 130, "interrupted", "Interrupted"),
         (stop_rank_1, 1, "failed", r"rank 1 (pid"),
     ],
     ids=["SIGTERM", "SIGSTOP of a rank"],
@@ -88,7 +88,7 @@ def test_a_signal_ends_the_whole_run(
     output = "".join(lines) + rest
     assert process.returncode == code, output
     assert message in rest, output
-    assert f"train.resume={run}" in rest, output
+    assert "train.resume=" in rest, output
     assert json.loads((run / "run.json").read_text())["status"] == status
     _, alive = psutil.wait_procs(below, timeout=5)
     assert alive == []

@@ -15,7 +15,7 @@ from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.config_rules import required_splits
 from watchme.engines.yolo.dataset import Scan
-from watchme.engines.yolo.distributed import serve
+from watchme.engines.yolo.distributed import Emit, serve
 from watchme.engines.yolo.preparation import choose_device, prepare
 
 log = logging.getLogger(__name__)
@@ -116,12 +116,9 @@ def _train(job: Job, config: Config, overrides: dict[str, Any], names: list[str]
             trainer = _build_trainer(WatchmeTrainer, overrides)
             trainer.emit, trainer.note_batch_size = emit, note_batch_size
             if trainer.ddp:
-                with serve(emit):
-                    trainer.train()
+                _train_on_several(trainer, emit, job.folder)
             else:
                 trainer.train()
-    except TrainingError as error:
-        raise _resumable(error, job.folder) from error
     finally:
         os.environ.pop(OBJECTIVE, None)
 
@@ -134,11 +131,15 @@ def _build_trainer(trainer: type[Any], overrides: dict[str, Any]) -> Any:
         raise ConfigError([Problem("model.args", f"ultralytics refuses an argument: {error}")]) from error
 
 
-def _resumable(error: TrainingError, folder: Path) -> TrainingError:
-    """An error that ended the processes of several GPUs, with the command that resumes the run."""
-    if not (folder / "weights" / "last.pt").is_file():
-        return error
-    return TrainingError(f"{error}\n    To resume: python train.py train.resume={folder}")
+def _train_on_several(trainer: Any, emit: Emit, folder: Path) -> None:
+    """Train in a process for each GPU; an error of one names the command that resumes the run."""
+    try:
+        with serve(emit):
+            trainer.train()
+    except TrainingError as error:
+        if not (folder / "weights" / "last.pt").is_file():
+            raise
+        raise TrainingError(f"{error}\n    To resume: python train.py train.resume={folder}") from error
 
 
 def _finish(job: Job, config: Config, yaml: Path, scan: Scan, progress: _Progress, device: str) -> Result:

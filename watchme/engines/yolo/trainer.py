@@ -87,6 +87,8 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
             super().train()
         except Exception as error:
             found = self._explained(error)
+            if self.parent is None and found is error:
+                raise
             if self.parent is None:
                 raise found from error
             traceback.print_exc()
