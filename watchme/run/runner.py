@@ -76,6 +76,7 @@ def _run(config: RunConfig, record: RunFolder, session: Session) -> Result:
     error: BaseException | None = None
     try:
         with sigterm_interrupts():
+            console.announce(config, record.path)
             work = load_mode(config.model.engine, config.mode)
             with session.gpus:
                 result = work(session.job())

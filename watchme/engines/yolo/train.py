@@ -124,7 +124,9 @@ def _explained(error: RuntimeError) -> RuntimeError | TrainingError:
             "the GPU's memory is too small; lower train.batch_size or dataset.image_size, or set train.batch_size=-1"
         )
     if "NaN persisted" in text:
-        return TrainingError("the loss is NaN again and again; lower optimizer.lr or set train.precision=fp32")
+        return TrainingError(
+            "the loss is NaN again and again; lower optimizer.lr, or set train.precision=fp32 if it is trained in fp16"
+        )
     return error
 
 
