@@ -35,6 +35,24 @@ def test_stops_after_patience_epochs_without_a_better_value(
     assert stopped_at(values, patience) == epoch
 
 
+def test_epochs_without_a_validation_do_not_count() -> None:
+    """`eval_every=5 patience=3` once ended at epoch 3, unvalidated."""
+    stopping = EarlyStopping("val/map", 2)
+    values = {5: 0.5, 10: 0.4, 15: 0.3}
+    for epoch in range(1, 16):
+        metrics = {"val/map": values[epoch]} if epoch in values else {"train/loss": 1.0}
+        stop = stopping.on_epoch(EpochEvent(epoch, 20, metrics))
+        assert (stop is not None) == (epoch == 15)
+    assert stop is not None
+    assert stop.reason == "val/map has not improved in 2 validations, since epoch 5 (train.patience=2)"
+
+
+def test_the_evaluation_before_training_does_not_count() -> None:
+    stopping = EarlyStopping("val/map", 2)
+    found = [stopping.on_epoch(EpochEvent(epoch, 9, {"val/map": value})) for epoch, value in enumerate([0.9, 0.1, 0.2])]
+    assert found == [None, None, None]
+
+
 def test_smaller_is_better_for_losses() -> None:
     assert stopped_at([1.0, 0.5, 0.7, 0.8], 2, "val/box_loss") == 4
     assert stopped_at([1.0, 0.9, 0.8, 0.7], 2, "val/box_loss") is None
@@ -43,7 +61,7 @@ def test_smaller_is_better_for_losses() -> None:
 def test_resuming_forgets_epochs_that_are_done_again() -> None:
     stopping = EarlyStopping("val/map", 2)
     for epoch, value in enumerate([0.1, 0.9, 0.2], 1):
-        stopping.see(epoch, value)
+        stopping.add(epoch, value)
     stopping.on_resume(1)
     assert stopping.best == 0.1
     assert stopping.on_epoch(EpochEvent(2, 9, {"val/map": 0.2})) is None

@@ -9,8 +9,10 @@ import pytest
 from omegaconf import DictConfig
 
 from watchme.cli.command_line import prepare
-from watchme.config.validation import validate
+from watchme.cli.key_help import key_help
+from watchme.config.validation import known_keys, validate
 from watchme.core.errors import ConfigError
+from watchme.core.registry import engine_names, load_config_class
 
 Composed = Callable[..., DictConfig]
 
@@ -90,6 +92,36 @@ def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_a_dataset_of_another_task_comes_with_its_model(composed_config: Composed) -> None:
     config = composed_config(*prepare(["dataset=market1501", "dataset.root=/data"]))
     assert config.model.engine == "osnet"
+
+
+@pytest.mark.parametrize(
+    ("key", "pieces"),
+    [
+        ("train.epochs", ["passes over the training set", "an integer >= 1", "conf/train/osnet.yaml"]),
+        ("dataset.image_size", ["a multiple of 32", "conf/dataset/person_detection.yaml"]),
+        ("optimizer", ["adamw", "One vocabulary"]),
+        ("mode", ["one of train, evaluate, check, export, search", "conf/config.yaml: train"]),
+        ("scheduler.final_lr_ratio", ["last learning rate over the first", "conf/scheduler/cosine.yaml"]),
+    ],
+)
+def test_help_explains_a_key(key: str, pieces: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        prepare([f"help={key}"])
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for piece in pieces:
+        assert piece in text, text
+
+
+def test_help_of_no_key_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean train\.epochs"):
+        prepare(["help=epochs"])
+
+
+def test_every_key_can_be_explained() -> None:
+    for name in engine_names():
+        for key in known_keys(load_config_class(name)):
+            assert key_help(key).startswith(key)
 
 
 def test_shell_completion_is_left_to_hydra() -> None:

@@ -67,6 +67,14 @@ def test_closing_table_names_objective_weights_and_next_commands(
     assert "python train.py mode=evaluate checkpoint=" in done.stdout
 
 
+def test_training_that_made_it_worse_says_so(train_py: TrainPy, tmp_path: Path) -> None:
+    done = train_py("model=constant", "model.before=0.6", f"hydra.run.dir={tmp_path}/worse")
+    assert "training made val/map worse: 0.6000 before it, 0.5000" in done.stdout
+    assert "(0.6000 before training)" in done.stdout
+    assert any("worse" in text for text in load(tmp_path / "worse" / "run.json")["fallbacks"])
+    assert "worse" not in train_py("model=constant", "model.before=0.4", f"hydra.run.dir={tmp_path}/better").stdout
+
+
 def test_patience_stops_the_run(train_py: TrainPy, tmp_path: Path) -> None:
     done = train_py("model=constant", "train.patience=2", f"hydra.run.dir={tmp_path}")
     assert done.returncode == 0, done.stderr
@@ -115,6 +123,8 @@ def test_evaluating_a_run_brings_its_config_along(train_py: TrainPy, tmp_path: P
     evaluated = train_py("mode=evaluate", f"checkpoint={tmp_path}/a/weights/last.pt", f"hydra.run.dir={tmp_path}/b")
     assert evaluated.returncode == 0, evaluated.stderr
     assert load(tmp_path / "b" / "summary.json")["test/map"] == 0.5
+    weights = str(tmp_path / "a" / "weights" / "last.pt")
+    assert load(tmp_path / "b" / "run.json")["evaluates"] == {"weights": weights, "run": str(tmp_path / "a")}
     overridden = train_py(
         "mode=evaluate", f"checkpoint={tmp_path}/a/weights/last.pt", "model.curve=[0.1,0.2]", "--cfg", "job"
     )

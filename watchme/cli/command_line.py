@@ -18,6 +18,7 @@ from watchme.cli.default_model import default_model, engine_of
 from watchme.cli.from_run import with_run_config
 from watchme.cli.habits import problems_of_flags, problems_of_values, problems_of_words
 from watchme.cli.help import help_text
+from watchme.cli.key_help import key_help
 from watchme.config.conf_dir import CONF
 from watchme.config.group_options import group_options, groups
 from watchme.config.overrides import parse_overrides, split_flags, value_text, values_by_key, with_home
@@ -64,6 +65,8 @@ def prepare(argv: Sequence[str]) -> list[str]:
     arguments = [with_home(argument) for argument in arguments]
     overrides = parse_overrides(arguments)
     given = values_by_key(overrides)
+    if "help" in given:
+        show_key_help(given["help"])
     refuse_unusable_values(overrides, folders)
     refuse_unknown_options(given, folders)
     refuse_sweeps_that_cannot_start(given, names)
@@ -88,12 +91,14 @@ def share_cores() -> None:
 def register_resolvers() -> None:
     """Register the OmegaConf resolvers that conf/ uses.
 
-    `${token:}` makes run folders of the same second differ, `${help_text:}` is --help, and `${if_set:value,yes,no}` is
-    `no` where the value is null. `${default_weights:name}` is the default of model.weights: the published weights of
-    that name for real data, null for the demo world, unless model.pretrained says otherwise.
+    `${token:}` makes run folders of the same second differ, `${help_text:}` is --help, `${if_set:value,yes,no}` is
+    `no` where the value is null, and `${if_auto:value,other}` is `other` where the value is -1.
+    `${default_weights:name}` is the default of model.weights: the published weights of that name for real data, null
+    for the demo world, unless model.pretrained says otherwise.
     """
     OmegaConf.register_resolver("if_set", lambda value, yes, no: no if value is None else yes, replace=True)
     OmegaConf.register_resolver("default_weights", _default_weights, replace=True)
+    OmegaConf.register_resolver("if_auto", lambda value, other: other if value == -1 else value, replace=True)
     OmegaConf.register_resolver("token", lambda: secrets.token_hex(2), use_cache=True, replace=True)
     OmegaConf.register_resolver("help_text", lambda: help_text(CONF), replace=True)
 
@@ -109,6 +114,16 @@ def _default_weights(name: str, *, _root_: DictConfig) -> str | None:
 def show_version() -> None:
     """Print the version of this package and of Hydra, and end."""
     print(f"watchme-train {__version__} (Hydra {hydra.__version__})")
+    sys.exit(0)
+
+
+def show_key_help(key: str) -> None:
+    """Print what a key means (`help=train.epochs`), and end.
+
+    Raises:
+        ConfigError: If there is no such key.
+    """
+    print(key_help(key))
     sys.exit(0)
 
 

@@ -27,6 +27,7 @@ _EXAMPLES = (
     ("python train.py mode=search detector=<run>/weights/best.pt reid=<run>/weights/best.pt", ""),
     ("python train.py mode=export checkpoint=outputs/<run>/weights/best.pt", "weights for the backend"),
     ("python train.py train.resume=outputs/<run>", "go on with a run that was stopped"),
+    ("python train.py hydra.run.dir=runs/a train.resume=auto", "start, or go on, or done: for requeued jobs"),
     ("python train.py -m sweeper=osnet_tune", "tune it: 20 trials, pruned; run again, it goes on"),
 )
 
@@ -74,7 +75,10 @@ def help_text(conf: Path) -> str:
         "Flags:",
         "  --cfg job        print the composed config with every key, and stop",
         "  -m, --multirun   sweep over the values given",
-        "  --hydra-help     Hydra's own flags",
+        "  --hydra-help     Hydra's own flags; --version: ours",
+        "  -sc install=bash shell completion: eval the line that it prints (zsh, fish)",
+        "",
+        "`help=train.epochs` explains a key: meaning, values, and what sets it.",
         "",
         "Each key of `--cfg job` can be set: train.epochs=5 optimizer.lr=0.01. A key",
         "that does not exist is refused with the nearest one. Results: outputs/.",

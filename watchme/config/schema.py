@@ -104,7 +104,7 @@ class TrainConfig:
     workers: int | None = option(help="processes that load data", ge=0)
     device: str | int | list[int] = option("auto", "auto, cpu, cuda, mps, a GPU's number, or a list of them")
     precision: Literal["auto", "fp32", "fp16", "bf16"] = option("auto", "auto looks at the hardware")
-    patience: int = option(help="stop after so many epochs without a better objective; 0 never", ge=0)
+    patience: int = option(help="stop after so many validations without a better objective; 0 never", ge=0)
     seed: int = option(0, ge=0, le=2**32 - 1)
     deterministic: bool | Literal["auto"] = option(True, "deterministic operations, where the library has them")
     resume: str | None = option(None, "run folder or checkpoint to go on from, into the same folder")

@@ -1,4 +1,4 @@
-"""What listens to the epochs of a run besides the trackers."""
+"""Early stopping: training ends when validation no longer improves."""
 
 import logging
 import math
@@ -10,13 +10,14 @@ log = logging.getLogger(__name__)
 
 
 class EarlyStopping(Callback):
-    """Ends training when the objective has not improved for `patience` epochs. The same for both engines.
+    """Ends training when the objective has not improved for `patience` validations. The same for both engines.
 
-    Epochs without a value of the objective (not evaluated, NaN) count as epochs without a better one.
+    Epochs that are not validated do not count, nor does the evaluation before the first epoch, whose weights may be
+    better than those of the first epochs. An undefined value (NaN) counts as one that is not better.
 
     Args:
         objective: Canonical name of the metric, e.g. `val/map`.
-        patience: Epochs without a better value that are borne; 0 never stops.
+        patience: Validations without a better value after which training ends; 0 never stops.
     """
 
     def __init__(self, objective: str, patience: int) -> None:
@@ -24,27 +25,31 @@ class EarlyStopping(Callback):
         self.patience = patience
         self.best = math.nan
         self.best_epoch = 0
-        self._seen: list[tuple[int, float]] = []
+        self._values: list[tuple[int, float]] = []
 
     def on_resume(self, epoch: int) -> None:
-        """Forget what was seen after `epoch`."""
-        seen = [(at, value) for at, value in self._seen if at <= epoch]
-        self.best, self.best_epoch, self._seen = math.nan, 0, []
-        for at, value in seen:
-            self.see(at, value)
+        """Forget values after `epoch`."""
+        kept = [(at, value) for at, value in self._values if at <= epoch]
+        self.best, self.best_epoch, self._values = math.nan, 0, []
+        for at, value in kept:
+            self.add(at, value)
 
-    def see(self, epoch: int, value: float) -> None:
-        """Take an epoch's value into account, also one that is read back from metrics.jsonl."""
-        self._seen.append((epoch, value))
+    def add(self, epoch: int, value: float) -> None:
+        """Add the value of a validated epoch, also one that is read back from metrics.jsonl."""
+        if epoch < 1:
+            return
+        self._values.append((epoch, value))
         if is_better(self.objective, value, self.best):
             self.best, self.best_epoch = value, epoch
 
     def on_epoch(self, event: EpochEvent) -> Stop | None:
         """Ask to stop once patience is used up."""
-        self.see(event.epoch, event.metrics.get(self.objective, math.nan))
-        waited = event.epoch - self.best_epoch
-        if self.patience and waited >= self.patience:
-            return Stop(
-                f"{self.objective} has not improved since epoch {self.best_epoch} (train.patience={self.patience})"
-            )
-        return None
+        if self.objective not in event.metrics:
+            return None
+        self.add(event.epoch, event.metrics[self.objective])
+        waited = sum(epoch > self.best_epoch for epoch, _ in self._values)
+        if not self.patience or waited < self.patience:
+            return None
+        since = f"since epoch {self.best_epoch}" if self.best_epoch else "and was never defined"
+        count = f"{waited} validations" if waited > 1 else "1 validation"
+        return Stop(f"{self.objective} has not improved in {count}, {since} (train.patience={self.patience})")

@@ -8,8 +8,9 @@ from omegaconf import DictConfig
 
 from watchme.config.schema import RunConfig
 from watchme.core.errors import WatchmeError
+from watchme.core.formatting import number
 from watchme.core.interfaces import Result
-from watchme.core.metric_names import measured_objective
+from watchme.core.metric_names import is_better, measured_objective
 from watchme.core.registry import load_mode
 from watchme.core.signals import sigterm_interrupts
 from watchme.io.files import read_json, read_yaml
@@ -74,6 +75,7 @@ def _run(config: RunConfig, record: RunFolder, session: Session) -> Result:
     error: BaseException | None = None
     try:
         with sigterm_interrupts():
+            console.announce(config, record.path)
             work = load_mode(config.model.engine, config.mode)
             with session.gpus:
                 result = work(session.job())
@@ -97,6 +99,7 @@ def _run(config: RunConfig, record: RunFolder, session: Session) -> Result:
     finally:
         if session.begun:
             if result is not None:
+                _announce_lowered_objective(config, session, result)
                 objective = measured_objective(config.mode, config.objective, result.metrics)
                 record.write_summary(objective, status, result)
             record.close(status, result, error)
@@ -106,6 +109,17 @@ def _run(config: RunConfig, record: RunFolder, session: Session) -> Result:
     if result.refused:
         raise Refused(result.refused)
     return result
+
+
+def _announce_lowered_objective(config: RunConfig, session: Session, result: Result) -> None:
+    """Say, in the log, the report and the manifest, that the weights were better before training."""
+    before, after = session.first.get(config.objective, math.nan), result.objective
+    if config.mode == "train" and is_better(config.objective, before, after):
+        session.fallback(
+            f"training made {config.objective} worse: {number(before)} before it, {number(after)} with the best of "
+            f"{result.epochs} epochs. weights/best.pt is of that epoch; the initial weights are better on this split. "
+            "Try a lower optimizer.lr or more epochs"
+        )
 
 
 def _finished_result(config: RunConfig, record: RunFolder) -> Result | None:

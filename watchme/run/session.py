@@ -1,9 +1,9 @@
 """The callbacks of one run, in order, and what a `Job` hands to its engine."""
 
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from watchme.config.schema import RunConfig
 from watchme.core.interfaces import Callback, EpochEvent, Job, Picture, Result, Stop, Table
@@ -11,7 +11,7 @@ from watchme.core.registry import load_model
 from watchme.report.callbacks import ModelCardWriter, ReportWriter
 from watchme.run.early_stopping import EarlyStopping
 from watchme.run.gpu_monitor import GpuMonitor
-from watchme.run.run_dir import METRICS, RunFolder
+from watchme.run.run_dir import METRICS, RunFolder, folder_of
 from watchme.tracking import jsonl, start_trackers
 
 log = logging.getLogger(__name__)
@@ -42,11 +42,19 @@ class Session:
             return
         self.begun = True
         self._open_folder()
+        if self.config.checkpoint is not None:
+            self._record_evaluated(Path(self.config.checkpoint).expanduser())
         self.start()
         if self.record.starts_again:
             log.info("The run in this folder ended before its first checkpoint; it starts again")
             for callback in self.callbacks:
                 callback.on_resume(-1)
+
+    def _record_evaluated(self, weights: Path) -> None:
+        """Record which weights a run evaluates or exports, and which run trained them."""
+        trained_by = folder_of(weights)
+        run = None if trained_by is None else str(trained_by.resolve())
+        self.record.record("evaluates", {"weights": str(weights.resolve()), "run": run})
 
     def start(self) -> None:
         """Make the callbacks."""
@@ -55,7 +63,10 @@ class Session:
         if self.config.mode == "train":
             stopping = EarlyStopping(self.config.objective, self.config.train.patience)
             for line in jsonl.read_metrics(metrics.path):
-                stopping.see(line["epoch"], line.get(self.config.objective, math.nan))
+                if self.config.objective in line:
+                    stopping.add(line["epoch"], line[self.config.objective])
+                if line["epoch"] == 0 and self.config.train.resume is not None:
+                    self.first = {name: value for name, value in line.items() if "/" in name}
             self.callbacks.append(stopping)
         # The trackers hand over the model card; the report tells what became of the trackers.
         self.callbacks.append(ModelCardWriter(self.config, self.record))

@@ -14,6 +14,24 @@ from watchme.run.run_dir import read_manifest
 log = logging.getLogger(__name__)
 
 
+def announce(config: RunConfig, folder: Path) -> None:
+    """Log what a run is going to do, before libraries are imported, which takes a while."""
+    device = ",".join(map(str, config.train.device)) if isinstance(config.train.device, list) else config.train.device
+    if config.mode == "check":
+        log.info("Checking %s", config.dataset.name)
+    elif config.mode == "search":
+        log.info("Searching people in %s with %s and %s", config.dataset.name, config.detector, config.reid)
+    elif config.mode == "train":
+        text = f"Training {config.model.name} on {config.dataset.name}, device {device}, {config.train.epochs} epochs"
+        source = config.train.resume or config.model.weights
+        kind = "resumed from" if config.train.resume else "from"
+        log.info("%s, %s", text, f"{kind} {source}" if source else "no weights given")
+    else:
+        doing = "Evaluating" if config.mode == "evaluate" else "Exporting"
+        log.info("%s %s on %s, device %s", doing, config.checkpoint, config.dataset.name, device)
+    log.info("Run folder: %s", relative(folder))
+
+
 def report(config: RunConfig, folder: Path, status: str, result: Result, first: Mapping[str, float]) -> None:
     """Log the closing table of a run; its last line is the run folder's path.
 
@@ -60,9 +78,7 @@ def report(config: RunConfig, folder: Path, status: str, result: Result, first: 
 def next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]:
     """Commands that make sense after this run."""
     commands = []
-    same = f"model={_option(folder, 'model')} dataset={_option(folder, 'dataset')}"
-    if config.dataset.root is not None:
-        same += f" dataset.root={shlex.quote(config.dataset.root)}"
+    same = _same_data(config, folder)
     if best := result.weights.get("best"):
         weights = shlex.quote(relative(best))
         commands.append(f"python train.py mode=evaluate checkpoint={weights}")
@@ -132,6 +148,17 @@ def relative(path: Path) -> str:
     """The path as the user would type it: relative to the working directory where it lies below it."""
     absolute, here = Path.cwd() / path, Path.cwd()
     return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
+
+
+def _same_data(config: RunConfig, folder: Path) -> str:
+    """Overrides that choose the same model and data again, such as dataset.height, whose default differs."""
+    parts = [f"model={_option(folder, 'model')}", f"dataset={_option(folder, 'dataset')}"]
+    if config.dataset.root is not None:
+        parts.append(f"dataset.root={shlex.quote(config.dataset.root)}")
+    given = [str(part) for part in read_manifest(folder).get("overrides", [])]
+    return " ".join(
+        [*parts, *(shlex.quote(part) for part in given if part.startswith("dataset.") and "dataset.root=" not in part)]
+    )
 
 
 def _option(folder: Path, group: str) -> str:

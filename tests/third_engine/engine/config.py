@@ -13,6 +13,7 @@ class CurveModel(ModelConfig):
     engine: Literal["constant"] = option()
     curve: list[float] = option(help="objective by epoch", ge=0, le=1)
     fail_at: int | None = option(None, "epoch at which training breaks", ge=1)
+    before: float | None = option(None, "objective before the first epoch", ge=0, le=1)
     refuse: bool = option(False, "refuse to train before anything is written")
     kill_at: int | None = option(None, "epoch at which the process dies before its checkpoint", ge=1)
     interrupt_at: int | None = option(None, "epoch after which it is interrupted", ge=1)

@@ -24,6 +24,8 @@ def train(job: Job) -> Result:
         job.resumed(start)
     job.begin()
     weights.mkdir(exist_ok=True)
+    if config.model.before is not None and not start:
+        job.emit(EpochEvent(0, config.train.epochs, {"val/map": config.model.before}))
     for epoch in range(start + 1, config.train.epochs + 1):
         if epoch == config.model.fail_at:
             raise ZeroDivisionError("division by zero")

@@ -196,6 +196,10 @@ def _option_rules(config: Config) -> Iterator[Problem]:
             yield Problem("dataset.cache", expected, "'gpu'")
         if config.train.device in ("cpu", "mps"):
             yield Problem("dataset.cache", "gpu needs a CUDA GPU; use ram", "'gpu'")
+    held_out = config.dataset.val_identities > 0 or config.dataset.select_on_test
+    if config.mode == "train" and config.train.patience and not held_out and config.objective.startswith("val/"):
+        expected = "nothing is validated with dataset.val_identities=0, so nothing can stop early; leave it 0"
+        yield Problem("train.patience", expected, repr(config.train.patience))
     for key in ("erase_area", "patch_area"):
         low, high = getattr(config.augmentation, key)
         expected = "expected two shares, the first not above the second, within 0..1"
