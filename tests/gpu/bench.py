@@ -100,8 +100,8 @@ class Repeated:
         """As a sampler has it; nothing changes."""
 
 
-def our_loop(setting: Setting, variant: Variant, *, loaded: bool = True) -> Trainer:
-    """watchme's loop; with `loaded` its batches are ready in pinned memory."""
+def our_trainer(setting: Setting, variant: Variant, *, loaded: bool = True) -> Trainer:
+    """watchme's trainer; with `loaded` its batches are ready in pinned memory."""
     config = typed(
         f"experiment={variant.recipe}",
         f"model.name={'osnet_x0_25' if setting.tiny else 'osnet_x1_0'}",
@@ -120,12 +120,12 @@ def our_loop(setting: Setting, variant: Variant, *, loaded: bool = True) -> Trai
     model = ReidNet(config.model.name, len(classes), bnneck=config.model.bnneck)
     size = (config.dataset.height, config.dataset.width)
     dataset = TrainSet(Images(images, size, config.dataset.cache), classes, config.augmentation, config.dataset)
-    loop = Trainer(config, model, dataset, None, lambda event: None, setting.work, device, precision, ProcessGroup())
+    trainer = Trainer(config, model, dataset, None, lambda event: None, setting.work, device, precision, ProcessGroup())
     if loaded:
-        draws = [list(batch) for batch, _ in zip(loop.batches, range(4), strict=False)]
+        draws = [list(batch) for batch, _ in zip(trainer.batches, range(4), strict=False)]
         ready = [dataset.__getitems__(batch) for batch in draws]
-        use(loop, [_pinned(batch) for batch in ready] if setting.cuda else ready, len(ready))
-    return loop
+        use(trainer, [_pinned(batch) for batch in ready] if setting.cuda else ready, len(ready))
+    return trainer
 
 
 def _pinned(batch: Any) -> Any:
@@ -133,24 +133,28 @@ def _pinned(batch: Any) -> Any:
     return pin_memory.pin_memory(batch)  # type: ignore[no-untyped-call]
 
 
-def use(loop: Any, batches: Sequence[Any], count: int) -> None:
-    """Let a loop train on ready batches."""
-    loop.loader = loop.batches = Repeated(batches, count)
+def use(trainer: Any, batches: Sequence[Any], count: int) -> None:
+    """Let a trainer train on ready batches."""
+    trainer.loader = trainer.batches = Repeated(batches, count)
 
 
-def rate(loop: Any, steps: int, warm: int, batch: int) -> dict[str, float]:
-    """Images a second of a loop's epoch of `steps` steps with ready batches, and its peak memory in GB."""
-    batches = loop.loader.batches
-    use(loop, batches, warm)
+def warm_up(trainer: Any, steps: int) -> float:
+    """Train so many steps on ready batches; returns the seconds."""
     start = time.perf_counter()
-    loop.train_epoch(1)
+    use(trainer, trainer.loader.batches, steps)
+    trainer.train_epoch(1)
     synchronize()
-    first = time.perf_counter() - start
-    use(loop, batches, steps)
+    return time.perf_counter() - start
+
+
+def rate(trainer: Any, steps: int, warm: int, batch: int) -> dict[str, float]:
+    """Images a second of a trainer's epoch of `steps` steps with ready batches, and its peak memory in GB."""
+    first = warm_up(trainer, warm)
+    use(trainer, trainer.loader.batches, steps)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
-    loop.train_epoch(1)
+    trainer.train_epoch(1)
     synchronize()
     return _rated(time.perf_counter() - start, steps, batch, first)
 

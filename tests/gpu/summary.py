@@ -64,10 +64,11 @@ def _more(facts: dict[str, dict[str, Any]]) -> Iterator[str]:
     loader = facts.get("loader", {})
     if "images_per_s" in loader:
         yield "\nInput pipeline, images/s: " + _values(loader["images_per_s"])
-        yield "an epoch with it: " + _values(loader.get("epoch", {}))
+    for name, values in loader.get("epoch", {}).items():
+        yield f"an epoch with {name}: {_values(values)}"
     for name, values in facts.get("ranking", {}).items():
         if isinstance(values, dict):
-            yield f"{name}: {_values(values)}"
+            yield f"{name}, 3,368 x 15,913 on a GPU: {_values(values)}"
     correctness = facts.get("correctness", {})
     differences = {key: value for key, value in correctness.items() if key.startswith("map_difference")}
     if differences:

@@ -9,6 +9,8 @@ from gpu.step import Step
 # Of shared/people's README: torchreid's own functions on the published weights, squared Euclidean distance.
 _PUBLISHED_MAP = 0.697909
 _LOSS_TOLERANCE = 0.05
+# The gradient scaler starts at 65536 and skips steps until it fits: some of the dozen of these two epochs.
+_FP16_LOSS_TOLERANCE = 0.25
 _MAP_TOLERANCE = 1e-4
 
 
@@ -30,9 +32,11 @@ def _train(step: Step) -> Path | None:
 
     commands = {"cpu": command("cpu", "train.device=cpu", "train.precision=fp32")}
     if setting.cuda:
-        for precision in ("fp32", "bf16", "fp16", "auto"):
+        for precision in ("fp32", "fp16", "auto"):
             device = f"train.device={'auto' if precision == 'auto' else 'cuda'}"
             commands[precision] = command(precision, device, f"train.precision={precision}")
+        cached = ["train.device=cuda", "train.precision=bf16", "dataset.cache=gpu"]
+        commands["cache=gpu"] = command("cache", *cached)
     else:
         commands["again"] = command("again", "train.device=cpu", "train.precision=fp32")
     statuses = run_all(commands, 600 if setting.tiny else 80)
@@ -49,7 +53,8 @@ def _train(step: Step) -> Path | None:
         good = statuses[name] == 0 and len(losses) == len(reference)
         step.check(f"training ({name}) finishes", good, statuses[name] if good else done.output(400))
         worst = max((abs(a / b - 1) for a, b in zip(losses, reference, strict=False)), default=math.nan)
-        step.check(f"losses ({name}) are the CPU's within {_LOSS_TOLERANCE:.0%}", worst < _LOSS_TOLERANCE, worst)
+        tolerance = _FP16_LOSS_TOLERANCE if name == "fp16" else _LOSS_TOLERANCE
+        step.check(f"losses ({name}) are the CPU's within {tolerance:.0%}", worst < tolerance, worst)
         if setting.cuda:
             devices = (done.manifest().get("device") or {}).get("devices", [])
             step.check(f"run.json ({name}) names the GPU", any("cuda" in each for each in devices), devices)
@@ -66,8 +71,9 @@ def _evaluate(step: Step, checkpoint: Path) -> None:
     base = setting.reid("mode=evaluate", f"checkpoint={checkpoint}", weights=False)
     commands = {"cpu": Command(setting, "evaluate-cpu", [*base, "train.device=cpu"])}
     if setting.cuda:
-        for name, more in (("auto", []), ("fp32", ["train.precision=fp32"]), ("bf16", ["train.precision=bf16"])):
-            commands[name] = Command(setting, f"evaluate-{name}", [*base, "train.device=cuda", *more])
+        commands["cuda"] = Command(setting, "evaluate-cuda", [*base, "train.device=cuda"])
+        bf16 = [*base, "train.device=cuda", "evaluation.precision=bf16"]
+        commands["cuda bf16"] = Command(setting, "evaluate-bf16", bf16)
     else:
         commands["again"] = Command(setting, "evaluate-again", [*base, "train.device=cpu"])
     run_all(commands, 300 if setting.tiny else 60)
@@ -83,7 +89,8 @@ def _evaluate(step: Step, checkpoint: Path) -> None:
             continue
         difference = abs(value - reference)
         step.fact(f"map_difference_{name}", difference)
-        step.check(f"mAP ({name}) is the CPU's within {_MAP_TOLERANCE}", difference <= _MAP_TOLERANCE, difference)
+        if "bf16" not in name:  # how far bf16 moves it is a fact, not a fault
+            step.check(f"mAP ({name}) is the CPU's within {_MAP_TOLERANCE}", difference <= _MAP_TOLERANCE, difference)
     if setting.weights and not setting.tiny and reference is not None:
         difference = abs(reference - _PUBLISHED_MAP)
         step.check("mAP on the CPU is torchreid's within 1e-5", difference < 1e-5, difference)

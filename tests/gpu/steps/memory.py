@@ -1,4 +1,4 @@
-"""OSNet out of memory, a device by its number, and an export of weights that a GPU trained."""
+"""OSNet out of memory, the batch that fits, a device by its number, and an export of weights that a GPU trained."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ _LIMIT_S = 70.0
 
 def run(step: Step) -> None:
     """Each case is a training of its own."""
-    step.cases(partial(_out_of_memory, step), partial(_by_number, step))
+    step.cases(partial(_out_of_memory, step), partial(_automatic_batch, step), partial(_by_number, step))
 
 
 def _out_of_memory(step: Step) -> None:
@@ -25,6 +25,18 @@ def _out_of_memory(step: Step) -> None:
     step.fact("out of memory", {"status": status, "output": text[-600:]})
     explained = status == 1 and "train.batch_size" in text and "Unexpected" not in text
     step.check("out of memory: an error that names train.batch_size", explained, status)
+
+
+def _automatic_batch(step: Step) -> None:
+    """Here the small training set is the bound."""
+    more = ["model.name=osnet_x1_0", "model.weights=null", "train.batch_size=-1", "train.epochs=1"]
+    more += ["train.sampler=random", "loss=softmax", "dataset.height=256", "dataset.width=128"]
+    options = step.setting.reid(*more, "train.device=cuda", weights=False)
+    command = Command(step.setting, "memory-batch", options)
+    status = command.wait(_LIMIT_S)
+    found = command.manifest().get("batch_size")
+    step.fact("train.batch_size=-1", {"found": found, "output": command.output(400)})
+    step.check("train.batch_size=-1 finds a batch, records it and trains", status == 0 and bool(found), found)
 
 
 def _by_number(step: Step) -> None:

@@ -4,7 +4,6 @@ There is one card, so the two share it and talk by gloo (see inject/). NCCL is s
 """
 
 import os
-import shutil
 import signal
 import time
 from functools import partial
@@ -16,7 +15,15 @@ from gpu.step import Step
 
 _ENDS_WITHIN_S = 30.0
 # Each process normalises by its own share of a batch; frozen, two train as one does, but no faster than this.
-_EQUAL = ("model.freeze=['*bn*','fc.1.*']", "optimizer=sgd", "optimizer.lr=0.00002", "train.precision=fp32")
+# In TF32 half a batch is rounded otherwise than a whole one, which the choice of the hardest triplets multiplies.
+_EQUAL = (
+    "model.freeze=['*bn*','fc.1.*']",
+    "optimizer=sgd",
+    "optimizer.lr=0.00002",
+    "train.precision=fp32",
+    "train.tf32=false",
+    "train.epochs=2",
+)
 
 
 def run(step: Step) -> None:
@@ -26,10 +33,9 @@ def run(step: Step) -> None:
     on_gpu = [partial(_refused, step, name, [f"train.device={each}"], {}) for name, each in _DEVICES.items()]
     on_gpu.append(partial(_nccl, step))
     step.cases(
-        partial(_ends, step, "leader terminated", signal.SIGTERM),
         partial(_ends, step, "follower stopped", signal.SIGSTOP),
+        partial(_ends, step, "leader terminated", signal.SIGTERM),
         *hanging,
-        partial(_corrupt, step),
         partial(_refused, step, "started by torchrun", [], _TORCHRUN),
         partial(_equal, step),
         *(on_gpu if setting.cuda else []),
@@ -44,7 +50,7 @@ _TORCHRUN = {
     "MASTER_ADDR": "127.0.0.1",
     "MASTER_PORT": "29517",
 }
-_DEVICES = {"one card twice": "[0,0]", "a card that is not there": "[0,7]", "cards in quotes": "'0,7'"}
+_DEVICES = {"one card twice": "[0,0]", "a card that is not there, in quotes": "'0,7'"}
 
 
 def _two(setting: Setting, name: str, *overrides: str) -> Command:
@@ -94,27 +100,6 @@ def _follower(command: Command) -> int:
     raise RuntimeError(f"no follower among {[process.cmdline() for process in command.descendants()]}")
 
 
-def _corrupt(step: Step) -> None:
-    """One image that cannot be read, wherever it is trained on, is named."""
-    setting = step.setting
-    name = "corrupt image"
-    if setting.data is None:
-        step.fact(name, "needs --data")
-        return
-    root = setting.work / "corrupt"
-    shutil.copytree(setting.data / "market1501_mini", root)
-    victim = sorted((root / "bounding_box_train").glob("*.jpg"))[200]
-    victim.chmod(0o644)
-    victim.write_bytes(victim.read_bytes()[:200])
-    options = ["train.epochs=100000", f"dataset.root={root}", "dataset.val_identities=0", "train.eval_every=100000"]
-    command = _two(setting, "corrupt", *options)
-    status = command.wait(120 if setting.tiny else 60)
-    left = command.left_over(5)
-    step.fact(name, {"status": status, "seconds": round(command.seconds, 1), "output": command.output(400)})
-    step.check(f"{name}: the run ends and names it", status == 1 and victim.name in command.output(), status)
-    step.check(f"{name}: no process is left", not left, left)
-
-
 def _refused(step: Step, name: str, overrides: list[str], environment: dict[str, str]) -> None:
     """A command that cannot work is refused with the key that helps, soon and without a process left."""
     device = [] if overrides else [f"train.device={step.setting.device}"]
@@ -124,22 +109,23 @@ def _refused(step: Step, name: str, overrides: list[str], environment: dict[str,
     left = command.left_over(5)
     text = command.output(500)
     step.fact(f"refused {name}", {"status": status, "seconds": round(command.seconds, 1), "output": text})
-    refused = status in (1, 2) and "train.device" in text and "Unexpected" not in text
+    refused = status == 2 and "train.device" in text and "Unexpected" not in text
     step.check(f"{name}: refused, with the key that helps", refused, status)
     step.check(f"{name}: no process is left", not left, left)
 
 
 def _equal(step: Step) -> None:
     setting = step.setting
-    two = _two(setting, "equal-two", "train.epochs=2", *_EQUAL)
+    two = _two(setting, "equal-two", *_EQUAL)
     size = [] if setting.tiny else ["dataset.height=128", "dataset.width=64"]
-    options = setting.reid("train.workers=0", f"train.device={setting.device}", "train.epochs=2", *_EQUAL, *size)
+    options = setting.reid("train.workers=0", f"train.device={setting.device}", *_EQUAL, *size)
     one = Command(setting, "processes-equal-one", options)
     statuses = [command.wait(200 if setting.tiny else 60) for command in (one, two)]
     losses = [[line["train/loss"] for line in command.epochs()] for command in (one, two)]
     step.fact("losses of one and two processes", losses)
     near = all(abs(a / b - 1) < 1e-3 for a, b in zip(*losses, strict=False)) and len(losses[0]) == len(losses[1]) == 2
-    step.check("two processes train as one does", near and statuses == [0, 0], losses if near else two.output(500))
+    found = losses if statuses == [0, 0] else [command.output(500) for command in (one, two)]
+    step.check("two processes train as one does", near and statuses == [0, 0], found)
 
 
 def _nccl(step: Step) -> None:
