@@ -12,6 +12,7 @@ from watchme.core import device as runtime
 from watchme.core.device import choose_compile_mode, choose_deterministic, choose_device, choose_workers, use_device
 from watchme.core.errors import ConfigError
 from watchme.core.nvidia import unsupported_capability
+from watchme.engines.yolo import preparation
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -51,6 +52,17 @@ class TestGpuThatTorchCannotUse:
         assert choose_device("auto", told.append) == CPU
         (text,) = told
         assert re.search(rf"(?s)2 x NVIDIA A100.*{reason}.*train\.device=cpu", text), text
+
+    def test_detectors_and_callers_without_a_job_get_the_reason_too(
+        self, nvidia_smi: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        nvidia_smi("535.104.05", "13.2")
+        told: list[str] = []
+        assert preparation.choose_device("auto", told.append) == "cpu"
+        assert len(told) == 1
+        assert "too old" in told[0]
+        assert choose_device("auto") == CPU
+        assert "too old" in caplog.text
 
     @pytest.mark.parametrize("wanted", [0, "cuda", [1]])
     def test_asked_for_it_is_an_error(self, wanted: Any, nvidia_smi: Any) -> None:

@@ -1,6 +1,7 @@
 """Device, precision, compilation and loader processes of a run on this machine; the message when a GPU is full."""
 
 import importlib.util
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -10,15 +11,17 @@ import torch
 from watchme.core.errors import ConfigError, Problem, TrainingError
 from watchme.core.nvidia import unsupported_capability, unusable_gpu
 
+log = logging.getLogger(__name__)
+
 _COMPILE_STEPS = 2000
 
 
-def choose_device(wanted: str | int | list[int], fallback: Callable[[str], None] = lambda text: None) -> torch.device:
+def choose_device(wanted: str | int | list[int], fallback: Callable[[str], None] = log.warning) -> torch.device:
     """Return the device that `train.device` names; of several GPUs the first.
 
     Args:
         wanted: `train.device`.
-        fallback: Told why `auto` is the CPU although there is a GPU.
+        fallback: Takes the reason why `auto` is the CPU although there is a GPU: `job.fallback` where there is a job.
 
     Raises:
         ConfigError: If the machine does not have it, or torch cannot use it.
@@ -67,7 +70,7 @@ def _refused(expected: str, found: object) -> ConfigError:
 
 
 def choose_devices(
-    wanted: str | int | list[int], processes: int | None, fallback: Callable[[str], None] = lambda text: None
+    wanted: str | int | list[int], processes: int | None, fallback: Callable[[str], None] = log.warning
 ) -> list[torch.device]:
     """Return a device for each training process.
 

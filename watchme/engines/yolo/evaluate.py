@@ -19,7 +19,7 @@ def evaluate(job: Job) -> Result:
 
     config = cast(Config, job.config)
     isolation.allow_code_in_files(config.model.trust)
-    device = choose_device(config.train.device)
+    device = choose_device(config.train.device, job.fallback)
     yaml, scan = prepare(job, config, required_splits(config), only_one=True)
     (split,) = scan.splits
     if not scan.splits[split]["boxes"]:

@@ -1,6 +1,7 @@
 """What a run needs before ultralytics starts: its device in ultralytics' spelling, and its checked dataset."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,12 @@ from watchme.engines.yolo.layout import Layout, read_layout
 log = logging.getLogger(__name__)
 
 
-def choose_device(wanted: str | int | list[int]) -> str:
+def choose_device(wanted: str | int | list[int], fallback: Callable[[str], None] = log.warning) -> str:
     """`train.device` in ultralytics' spelling: cpu, mps, 0, 0,1.
+
+    Args:
+        wanted: `train.device`.
+        fallback: Takes the reason why `auto` is the CPU although there is a GPU: `job.fallback` where there is a job.
 
     Raises:
         ConfigError: If the machine does not have it.
@@ -26,7 +31,7 @@ def choose_device(wanted: str | int | list[int]) -> str:
         for index in wanted:
             core.choose_device(index)
         return ",".join(map(str, wanted))
-    device = core.choose_device(wanted)
+    device = core.choose_device(wanted, fallback)
     return str(device.index or 0) if device.type == "cuda" else device.type
 
 

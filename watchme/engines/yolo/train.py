@@ -26,7 +26,7 @@ def train(job: Job) -> Result:
     isolation.isolate()
     config = cast(Config, job.config)
     isolation.allow_code_in_files(config.model.trust)
-    device = choose_device(config.train.device)
+    device = choose_device(config.train.device, job.fallback)
     job.record("device", {"device": device, "precision": arguments.precision_name(config.train.precision, device)})
     yaml, scan = prepare(job, config, required_splits(config))
     model = weights.initial_model(config.model)
