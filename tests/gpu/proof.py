@@ -39,8 +39,8 @@ from gpu.summary import render
 GROUPS: tuple[dict[str, float], ...] = (
     {"environment": 60},
     {"throughput": 85},
-    {"correctness": 90, "processes": 100, "compile": 140},
-    {"yolo": 85, "resume": 85, "sweep": 85, "memory": 85},
+    {"correctness": 90, "processes": 100, "resume": 100, "compile": 155},
+    {"yolo": 85, "sweep": 85, "memory": 85},
     {"ranking": 25},
     {"loader": 40},
 )
