@@ -25,6 +25,7 @@ Run = Callable[..., Any]
 Typed = Callable[..., RunConfig]
 TINY = (
     "model=osnet_x0_25",
+    "model.weights=null",
     "dataset=several",
     "dataset.height=64",
     "dataset.width=32",

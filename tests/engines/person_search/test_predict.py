@@ -214,7 +214,7 @@ def test_what_is_no_osnet_is_refused(untrained: Callable[..., Path], composed_co
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=r"other.pth is not an OSNet: its 1 tensors \(weight, ...\)"):
         embedder(tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match=r"untrained.pt cannot be read as a checkpoint of tensors"):
+    with pytest.raises(CheckpointError, match=r"untrained.pt (cannot be read as a checkpoint of|holds no) tensors"):
         embedder(untrained("person"))
     path = as_run(tmp_path / "run", composed_config("model=osnet_ibn"))
     torch.save(ReidNet("osnet_x0_25", 5).backbone.state_dict(), path)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from watchme.core.errors import CheckpointError, ConfigError, Problem
 from watchme.engines.osnet.model import CLASSIFIER
-from watchme.engines.osnet.state_dict import best_place, state_of
+from watchme.engines.osnet.state_dict import best_place, tensors_of
 from watchme.io.checkpoint import load_checkpoint
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def load_weights(backbone: nn.Module, path: Path, *, keep_classifier: bool, min_
         CheckpointError: If the file cannot be read, or fewer tensors match.
     """
     content = load_checkpoint(path)
-    theirs = state_of(content, path)
+    theirs = tensors_of(content)
     own = backbone.state_dict()
     wanted = {name: value for name, value in theirs.items() if keep_classifier or not name.startswith(CLASSIFIER)}
     loaded = [name for name, value in wanted.items() if name in own and own[name].shape == value.shape]

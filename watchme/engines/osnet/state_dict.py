@@ -30,18 +30,23 @@ def state_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """The state dict of a checkpoint: plain or under a known key, without the prefixes of wrappers.
 
     Raises:
-        CheckpointError: If it holds no tensors.
+        CheckpointError: If it holds no tensors there.
     """
+    tensors = tensors_of(content)
+    if not tensors:
+        raise CheckpointError(f"{path} holds no tensors by name; expected a state dict or a checkpoint with one")
+    return tensors
+
+
+def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """As `state_of`, but empty where there are none."""
     inner: Any = content
     for _ in range(_DEPTH):
         key = next((key for key in _KEYS if isinstance(inner.get(key), Mapping)), None)
         if key is None:
             break
         inner = inner[key]
-    tensors = {_bare(str(name)): value for name, value in inner.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise CheckpointError(f"{path} holds no tensors by name; expected a state dict or a checkpoint with one")
-    return tensors
+    return {_bare(str(name)): value for name, value in inner.items() if isinstance(value, Tensor)}
 
 
 def _bare(name: str) -> str:
