@@ -75,7 +75,13 @@ def test_pictures(tuned: Swept) -> None:
 
 def test_the_page_is_one_file_that_links_to_the_trials(tuned: Swept) -> None:
     page = (tuned.folder / "report" / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == len(list((tuned.folder / "report").glob("*.png")))
+    data = json.loads(re.findall(r'id="study">(.*?)</script>', page, re.S)[0])
+    assert [trial["number"] for trial in data["trials"]] == [trial.number for trial in tuned.trials]
+    for shown, trial in zip(data["trials"], tuned.trials, strict=True):
+        assert shown["params"] == trial.params
+        assert dict(shown["curve"]) == trial.intermediate_values
+        assert shown["value"] == (trial.values[0] if trial.values else None) or shown["state"] != "complete"
+    assert "prove little" in page
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)
     links = re.findall(r'href="(\.\./\d+/report\.html)"', page)
     assert len(set(links)) >= 10

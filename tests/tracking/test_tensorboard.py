@@ -50,7 +50,7 @@ def test_pictures_by_epoch(events: Any) -> None:
     assert events.Images("test/ranked")[0].step == len(CURVE)
 
 
-def test_hyperparameters_with_the_final_metric(events: Any) -> None:
+def test_hyperparameters_with_the_final_metric(events: Any, whole_run: Tracked) -> None:
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     data = events.PluginTagToContent("hparams")
@@ -59,9 +59,16 @@ def test_hyperparameters_with_the_final_metric(events: Any) -> None:
     assert start.hparams["optimizer.lr"].number_value == 0.001
     assert start.hparams["optimizer.name"].string_value == "adamw"
     assert start.hparams["train.deterministic"].bool_value
-    metrics = {info.name.tag for info in parsed["_hparams_/experiment"].experiment.metric_infos}
-    assert metrics == {"final/val/map50", "final/test/map50"}
+    assert start.group_name == f"{whole_run.folder.parent.name}/run"
+    # TensorBoard would take the columns and filters of the first run's summary for all runs.
+    assert "_hparams_/experiment" not in parsed
     assert parsed["_hparams_/session_end_info"].session_end_info.status == 1  # STATUS_SUCCESS
+
+
+def test_text_tab_holds_command_and_overrides(events: Any) -> None:
+    (text,) = (event.tensor_proto.string_val[0].decode() for event in events.Tensors("run"))
+    assert "    optimizer.lr=0.001\n" in text
+    assert "    train.seed: 7\n" in text
 
 
 def test_resumed_run_draws_no_curve_twice(resumed_run: Tracked) -> None:

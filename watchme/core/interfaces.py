@@ -49,7 +49,8 @@ class Picture:
         name: Canonical name, e.g. `val/predictions`, `test/ranked`, `test/cmc`.
         path: PNG or JPEG file.
         caption: One line.
-        boxes: Detection predictions as (x1, y1, x2, y2 in pixels, score, label); empty for other pictures.
+        boxes: Detections as (x1, y1, x2, y2 in pixels, score, label); empty for other pictures. A label `false person`
+            is a prediction that matches nobody, `missed person` ground truth that was not found (score NaN).
         epoch: Epoch it shows; None for the end of the run.
     """
 

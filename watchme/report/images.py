@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,8 @@ def _latest(pictures: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _encode(folder: Path, entry: dict[str, Any], width: int) -> bytes:
-    boxes = tuple((box[0], box[1], box[2], box[3], box[4], box[5]) for box in entry["boxes"])
+    # JSON has null for the score of a person that was missed.
+    boxes = tuple((*box[:4], math.nan if box[4] is None else box[4], box[5]) for box in entry["boxes"])
     try:
         data = with_boxes(Picture(entry["name"], folder / entry["file"], boxes=boxes), width)
         if data[:4] == b"\x89PNG" and len(data) > 120_000:

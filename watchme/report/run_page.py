@@ -25,6 +25,7 @@ _SPLITS = ("val", "test", "train")
 # Tables that the check's section shows; names of their files.
 _CHECK_TABLES = ("check_findings", "check_splits")
 Card = tuple[str, str, str]
+Tables = dict[str, list[list[str]]]
 
 
 def write_report(folder: Path) -> Path:
@@ -57,7 +58,7 @@ def render(run: Run, *, served: bool = False) -> str:
         is_check=is_check,
         check=check if isinstance(check, dict) else None,
         splits=tables.get("check_splits", []),
-        cards=_check_cards(run) if is_check else _cards(run),
+        cards=_check_cards(run) if is_check else [*_cards(run), *_count_cards(tables)],
         results=_results(run),
         curves=quality,
         speed=speed,
@@ -109,6 +110,17 @@ def _cards(run: Run) -> list[Card]:
     return cards
 
 
+def _count_cards(tables: Tables) -> list[Card]:
+    """How many people a detector found, of the test split if that was evaluated."""
+    for split in ("test", "val"):
+        rows = tables.get(f"{split}_counts", [])
+        if len(rows) == 2:
+            confidence, found, missed, false = rows[1]
+            note = f"{false} false at confidence >= {confidence}"
+            return [(f"people found, {split}", f"{found} of {int(found) + int(missed)}", note)]
+    return []
+
+
 def _check_cards(run: Run) -> list[Card]:
     """How many errors, warnings and notes there are, in how many images."""
     found = run.manifest.get("check") or {}
@@ -156,7 +168,7 @@ def _origin(run: Run) -> dict[str, str] | None:
     return {"weights": str(run.weights), "link": link}
 
 
-def _cmc(tables: dict[str, list[list[str]]]) -> list[dict[str, Any]]:
+def _cmc(tables: Tables) -> list[dict[str, Any]]:
     """Share of queries whose first true match is among the first k, from a table that has a row for each query."""
     charts = []
     for name, (head, *rows) in tables.items():
@@ -171,7 +183,7 @@ def _cmc(tables: dict[str, list[list[str]]]) -> list[dict[str, Any]]:
     return charts
 
 
-def _details(tables: dict[str, list[list[str]]]) -> list[tuple[str, list[str], list[list[str]], int]]:
+def _details(tables: Tables) -> list[tuple[str, list[str], list[list[str]], int]]:
     """Name, columns, first rows and number of rows of each table that is not empty."""
     return [
         (name, head, [[_cell(cell) for cell in row] for row in rows[:_ROWS]], len(rows))

@@ -1,6 +1,7 @@
 """report/index.html of a sweep: one page that explains a study, with its plots embedded."""
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -16,10 +17,13 @@ from watchme.io.files import replace_text
 from watchme.report.images import Figure, data_url
 from watchme.report.rendering import render_page
 from watchme.run.summary import relative
+from watchme.sweep.importance import importance_ranges
 from watchme.sweep.plan import Plan
 from watchme.sweep.trial_states import best_of, counts, duration_s, failed, folder_of, ranked, state_name, values_of
 
-_NARROW = ("pareto.png",)
+# The page draws the other plots by itself, so that they can be pointed at; their files remain in `report/`.
+_EMBEDDED = ("pareto.png",)
+_FEW_TRIALS = 30
 _STATE_CLASSES = {"complete": "finished", "lost": "interrupted", "waiting": "soft"}
 
 
@@ -45,10 +49,10 @@ def write_page(plan: Plan, study: Study, drawn: Sequence[tuple[str, str]]) -> Pa
         failures=_failures(trials),
         cards=_cards(plan, trials, done),
         best=_best(plan, trials),
-        figures=[
-            Figure(title, data_url((folder / name).read_bytes()), kind="" if name in _NARROW else "wide")
-            for name, title in drawn
-        ],
+        figures=[Figure(title, data_url((folder / name).read_bytes())) for name, title in drawn if name in _EMBEDDED],
+        importances=importance_ranges(trials, plan.directions[0]),
+        few=len(trials) if len(trials) < _FEW_TRIALS else None,
+        data=_plot_data(plan, trials, parameters),
         columns=[*plan.objectives, "epochs", "time", *parameters],
         rows=_rows(plan, trials, parameters, front),
         settings=_settings(plan),
@@ -119,6 +123,35 @@ def _rows(
             }
         )
     return rows
+
+
+def _plot_data(plan: Plan, trials: Sequence[FrozenTrial], parameters: Sequence[str]) -> dict[str, Any]:
+    """What `templates/sweep.js` draws: all trials with the first objective, pruned ones with their last value."""
+    best = best_of(trials, plan.directions)
+    distributions = {name: value for trial in trials for name, value in trial.distributions.items()}
+    return {
+        "objective": plan.objectives[0],
+        "maximize": plan.directions[0] == "maximize",
+        "best": None if best is None else best.number,
+        "parameters": list(parameters),
+        "log": [name for name, value in distributions.items() if getattr(value, "log", False)],
+        "trials": [
+            {
+                "number": trial.number,
+                "state": state_name(trial),
+                "value": _finite(values_of(trial, 1)[0]),
+                "params": trial.params,
+                "curve": [[step, value] for step, value in sorted(trial.intermediate_values.items()) if value == value],
+                "link": _link(plan, trial),
+                "reason": str(trial.user_attrs.get("reason", "")).partition("\n")[0],
+            }
+            for trial in trials
+        ],
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _settings(plan: Plan) -> dict[str, str]:

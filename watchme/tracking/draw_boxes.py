@@ -1,12 +1,15 @@
 """Detection boxes drawn into a picture, for viewers that cannot draw them themselves."""
 
 import io
+import math
 
 from PIL import Image, ImageDraw, ImageFont
 
 from watchme.core.interfaces import Picture
 
-COLOUR = "#ff5a1f"
+# Found, missed (ground truth), and found wrongly, by the first word of the label; distinct for the colour-blind.
+_COLOURS = {"missed": "#e8b400", "false": "#d1322b"}
+_FOUND = "#12805c"
 
 
 def with_boxes(picture: Picture, width: int | None = None) -> bytes:
@@ -32,11 +35,12 @@ def with_boxes(picture: Picture, width: int | None = None) -> bytes:
     size = max(11, drawn.width // 45)
     font = ImageFont.load_default(size)
     for x1, y1, x2, y2, score, label in picture.boxes:
+        colour = _COLOURS.get(label.partition(" ")[0], _FOUND)
         left, top = x1 * scale, y1 * scale
-        pen.rectangle((left, top, max(left, x2 * scale), max(top, y2 * scale)), outline=COLOUR, width=max(2, size // 6))
-        text = f"{label} {score:.2f}"
+        pen.rectangle((left, top, max(left, x2 * scale), max(top, y2 * scale)), outline=colour, width=max(2, size // 6))
+        text = label if math.isnan(score) else f"{label} {score:.2f}"
         place = (left, max(0.0, top - size - 4))
-        pen.rectangle((*place, left + pen.textlength(text, font) + 6, place[1] + size + 4), fill=COLOUR)
+        pen.rectangle((*place, left + pen.textlength(text, font) + 6, place[1] + size + 4), fill=colour)
         pen.text((left + 3, place[1] + 1), text, fill="white", font=font)
     file = io.BytesIO()
     drawn.save(file, kind, quality=82)

@@ -12,14 +12,17 @@ from typing import Any
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from watchme.core.formatting import flatten
 from watchme.core.interfaces import Callback, EpochEvent, Picture, Result, Stop, Table
-from watchme.io.files import read_yaml
-from watchme.run.run_dir import CONFIG
+from watchme.core.metric_names import measured_objective
+from watchme.io.files import read_json, read_yaml
+from watchme.run.run_dir import CONFIG, MANIFEST
 from watchme.tracking.draw_boxes import with_boxes
 from watchme.tracking.setup import Setup
 
@@ -31,7 +34,8 @@ class TensorBoardTracker(Callback):
     """Scalars under canonical names with the epoch as step, pictures, and hyper-parameters with the result.
 
     The hparams view shows the last value of a scalar. So that it shows the result rather than the last epoch,
-    final metrics are written once more, as `final/<name>`.
+    final metrics are written once more, as `final/<name>`. No experiment summary is written: TensorBoard takes that of
+    the first run for all of them, while without one it gathers columns and filters from all runs, differing ones first.
 
     Args:
         setup: What is known of the run.
@@ -44,11 +48,12 @@ class TensorBoardTracker(Callback):
         self._shown: dict[tuple[str, int], int] = {}
         self._epoch = 0
         self._config = read_yaml(self._folder / CONFIG)
-        start = SessionStartInfo(start_time_secs=time.time(), group_name=str(self._folder))
+        start = SessionStartInfo(start_time_secs=time.time(), group_name="/".join(self._folder.parts[-2:]))
         for name, value in hyperparameters(self._config).items():
             kind = "bool" if isinstance(value, bool) else "string" if isinstance(value, str) else "number"
             setattr(start.hparams[name], f"{kind}_value", value)
         self._add_hparams(metadata.SESSION_START_INFO_TAG, session_start_info=start)
+        self._add_text("run", self._description())
 
     def on_resume(self, epoch: int) -> None:
         """Have readers drop what an earlier attempt wrote of later epochs, so that no curve is drawn twice."""
@@ -80,19 +85,22 @@ class TensorBoardTracker(Callback):
         """Write the final metrics and how the run ended."""
         if result is not None:
             metrics = {name: value for name, value in result.metrics.items() if not name.startswith("train/")}
-            metrics.setdefault(self._objective, result.objective)
+            mode = str(self._config.get("mode", "train"))
+            metrics.setdefault(measured_objective(mode, self._objective, metrics), result.objective)
             defined = {f"final/{name}": value for name, value in metrics.items() if not math.isnan(value)}
             self._scalars(defined, self._epoch)
-            infos = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in sorted(defined)]
-            hparams = hyperparameters(self._config)
-            names = [api_pb2.HParamInfo(name=name, type=_data_type(value)) for name, value in hparams.items()]
-            experiment = api_pb2.Experiment(hparam_infos=names, metric_infos=infos, time_created_secs=time.time())
-            self._add_hparams(metadata.EXPERIMENT_TAG, experiment=experiment)
         good = status in ("finished", "pruned")
         code = api_pb2.STATUS_SUCCESS if good else api_pb2.STATUS_FAILURE
         end = SessionEndInfo(status=code, end_time_secs=time.time())
         self._add_hparams(metadata.SESSION_END_INFO_TAG, session_end_info=end)
         self._writer.close()
+
+    def _description(self) -> str:
+        """Command, overrides and config as Markdown."""
+        manifest = read_json(self._folder / MANIFEST)
+        overrides = "\n".join(f"    {override}" for override in manifest.get("overrides", []))
+        config = "\n".join(f"    {name}: {value}" for name, value in flatten(self._config).items())
+        return f"Command\n\n    {manifest.get('command', '')}\n\nOverrides\n\n{overrides}\n\nConfig\n\n{config}\n"
 
     def _scalars(self, values: Mapping[str, float], step: int) -> None:
         found = [Summary.Value(tag=name, simple_value=value) for name, value in values.items() if not math.isnan(value)]
@@ -101,17 +109,18 @@ class TensorBoardTracker(Callback):
     def _add(self, values: Summary, step: int) -> None:
         self._writer.add_event(Event(wall_time=time.time(), step=step, summary=values))
 
+    def _add_text(self, tag: str, text: str) -> None:
+        plugin = SummaryMetadata.PluginData(plugin_name="text")
+        tensor = TensorProto(dtype=DT_STRING, string_val=[text.encode()])
+        self._add(
+            Summary(value=[Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin), tensor=tensor)]), step=0
+        )
+
     def _add_hparams(self, tag: str, **content: Any) -> None:
         # The porcelain in tensorboard.plugins.hparams.summary needs TensorFlow; these are the messages it makes.
         data = HParamsPluginData(version=metadata.PLUGIN_DATA_VERSION, **content).SerializeToString()
         plugin = SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME, content=data)
         self._add(Summary(value=[Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin))]), step=0)
-
-
-def _data_type(value: bool | float | str) -> int:
-    if isinstance(value, bool):
-        return int(api_pb2.DATA_TYPE_BOOL)
-    return int(api_pb2.DATA_TYPE_STRING if isinstance(value, str) else api_pb2.DATA_TYPE_FLOAT64)
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, bool | float | str]:

@@ -29,6 +29,7 @@ _PROBE_S = 5.0
 _INIT_S = 20.0
 _TEARDOWN_S = 10.0
 _FINISH_S = 600.0
+_LAYERS = {"missed": "misses", "false": "false positives"}
 _MODEL_CARD = "MODEL_CARD.md"
 
 
@@ -247,17 +248,19 @@ def _boxes(picture: Picture) -> dict[str, Any] | None:
     if not picture.boxes:
         return None
     labels = sorted({label for *_, label in picture.boxes})
-    data = [
-        {
+    layers: dict[str, Any] = {}
+    for x1, y1, x2, y2, score, label in picture.boxes:
+        missed = math.isnan(score)
+        box = {
             "position": {"minX": x1, "minY": y1, "maxX": x2, "maxY": y2},
             "domain": "pixel",
             "class_id": labels.index(label),
-            "box_caption": f"{label} {score:.2f}",
-            "scores": {"score": score},
+            "box_caption": label if missed else f"{label} {score:.2f}",
+            "scores": {} if missed else {"score": score},
         }
-        for x1, y1, x2, y2, score, label in picture.boxes
-    ]
-    return {"predictions": {"box_data": data, "class_labels": dict(enumerate(labels))}}
+        name = _LAYERS.get(label.partition(" ")[0], "predictions")
+        layers.setdefault(name, {"box_data": [], "class_labels": dict(enumerate(labels))})["box_data"].append(box)
+    return layers
 
 
 def _probe(url: str) -> None:

@@ -1,19 +1,16 @@
 """Evaluation of a weights file on one split: metrics, per-class table, speed, curves and example images."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from watchme.core.errors import CheckpointError
 from watchme.core.interfaces import Job, Picture, Table
-from watchme.data.images import to_rgb
-from watchme.engines.yolo import arguments, isolation
+from watchme.engines.yolo import arguments, examples, isolation
 from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.config import Config
+from watchme.engines.yolo.examples import WorstExamples, compare
 from watchme.engines.yolo.memory import evaluation_batch, evaluation_error, is_out_of_memory
 from watchme.engines.yolo.metric_names import canonical_metrics, f1
 from watchme.io.files import locked
@@ -24,16 +21,13 @@ import torch  # noqa: E402
 from ultralytics import YOLO  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionValidator  # noqa: E402
 
-# Boxes below this confidence are not drawn, as in ultralytics' own plots and its predict mode.
-_SHOWN_FROM = 0.25
-_ORIENTATION = 0x0112
 _PICTURES = {
     "BoxPR_curve.png": ("pr_curve", "Precision over recall"),
     "BoxF1_curve.png": ("f1_curve", "F1 over confidence"),
     "BoxP_curve.png": ("precision_curve", "Precision over confidence"),
     "BoxR_curve.png": ("recall_curve", "Recall over confidence"),
-    "confusion_matrix.png": ("confusion_matrix", "Confusion matrix"),
-    "confusion_matrix_normalized.png": ("confusion_matrix_normalized", "Confusion matrix, normalised by truth"),
+    "confusion_matrix.png": ("confusion_matrix", f"Confusion matrix at confidence >= {examples.SHOWN_FROM}"),
+    "confusion_matrix_normalized.png": ("confusion_matrix_normalized", "The same, normalised by truth"),
     "val_batch0_labels.jpg": ("labels", "Labels"),
     "val_batch0_pred.jpg": ("predictions", "Predictions"),
 }
@@ -72,15 +66,16 @@ def evaluate(job: Job, config: Config, checkpoint: Path, yaml: Path, split: str,
     weights.check_task(checkpoint, model.task)
     check_classes(job, config, checkpoint, model.names, yaml)
     folder = job.folder / "evaluation" / split
-    found, examples = validate(model, config, yaml, split, device, folder, examples=config.evaluation.examples)
+    found, worst = validate(model, config, yaml, split, device, folder, wanted=config.evaluation.examples)
     rows = tuple(_row(found, position) for position in range(len(found.ap_class_index)))
     job.show(Table(f"{split}/per_class", _COLUMNS, rows))
+    job.show(Table(f"{split}/counts", examples.COUNT_COLUMNS, ((examples.SHOWN_FROM, *worst.totals),)))
     if config.evaluation.plots:
         for file, (name, caption) in _PICTURES.items():
             if (folder / file).is_file():
                 job.show(Picture(f"{split}/{name}", folder / file, f"{caption}, {split} split"))
-    for number, example in enumerate(examples):
-        job.show(_example(example, number, folder / "examples", split))
+    for number, example in enumerate(worst.worst_first()):
+        job.show(examples.picture(example, number, folder / "examples", split))
     speed = {f"{name}_ms": float(value) for name, value in found.speed.items()}
     per_class = {str(row[0]): dict(zip(_COLUMNS[1:], row[1:], strict=True)) for row in rows}
     return Evaluation(
@@ -96,9 +91,9 @@ def validate(
     device: str,
     folder: Path,
     *,
-    examples: int = 0,
+    wanted: int = 0,
     **changes: Any,
-) -> "tuple[Any, list[_Example]]":
+) -> tuple[Any, WorstExamples]:
     """Run ultralytics' validation on one split.
 
     Args:
@@ -108,17 +103,17 @@ def validate(
         split: train, val or test.
         device: In ultralytics' spelling.
         folder: Where ultralytics writes.
-        examples: Number of images whose boxes are kept.
+        wanted: Number of example images that are kept, see examples.py.
         changes: Arguments of ultralytics that replace the config's.
 
     Returns:
-        Its metrics, and the examples.
+        Its metrics, and the worst images with counts over all.
     """
     validator: dict[str, _Validator] = {}
 
     def build(args: dict[str, Any], _callbacks: Any) -> _Validator:
         validator["made"] = _Validator(args=args, _callbacks=_callbacks)
-        validator["made"].wanted = examples
+        validator["made"].worst = WorstExamples(wanted)
         return validator["made"]
 
     settings = {
@@ -141,7 +136,7 @@ def validate(
         if not is_out_of_memory(error):
             raise
         raise evaluation_error(error, config) from error
-    return found, validator["made"].examples
+    return found, validator["made"].worst
 
 
 def check_classes(job: Job, config: Config, checkpoint: Path, known: Mapping[int, str], yaml: Path) -> None:
@@ -170,61 +165,33 @@ def _row(found: Any, position: int) -> tuple[Any, ...]:
     return found.names[index], images, boxes, precision, recall, f1(precision, recall), map50, map50_95
 
 
-@dataclass(frozen=True)
-class _Example:
-    image: Path
-    boxes: tuple[tuple[float, float, float, float, float, str], ...]
-
-
 class _Validator(DetectionValidator):  # type: ignore[misc]
-    """DetectionValidator that keeps the boxes of a few images with labels or predictions, spread over the split."""
-
-    wanted = 0
+    """DetectionValidator that keeps the images on which it lost the most F1, with their boxes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.examples: list[_Example] = []
+        self.worst = WorstExamples(0)
 
     def get_dataloader(self, dataset_path: str, batch_size: int) -> Any:
         """Build a loader; the lock lets one process at a time write ultralytics' label cache."""
         with locked(Path(self.args.data).parent / ".lock"):
             return super().get_dataloader(dataset_path, batch_size)
 
+    def init_metrics(self, model: Any) -> None:
+        """Prepare the metrics; boxes that are not drawn do not count in the confusion matrix either."""
+        super().init_metrics(model)
+        matrix = self.confusion_matrix.process_batch
+        self.confusion_matrix.process_batch = lambda *args, **settings: matrix(
+            *args, **{**settings, "conf": max(examples.SHOWN_FROM, settings.get("conf") or 0.0)}
+        )
+
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
         """Match a batch's predictions, and keep examples."""
         first = self.seen
         super().update_metrics(preds, batch)
         for index, pred in enumerate(preds):
-            # Neighbours are often frames of one camera, so examples are taken at equal distances.
-            if len(self.examples) * len(self.dataloader.dataset) > (first + index) * self.wanted or not self.wanted:
-                continue
             truth = self._prepare_batch(index, batch)
-            kept = {key: value[pred["conf"] >= _SHOWN_FROM] for key, value in pred.items()}
-            if not len(kept["conf"]) and not len(truth["cls"]):
-                continue
-            scaled = self.scale_preds(kept, truth)
-            boxes = tuple(
-                (*(round(float(value), 1) for value in box), round(float(score), 4), str(self.names[int(label)]))
-                for box, score, label in zip(scaled["bboxes"], scaled["conf"], scaled["cls"], strict=True)
-            )
-            self.examples.append(_Example(Path(truth["im_file"]), boxes))  # type: ignore[arg-type]
-
-
-def _example(example: _Example, number: int, folder: Path, split: str) -> Picture:
-    """An example as a picture: a copy of its image, so that the run folder needs no dataset."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{number:02d}-{example.image.name}"
-    with Image.open(example.image) as image:
-        upright = image.getexif().get(_ORIENTATION, 1) == 1
-        if upright and image.format in ("JPEG", "PNG"):
-            shutil.copyfile(example.image, path)
-        else:  # upright, as the network sees it, in a format that browsers show
-            path = path.with_suffix(".jpg")
-            to_rgb(image).save(path, quality=92)
-    count = "1 box" if len(example.boxes) == 1 else f"{len(example.boxes)} boxes"
-    return Picture(
-        f"{split}/detections",
-        path,
-        f"{example.image.name}: {count}, confidence >= {_SHOWN_FROM}",
-        example.boxes,
-    )
+            kept = {key: value[pred["conf"] >= examples.SHOWN_FROM] for key, value in pred.items()}
+            people = self.scale_preds({"bboxes": truth["bboxes"], "cls": truth["cls"]}, truth)
+            example = compare(Path(truth["im_file"]), self.scale_preds(kept, truth), people, self.names)  # type: ignore[arg-type]
+            self.worst.add(example, first + index)

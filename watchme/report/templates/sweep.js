@@ -116,7 +116,7 @@ function parallel() {
     const share = study.maximize ? worst.place(trial.value) : 1 - worst.place(trial.value);
     return mark(trial, svg("path", { class: "line", d: `M${points.join("L")}`, style: `stroke:${colour(trial)};stroke-opacity:${0.25 + 0.75 * share};stroke-width:${1 + 1.6 * share}` }));
   });
-  const drawing = svg("svg", { class: "chart parallel", viewBox: `0 0 ${width} ${PARALLEL.height}`, style: `min-width:${width}px`, role: "group", "aria-label": "Parallel coordinates" }, ...lines);
+  const drawing = svg("svg", { class: "chart parallel", viewBox: `0 0 ${width} ${PARALLEL.height}`, style: `min-width:${width}px;max-width:${1.5 * width}px`, role: "group", "aria-label": "Parallel coordinates" }, ...lines);
   found.forEach((axis, index) => {
     const brush = svg("rect", { class: "brush", x: x(index) - 8, width: 16, y: 0, height: 0 });
     const target = svg("rect", { class: "target", x: x(index) - 16, width: 32, y: PARALLEL.top - 8, height: PARALLEL.bottom - PARALLEL.top + 16 });
