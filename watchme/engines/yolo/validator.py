@@ -193,5 +193,5 @@ class _Validator(DetectionValidator):  # type: ignore[misc]
             truth = self._prepare_batch(index, batch)
             kept = {key: value[pred["conf"] >= examples.SHOWN_FROM] for key, value in pred.items()}
             people = self.scale_preds({"bboxes": truth["bboxes"], "cls": truth["cls"]}, truth)
-            example = compare(Path(truth["im_file"]), self.scale_preds(kept, truth), people, self.names)  # type: ignore[arg-type]
+            example = compare(Path(truth["im_file"]), self.scale_preds(kept, truth), people, self.names)
             self.worst.add(example, first + index)
