@@ -58,6 +58,11 @@ COMMANDS = [
     ("model=osnet_ibnn", "did you mean osnet_ibn?"),
     ("mode=evaluate mode=export", "is given twice"),
     ("~dataset", "choose another option: dataset=<option>"),
+    ("~train.seed=3", "keys are not removed"),
+    ("train.epochs=1,2", "several values are a sweep: python train.py -m"),
+    ("model=osnet,osnet_ibn", "several values are a sweep"),
+    ("demo_world=default", "is no option of a run"),
+    ("+trial.prune=true", "trial.storage"),
     ("model.weights=", "null leaves it out"),
     ("train.device=[]", "is empty"),
     ("dataset.root=~nobody_here/x", "no such home folder"),
@@ -87,6 +92,10 @@ def test_the_answer_names_the_right_command(line: str, right: str, composed_conf
 def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert prepare(["dataset.root=~/people"]) == [f'dataset.root="{tmp_path}/people"']
+
+
+def test_a_key_that_is_there_can_be_added(composed_config: Composed) -> None:
+    assert composed_config(*prepare(["+train.epochs=3"])).train.epochs == 3
 
 
 def test_a_dataset_of_another_task_comes_with_its_model(composed_config: Composed) -> None:

@@ -180,3 +180,15 @@ def test_dotenv_sets_values_and_the_command_line_beats_it(train_py: TrainPy, thi
         assert "train.batch_size = 'many'" in refused.stderr
     finally:
         dotenv.unlink()
+
+
+def test_with_chdir_relative_paths_still_mean_the_users_folder(train_py: TrainPy, third_engine_project: Path) -> None:
+    done = train_py("model=constant", "hydra.job.chdir=true", "hydra.run.dir=outputs/changed")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1] == "outputs/changed"
+    evaluated = train_py(
+        *("mode=evaluate", "checkpoint=outputs/changed/weights/last.pt", "hydra.job.chdir=true"),
+        "hydra.run.dir=outputs/evaluated",
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert (third_engine_project / "outputs" / "evaluated" / "summary.json").is_file()

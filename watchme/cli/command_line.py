@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from watchme import __version__
-from watchme.cli.default_model import default_model, engine_of
+from watchme.cli.default_model import default_model, default_options, engine_of
 from watchme.cli.from_run import with_run_config
 from watchme.cli.habits import problems_of_flags, problems_of_values, problems_of_words
 from watchme.cli.help import help_text
@@ -69,7 +69,7 @@ def prepare(argv: Sequence[str]) -> list[str]:
         show_key_help(given["help"])
     refuse_unusable_values(overrides, folders)
     refuse_unknown_options(given, folders)
-    refuse_sweeps_that_cannot_start(given, names)
+    refuse_sweeps_that_cannot_start(overrides, names)
     if model := default_model(given, folders):
         arguments.append(f"model={model}")
     arguments = with_run_config(arguments, groups(folders))
@@ -165,8 +165,14 @@ def refuse_unknown_options(given: Mapping[str, str], folders: Sequence[Path]) ->
     if "hydra.searchpath" in given:
         return  # options may be in folders that only Hydra knows
     problems = []
+    chosen = default_options(folders)
     for group, value in given.items():
         if group not in groups(folders):
+            continue
+        if group not in chosen:
+            problems.append(
+                Problem(group, "is no option of a run; set its keys where they are used, e.g. dataset.demo.")
+            )
             continue
         options = group_options(group, folders)
         for option in value.strip("[]").split(","):
@@ -178,15 +184,22 @@ def refuse_unknown_options(given: Mapping[str, str], folders: Sequence[Path]) ->
         raise ConfigError(problems)
 
 
-def refuse_sweeps_that_cannot_start(given: Mapping[str, str], flags: set[str]) -> None:
-    """Refuse a sweeper without -m, which would train once and tune nothing, and a launcher that is not installed.
+def refuse_sweeps_that_cannot_start(overrides: Sequence[Override], flags: set[str]) -> None:
+    """Refuse a sweeper or several values without -m, and a launcher that is not installed.
 
     Raises:
         ConfigError: With the flag, or the command that installs the launcher.
     """
+    given = values_by_key(overrides)
     is_sweep = flags & {"-m", "--multirun"} or given.get("hydra.mode") == "MULTIRUN"
     if given.get("sweeper", "none") != "none" and not is_sweep and not flags & _SHOW:
         raise ConfigError([Problem("sweeper", "tunes only with -m: python train.py -m ...", given["sweeper"])])
+    several = [each for each in overrides if each.is_sweep_override() and not is_sweep]
+    if several and not given.get("hydra.mode"):
+        text = (
+            "several values are a sweep: python train.py -m ...; a list is written [a,b], a text with a comma '\"a,b\"'"
+        )
+        raise ConfigError([Problem(each.key_or_group, text, value_text(each)) for each in several])
     package, extra = _LAUNCHERS.get(given.get("hydra/launcher", ""), ("watchme", ""))
     if importlib.util.find_spec(package.partition(".")[0]) is None or importlib.util.find_spec(package) is None:
         expected = f"is not installed: uv sync --extra {extra}"
@@ -202,6 +215,8 @@ def _pass_through(argument: str, keys: Collection[str]) -> str:
     key = override.key_or_group
     if key == "hydra.sweeper.storage":
         argument = take_password(argument)
+    if argument.startswith("+") and not argument.startswith("++") and key in keys:
+        return "+" + argument  # Hydra refuses to add what is there
     if argument.startswith(("+", "~")):
         return argument
     if key.startswith("hydra.sweeper."):
@@ -215,6 +230,7 @@ def _passed_keys(given: Mapping[str, str], folders: Sequence[Path]) -> set[str]:
     """Keys that the composed config has for sure; others, such as those of another engine, are for validation."""
     engine = engine_of(given, folders)
     keys = set(_all_keys() if engine is None else known_keys(load_config_class(engine)))
+    keys -= {key for key in keys if key.startswith("trial.")}  # null outside a sweep
     for group in ("optimizer", "scheduler"):
         options = [set(read_yaml(CONF / group / f"{option}.yaml")) for option in group_options(group)]
         in_all = set.intersection(*options)

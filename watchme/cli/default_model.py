@@ -31,7 +31,7 @@ def default_model(given: Mapping[str, str], folders: Sequence[Path]) -> str | No
         return None
     task = option_value("dataset", dataset, "task", folders)
     engines = [name for name in engine_names() if task in _tasks(name)]
-    if not engines or option_value("model", str(_default_options(folders).get("model")), "engine", folders) in engines:
+    if not engines or option_value("model", str(default_options(folders).get("model")), "engine", folders) in engines:
         return None
     fitting = options_with("model", "engine", engines, folders)
     return min(fitting, key=lambda option: (len(option), option), default=None)
@@ -43,12 +43,12 @@ def engine_of(given: Mapping[str, str], folders: Sequence[Path]) -> str | None:
     if model is None:
         if given.keys() & _COME_WITH_A_MODEL or _chooses_model(given, folders):
             return None
-        model = _default_options(folders).get("model")
+        model = default_options(folders).get("model")
     engine = option_value("model", str(model), "engine", folders)
     return engine if engine in engine_names() else None
 
 
-def _default_options(folders: Sequence[Path]) -> dict[str, Any]:
+def default_options(folders: Sequence[Path]) -> dict[str, Any]:
     """Group -> option of the defaults list in conf/config.yaml."""
     defaults: dict[str, Any] = {}
     for each in read_yaml(folders[0] / "config.yaml").get("defaults", []):

@@ -47,12 +47,14 @@ def problems_of_words(words: Iterable[str], groups: Iterable[str], keys: Iterabl
     known, group_names = list(keys), set(groups)
     problems = []
     for word in words:
-        if "=" in word or not word:
-            continue
         if word.startswith("~"):
-            group = word.lstrip("~").partition("@")[0]
-            if group in group_names:
-                problems.append(Problem(word, f"a run needs its {group}; choose another option: {group}=<option>"))
+            key = word.lstrip("~").partition("=")[0].partition("@")[0]
+            if key in group_names:
+                problems.append(Problem(word, f"a run needs its {key}; choose another option: {key}=<option>"))
+            elif not key.startswith("hydra"):
+                problems.append(Problem(word, f"keys are not removed; where null is allowed it means none: {key}=null"))
+            continue
+        if "=" in word or not word:
             continue
         problems.append(Problem(word, "is not key=value; " + _meaning(word, group_names, known)))
     return problems

@@ -63,8 +63,11 @@ def _reports_errors(job: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]
 @_reports_errors
 def job(composed: DictConfig) -> float | list[float]:
     """Run one job of a composed config; a sweep optimises the objective that it returns."""
-    config = validate(composed)
     settings = HydraConfig.get()
+    if settings.job.chdir:
+        # Relative paths mean the user's folder all the same, in overrides as in the commands that are printed.
+        os.chdir(settings.runtime.cwd)
+    config = validate(composed)
     folder = Path(settings.runtime.output_dir)
     with run_log(folder / f"{settings.job.name}.log"):
         return returned(config, run(config, composed, folder, list(settings.overrides.task)))
