@@ -169,10 +169,9 @@ def refuse_unknown_options(given: Mapping[str, str], folders: Sequence[Path]) ->
     for group, value in given.items():
         if group not in groups(folders):
             continue
-        if group not in chosen:
-            problems.append(
-                Problem(group, "is no option of a run; set its keys where they are used, e.g. dataset.demo.")
-            )
+        if group not in chosen and group in groups():
+            expected = "is no option of a run; set its keys where they are used: dataset.demo.<key>"
+            problems.append(Problem(group, expected))
             continue
         options = group_options(group, folders)
         for option in value.strip("[]").split(","):
@@ -196,9 +195,7 @@ def refuse_sweeps_that_cannot_start(overrides: Sequence[Override], flags: set[st
         raise ConfigError([Problem("sweeper", "tunes only with -m: python train.py -m ...", given["sweeper"])])
     several = [each for each in overrides if each.is_sweep_override() and not is_sweep]
     if several and not given.get("hydra.mode"):
-        text = (
-            "several values are a sweep: python train.py -m ...; a list is written [a,b], a text with a comma '\"a,b\"'"
-        )
+        text = "several values are a sweep: python train.py -m ...; a list is [a,b], a text with a comma '\"a,b\"'"
         raise ConfigError([Problem(each.key_or_group, text, value_text(each)) for each in several])
     package, extra = _LAUNCHERS.get(given.get("hydra/launcher", ""), ("watchme", ""))
     if importlib.util.find_spec(package.partition(".")[0]) is None or importlib.util.find_spec(package) is None:
