@@ -155,10 +155,9 @@ def _same_data(config: RunConfig, folder: Path) -> str:
     parts = [f"model={_option(folder, 'model')}", f"dataset={_option(folder, 'dataset')}"]
     if config.dataset.root is not None:
         parts.append(f"dataset.root={shlex.quote(config.dataset.root)}")
-    given = [str(part) for part in read_manifest(folder).get("overrides", [])]
-    return " ".join(
-        [*parts, *(shlex.quote(part) for part in given if part.startswith("dataset.") and "dataset.root=" not in part)]
-    )
+    given = {part.partition("=")[0]: part for part in map(str, read_manifest(folder).get("overrides", []))}
+    kept = [part for key, part in given.items() if key.startswith("dataset.") and key != "dataset.root"]
+    return " ".join([*parts, *map(shlex.quote, kept)])
 
 
 def _option(folder: Path, group: str) -> str:

@@ -16,7 +16,8 @@ def run(step: Step) -> None:
 
 def _out_of_memory(step: Step) -> None:
     """2.4 GB for one batch of the whole training set."""
-    more = ["model.name=osnet_x1_0", "loss=softmax", "train.sampler=random", "train.batch_size=8192", "train.epochs=1"]
+    more = ["model.name=osnet_x1_0", "model.weights=null", "loss=softmax", "train.sampler=random", "train.epochs=1"]
+    more.append("train.batch_size=8192")
     options = step.setting.reid(*more, "train.device=cuda", "dataset.height=256", "dataset.width=128", weights=False)
     environment = {"PYTHONPATH": injected(), "PROOF_MEMORY_FRACTION": "0.03"}
     command = Command(step.setting, "memory-osnet", options, environment)
@@ -31,6 +32,7 @@ def _automatic_batch(step: Step) -> None:
     """Here the small training set is the bound."""
     more = ["model.name=osnet_x1_0", "model.weights=null", "train.batch_size=-1", "train.epochs=1"]
     more += ["train.sampler=random", "loss=softmax", "dataset.height=256", "dataset.width=128"]
+    more.append("train.batch_size=8192")
     options = step.setting.reid(*more, "train.device=cuda", weights=False)
     command = Command(step.setting, "memory-batch", options)
     status = command.wait(_LIMIT_S)

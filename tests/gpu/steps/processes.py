@@ -14,6 +14,8 @@ from gpu.setting import PROJECT, Setting
 from gpu.step import Step
 
 _ENDS_WITHIN_S = 30.0
+# So many epochs would be worth compiling for, which takes longer than the case may.
+_ENDLESS = ("train.epochs=100000", "train.eval_every=100000", "train.compile=off")
 # Each process normalises by its own share of a batch; frozen, two train as one does, but no faster than this.
 # In TF32 half a batch is rounded otherwise than a whole one, which the choice of the hardest triplets multiplies.
 _EQUAL = (
@@ -73,7 +75,7 @@ def _one_card(setting: Setting) -> dict[str, str]:
 
 def _ends(step: Step, name: str, number: int) -> None:
     """The run ends soon, says why, and leaves no process."""
-    command = _two(step.setting, name.replace(" ", "-"), "train.epochs=100000", "train.eval_every=100000")
+    command = _two(step.setting, name.replace(" ", "-"), *_ENDLESS)
     trains = command.wait_until(lambda: command.last_epoch() >= 1, 120 if step.setting.tiny else 60)
     step.check(f"{name}: two processes train", trains, "" if trains else command.output(500))
     if trains:
@@ -104,7 +106,7 @@ def _refused(step: Step, name: str, overrides: list[str], environment: dict[str,
     """A command that cannot work is refused with the key that helps, soon and without a process left."""
     device = [] if overrides else [f"train.device={step.setting.device}"]
     options = step.setting.reid(*device, "train.epochs=1", *overrides)
-    command = Command(step.setting, f"refused-{name.replace(' ', '-')}", options, environment)
+    command = Command(step.setting, f"refused-{name.replace(',', '').replace(' ', '-')}", options, environment)
     status = command.wait(60 if step.setting.tiny else 45)
     left = command.left_over(5)
     text = command.output(500)
