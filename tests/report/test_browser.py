@@ -156,7 +156,7 @@ def sweep_page(tmp_path: Path) -> Path:
         trial(2, "failed", None, 1.0, "adamw", reason="<out> of memory"),
     ]
     data = {"objective": "val/map", "maximize": True, "best": 0, "log": ["optimizer.lr"], "trials": trials}
-    row = {"link": None, "on_front": False, "state": "x", "state_class": "", "reason": "", "cells": []}
+    row: dict[str, Any] = {"link": None, "on_front": False, "state": "x", "state_class": "", "reason": "", "cells": []}
     text = render_page(
         "sweep.jinja",
         **{"title": "t", "meta": "", "folder": "f", "status": "finished", "failures": {}, "cards": [], "best": None},
