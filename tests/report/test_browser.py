@@ -142,6 +142,59 @@ def test_no_page_is_wider_than_the_window(width: int, browse: Browse, outputs: P
         assert "<title>over 0</title>" in document, (page, width)
 
 
+@pytest.fixture
+def sweep_page(tmp_path: Path) -> Path:
+    """A study of a complete, a pruned and a failed trial over a number and a choice."""
+
+    def trial(number: int, state: str, value: float | None, lr: float, name: str, **more: Any) -> dict[str, Any]:
+        shown = {"number": number, "state": state, "value": value, "params": {"optimizer.lr": lr, "optimizer": name}}
+        return {**shown, "curve": [[1, 0.1], [2, value]] if value else [], "link": None, "reason": "", **more}
+
+    trials = [
+        trial(0, "complete", 0.5, 0.001, "sgd", link="../0/report.html"),
+        trial(1, "pruned", 0.2, 0.1, "adamw"),
+        trial(2, "failed", None, 1.0, "adamw", reason="<out> of memory"),
+    ]
+    data = {"objective": "val/map", "maximize": True, "best": 0, "log": ["optimizer.lr"], "trials": trials}
+    row: dict[str, Any] = {"link": None, "on_front": False, "state": "x", "state_class": "", "reason": "", "cells": []}
+    text = render_page(
+        "sweep.jinja",
+        **{"title": "t", "meta": "", "folder": "f", "status": "finished", "failures": {}, "cards": [], "best": None},
+        **{"figures": [], "columns": [], "settings": {}, "few": 3},
+        importances={"optimizer.lr": (0.7, 0.5, 0.9)},
+        rows=[{**row, "number": number} for number in range(3)],
+        data={**data, "parameters": ["optimizer.lr", "optimizer"]},
+    )
+    page = tmp_path / "sweep.html"
+    page.write_text(text)
+    return page
+
+
+def test_sweep_shows_every_measured_trial_in_every_plot(browse: Browse, sweep_page: Path) -> None:
+    document, messages = browse(sweep_page.as_uri())
+    assert messages == []
+    marks = re.findall(r'<a (?:href="[^"]*" )?data-trial="(\d)" aria-label="trial', document)
+    # History, learning curves, one plot a parameter, parallel coordinates; the failed trial has no value to draw.
+    assert {number: marks.count(number) for number in "012"} == {"0": 5, "1": 5, "2": 0}
+    assert document.count('href="../0/report.html"') == 5
+    assert "3 trials prove little" in document
+    assert "0.50 to 0.90" in document
+
+
+def test_a_range_on_an_axis_fades_the_other_trials(browse: Browse, sweep_page: Path) -> None:
+    script = (
+        "const target = document.querySelector('.parallel .target'), box = target.getBoundingClientRect();"
+        "const point = (kind, y) => target.dispatchEvent(new PointerEvent(kind, {clientX: box.left, clientY: y}));"
+        "target.setPointerCapture = () => {};"
+        # The upper half of the axis: the pruned trial's lr=0.1 alone.
+        "point('pointerdown', box.top); point('pointermove', box.top + box.height / 2);"
+    )
+    document, messages = browse(acted_on(sweep_page, script))
+    assert messages == []
+    faded = set(re.findall(r'<(?:tr|a)[^>]*data-trial="(\d)"[^>]*class="[^"]*out', document))
+    assert faded == {"0", "2"}
+
+
 def acted_on(page: Path, script: str) -> str:
     """Address of a copy of a page in which a user's act is done once its own scripts have run."""
     copy = page.with_name(f"acted-{page.name}")

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,18 @@ def test_model_card_of_ultralytics_weights_names_its_licence(outputs: Path) -> N
     run = read_run(outputs / "one")
     config = {**run.config, "model": {**run.config["model"], "engine": "yolo"}}
     assert "AGPL-3.0: trained with ultralytics" in model_card.render(run.manifest, config, run.summary)
+
+
+def test_a_search_begins_with_its_verdict_and_names_both_models(tmp_path: Path) -> None:
+    run = read_run(add_run(tmp_path, "run", 0.1).folder)
+    lost = {"test/lost_missed": 0.1, "test/lost_boxes": 0.02, "test/lost_embedding": 0.26}
+    summary = {**run.summary, **lost, "details": {"verdict": "0.26 is lost to the re-ID model."}}
+    config = {**run.config, "mode": "search", "detector": "/models/yolo.pt", "reid": "/models/<osnet>.pt"}
+    page = render(replace(run, summary=summary, config=config))
+    verdict = "0.26 is lost to the re-ID model. Most would be gained from a better re-ID model: up to 0.260."
+    assert verdict in page
+    assert page.index("Detector: ") < page.index("/models/&lt;osnet&gt;.pt") < page.index(verdict)
+    assert page.index(verdict) < page.index("<h2>Results</h2>")
 
 
 def test_what_the_short_check_found_stands_in_a_trainings_report(tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ def test_a_key_is_found_where_wandb_looks_for_it(tmp_path: Path, monkeypatch: py
 def test_trial_parameters_are_what_the_sweep_varies() -> None:
     assert trial_parameters(["model=osnet", "optimizer.lr=0.1", "+trial.number=3", "hydra.run.dir=x"]) == {
         "model": "osnet",
-        "optimizer.lr": "0.1",
+        "optimizer.lr": 0.1,
     }
 
 

@@ -2,12 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tracking.made_up import BOXES, CURVE, Tracked, make_config
 from tracking.wandb_file import WandbFile
+from watchme.core.interfaces import Result
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +28,26 @@ def test_project_group_job_type_tags_and_notes(saved: WandbFile) -> None:
     assert saved.run.job_type == "train"
     assert saved.run.display_name == "yolo_tune-trial4"
     assert saved.run.notes == "a note"
-    assert saved.tags == ["people"]
+    assert saved.tags[:5] == ["people", "none", "made_up", "nothing", "train"]
 
 
 def test_config_is_the_resolved_one_with_trial_and_dataset(saved: WandbFile) -> None:
     assert saved.config["optimizer"]["lr"] == 0.001
     assert saved.config["train"]["seed"] == 7
     assert saved.config["trial"]["number"] == 4
-    assert saved.config["trial"]["parameters"] == {"optimizer.lr": "0.001"}
+    assert saved.config["trial"]["parameters"] == {"optimizer.lr": 0.001}
     assert saved.config["dataset_fingerprint"]["fingerprint"] == "sha256:abc"
+
+
+def test_config_says_where_the_code_is_from_and_leaves_out_what_is_not_used(saved: WandbFile) -> None:
+    assert set(saved.config["git"]) >= {"commit", "dirty"}
+    assert "python" in saved.config["command"] or "pytest" in saved.config["command"]
+    assert "torch" in saved.config["packages"] or saved.config["packages"]
+    assert not {"export", "check", "loss", "checkpoint"} & set(saved.config)
+
+
+def test_manifest_and_logs_are_among_the_files(saved: WandbFile) -> None:
+    assert {"run.json"} <= {path.name for path in (saved.path.parent / "files").iterdir()}
 
 
 def test_history_equals_metrics_jsonl(whole_run: Tracked, saved: WandbFile) -> None:
@@ -109,6 +122,15 @@ def test_resumed_run_goes_on_with_id_and_step(resumed_run: Tracked) -> None:
     assert [row["_step"] for row in first.history] == [1, 2, 3, 4]
     assert [row["_step"] for row in second.history] == [4, 5]
     assert second.exit_code == 0
+
+
+def test_an_evaluations_objective_is_named_after_the_split_that_was_measured(tmp_path: Path) -> None:
+    config = replace(make_config(wandb=True, mode="offline"), mode="evaluate", checkpoint="best.pt")
+    run = Tracked.begin(tmp_path / "run", config)
+    run.end("finished", Result({"test/map50": 0.9}, 0.9))
+    summary = WandbFile(run.folder).summary
+    assert (summary["objective"], summary["objective_value"]) == ("test/map50", 0.9)
+    assert not (run.folder / "tracking.log").exists(), (run.folder / "tracking.log").read_text()
 
 
 @pytest.mark.parametrize(("status", "code"), [("pruned", 0), ("failed", 1)])

@@ -20,7 +20,7 @@ _WIDTHS = (1100, 800, 560, 380, 240)
 _MOST = 32
 _WIDE = 1.8
 # What readers want to see first, by the last part of the name; the rest follows in the order that it was shown.
-_FIRST = ("detections", "predictions", "labels", "ranked", "cmc", "pr_curve", "confusion_matrix")
+_FIRST = ("detections", "search_worst", "predictions", "labels", "ranked", "cmc", "pr_curve", "confusion_matrix")
 
 
 @dataclass(frozen=True)

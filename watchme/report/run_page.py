@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from watchme.core.formatting import duration, flatten, number
 from watchme.io.files import replace_text
+from watchme.io.run_lookup import folder_of
 from watchme.report.charts import group, line_chart, natural
 from watchme.report.glossary import meaning
 from watchme.report.images import gallery
@@ -21,6 +22,13 @@ _ROWS = 25
 _FIRST_MATCH = "first_match_rank"
 _CMC_RANKS = 20
 _SPEED = ("perf/", "time/")
+# What mends each loss of a person search.
+_REMEDIES = {
+    "missed": "a detector that misses fewer people",
+    "boxes": "tighter boxes of the detector",
+    "false_detections": "fewer false detections",
+    "embedding": "a better re-ID model",
+}
 _SPLITS = ("val", "test", "train")
 # Tables that the check's section shows; names of their files.
 _CHECK_TABLES = ("check_findings", "check_splits")
@@ -62,7 +70,8 @@ def render(run: Run, *, served: bool = False) -> str:
         results=_results(run),
         curves=quality,
         speed=speed,
-        origin=_origin(run),
+        inputs=_inputs(run),
+        verdict=_verdict(run),
         served=served,
         figures=gallery(run.folder),
         cmc=_cmc(tables),
@@ -159,13 +168,25 @@ def _curves(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return [chart for chart in charts if chart not in speed], speed
 
 
-def _origin(run: Run) -> dict[str, str] | None:
-    """The weights that an evaluation, an export or a search is of, and the report of their training."""
-    if run.weights is None:
-        return None
-    page = run.origin / REPORT if run.origin else None
-    link = quote(os.path.relpath(page, run.folder.resolve())) if page and page.is_file() else ""
-    return {"weights": str(run.weights), "link": link}
+def _inputs(run: Run) -> list[tuple[str, str, str]]:
+    """Label, file and link of the weights that a run is of; the link leads to the report of their training."""
+    inputs = []
+    for label, weights in run.inputs.items():
+        folder = folder_of(weights.resolve())
+        page = folder / REPORT if folder else None
+        link = quote(os.path.relpath(page, run.folder.resolve())) if page and page.is_file() else ""
+        inputs.append((label, str(weights), link))
+    return inputs
+
+
+def _verdict(run: Run) -> str:
+    """What a search concludes, with what would raise its result most."""
+    verdict = str((run.summary.get("details") or {}).get("verdict", ""))
+    losses = {name.partition("lost_")[2]: value for name, value in run.metrics.items() if "/lost_" in name}
+    if not verdict or not any(losses.values()):
+        return verdict
+    worst = max(losses, key=lambda name: losses[name])
+    return f"{verdict} Most would be gained from {_REMEDIES.get(worst, worst)}: up to {losses[worst]:.3f}."
 
 
 def _cmc(tables: Tables) -> list[dict[str, Any]]:

@@ -85,15 +85,17 @@ class Run:
         return None if value is None else float(value)
 
     @property
-    def weights(self) -> Path | None:
-        """The weights that an evaluation, an export or a search is of."""
-        checkpoint = self.config.get("checkpoint")
-        return Path(str(checkpoint)).expanduser() if checkpoint else None
+    def inputs(self) -> dict[str, Path]:
+        """The weights that an evaluation, an export or a search is of, by what they are."""
+        keys = {"Weights": "checkpoint", "Detector": "detector", "Re-ID model": "reid"}
+        found = {label: self.config.get(key) for label, key in keys.items()}
+        return {label: Path(str(path)).expanduser() for label, path in found.items() if path}
 
     @property
     def origin(self) -> Path | None:
-        """Folder of the training that `weights` are from, if it is still there."""
-        return folder_of(self.weights.resolve()) if self.weights else None
+        """Folder of the training that an evaluation's weights are from, if it is still there."""
+        weights = self.inputs.get("Weights")
+        return folder_of(weights.resolve()) if weights else None
 
     @property
     def comparable(self) -> tuple[str, str, str]:

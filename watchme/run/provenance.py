@@ -57,14 +57,14 @@ def hardware() -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit and dirty flag of the code that runs; None where it is no git checkout."""
+    """Commit, branch and dirty flag of the code that runs; None where it is no git checkout."""
     try:
-        commit = _git("rev-parse", "HEAD").strip()
+        commit, branch = _git("rev-parse", "HEAD").strip(), _git("rev-parse", "--abbrev-ref", "HEAD").strip()
         # Without the option git refreshes the index, for which it takes the repository's lock.
         status = _git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
-    return {"commit": commit, "dirty": bool(status.strip())}
+    return {"commit": commit, "branch": branch, "dirty": bool(status.strip())}
 
 
 def _git(*arguments: str) -> str:

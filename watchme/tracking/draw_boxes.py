@@ -41,7 +41,7 @@ def with_boxes(picture: Picture, width: int | None = None) -> bytes:
         text = label if math.isnan(score) else f"{label} {score:.2f}"
         place = (left, max(0.0, top - size - 4))
         pen.rectangle((*place, left + pen.textlength(text, font) + 6, place[1] + size + 4), fill=colour)
-        pen.text((left + 3, place[1] + 1), text, fill="white", font=font)
+        pen.text((left + 3, place[1] + 1), text, fill="black" if colour == _COLOURS["missed"] else "white", font=font)
     file = io.BytesIO()
     drawn.save(file, kind, quality=82)
     return file.getvalue()

@@ -22,13 +22,13 @@ class WandbSetup:
 
     Attributes:
         id: Id of the W&B run; a resumed run keeps its own.
-        mode: online or offline; `auto` is decided by then.
+        mode: online or offline; `auto` has been decided.
         name: Name shown in W&B.
         group: Study of a sweep's trial, or what the config says.
         job_type: `train` or `evaluate`, or what the config says.
         project: W&B project.
         entity: W&B team or user; None leaves it to W&B.
-        tags: W&B tags; empty leaves them to WANDB_TAGS.
+        tags: W&B tags.
         notes: W&B notes; None leaves them to WANDB_NOTES.
     """
 
@@ -95,14 +95,31 @@ def make_setup(config: RunConfig, record: RunFolder, *, wandb: bool) -> Setup:
     )
 
 
-def trial_parameters(overrides: list[str]) -> dict[str, str]:
-    """The overrides of a trial as key -> value, less those by which the sweeper tells it who it is.
+def trial_parameters(overrides: list[str]) -> dict[str, float | str]:
+    """The overrides of a trial as key -> value, without those by which the sweeper says which trial it is.
 
-    >>> trial_parameters(["optimizer.lr=0.1", "+trial.number=3", "++train.epochs=2"])
-    {'optimizer.lr': '0.1', 'train.epochs': '2'}
+    >>> trial_parameters(["optimizer.lr=1e-3", "+trial.number=3", "model=osnet"])
+    {'optimizer.lr': 0.001, 'model': 'osnet'}
     """
     pairs = (override.lstrip("+").partition("=") for override in overrides if "=" in override)
-    return {key: value for key, _, value in pairs if key.split(".")[0] not in {"trial", "hydra", "tracker"}}
+    return {key: _plain(value) for key, _, value in pairs if key.split(".")[0] not in {"trial", "hydra", "tracker"}}
+
+
+def _plain(text: str) -> float | str:
+    """A number as such: W&B's plots over parameters need numbers."""
+    try:
+        return int(text) if text.lstrip("-").isdigit() else float(text)
+    except ValueError:
+        return text
+
+
+def _tags(config: RunConfig, record: RunFolder) -> list[str]:
+    """The config's tags or those of WANDB_TAGS, and what runs are filtered by: engine, model, dataset, mode, branch."""
+    own = list(config.tracker.tags) or os.environ.get("WANDB_TAGS", "").split(",")
+    branch = str((record.manifest.get("git") or {}).get("branch") or "")
+    found = [*own, config.model.engine, config.model.name, config.dataset.name, config.mode, branch]
+    # W&B refuses tags that are empty or longer than 64 characters.
+    return list(dict.fromkeys(tag.strip()[:64] for tag in found if tag.strip()))
 
 
 def _wandb_setup(config: RunConfig, record: RunFolder) -> WandbSetup:
@@ -121,7 +138,7 @@ def _wandb_setup(config: RunConfig, record: RunFolder) -> WandbSetup:
         job_type=tracker.job_type or os.environ.get("WANDB_JOB_TYPE", config.mode),
         project=tracker.project,
         entity=tracker.entity,
-        tags=list(tracker.tags),
+        tags=_tags(config, record),
         notes=tracker.notes,
     )
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import wandb
 
 from watchme.core.interfaces import Callback, EpochEvent, Picture, Result, Stop, Table
-from watchme.core.metric_names import higher_is_better
+from watchme.core.metric_names import higher_is_better, measured_objective
 from watchme.io.files import read_json, read_yaml
 from watchme.run.run_dir import CONFIG, MANIFEST
 from watchme.tracking.messages import Replies
@@ -30,6 +30,8 @@ _INIT_S = 20.0
 _TEARDOWN_S = 10.0
 _FINISH_S = 600.0
 _LAYERS = {"missed": "misses", "false": "false positives"}
+# Files of the run folder that W&B's Files tab shows.
+_SAVED = ("train.log", "run.json", "traceback.txt")
 _MODEL_CARD = "MODEL_CARD.md"
 
 
@@ -56,7 +58,10 @@ class WandbTracker(Callback):
         self._kept: list[Path] = []
         self._epoch = 0
         self._step = 0
-        config = read_yaml(self._folder / CONFIG)
+        config = _used_config(read_yaml(self._folder / CONFIG))
+        self._run_mode = str(config.get("mode", "train"))
+        manifest = read_json(self._folder / MANIFEST)
+        config |= {"git": manifest.get("git"), "command": manifest.get("command"), "packages": manifest.get("packages")}
         if setup.trial is not None:
             config["trial"] = {**(config.get("trial") or {}), **setup.trial}
         self._run = self._start(setup.wandb, config)
@@ -180,6 +185,11 @@ class WandbTracker(Callback):
             self._summarise(result)
             if self._mode == "online" or status != "pruned":
                 self._hand_over(result, dataset)
+        for name in _SAVED:
+            if (self._folder / name).is_file():
+                copy = Path(run.dir) / name  # `save` warns of links to files elsewhere
+                shutil.copyfile(self._folder / name, copy)
+                run.save(str(copy), base_path=run.dir, policy="end")
         run.finish(exit_code=EXIT_CODES.get(status, 1))
 
     def _summarise(self, result: Result) -> None:
@@ -188,7 +198,7 @@ class WandbTracker(Callback):
         metrics = _finite(result.metrics)
         summary.update({name: value for name, value in metrics.items() if name.startswith("test/")})
         summary["best"] = {name: value for name, value in metrics.items() if not name.startswith("test/")}
-        summary["objective"] = self._setup.objective
+        summary["objective"] = measured_objective(self._run_mode, self._setup.objective, result.metrics)
         summary["objective_value"] = result.objective if math.isfinite(result.objective) else None
         summary["best_epoch"] = result.best_epoch
         summary["epochs"] = result.epochs
@@ -216,8 +226,8 @@ class WandbTracker(Callback):
         for name in names:
             if name not in self._defined:
                 self._defined.add(name)
-                kind = _summary_of(name) if summary else None
-                self._run.define_metric(name, step_metric="epoch", **({"summary": kind} if kind else {}))
+                settings = {"summary": _summary_of(name)} if summary else {}
+                self._run.define_metric(name, step_metric="epoch", **settings)
 
     def _log(self, values: Mapping[str, Any], *, commit: bool) -> None:
         step = max(self._epoch, self._step)
@@ -227,6 +237,12 @@ class WandbTracker(Callback):
         for path in self._kept:
             path.unlink()
         self._kept = []
+
+
+def _used_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without what the run does not use: other modes' sections and empty ones."""
+    unused = {"export", "check"} - {str(config.get("mode"))}
+    return {name: value for name, value in config.items() if value is not None and name not in unused}
 
 
 def _summary_of(name: str) -> str:
