@@ -95,7 +95,8 @@ class RunFolder:
             "host": socket.gethostname(),
             "process": this_process(),
             "command": self.manifest.get("command", provenance.command()),
-            "overrides": overrides,
+            # A resumed run keeps those that it was started with.
+            "overrides": self.manifest.get("overrides", overrides),
             "choices": _choices(),
             "started": self.manifest.get("started", _now()),
             "seed": OmegaConf.select(config, "train.seed"),

@@ -135,7 +135,13 @@ def _finished_result(config: RunConfig, record: RunFolder) -> Result | None:
     value = summary.get("objective_value")
     epochs = int(summary.get("epochs") or 0)
     log.info("%s has finished: %d epochs, best %s %s", console.relative(record.path), epochs, config.objective, value)
-    log.info("    train.epochs=N with N above %d trains on; nothing was changed", before.get("epochs", 0))
+    text = (
+        "    Nothing was changed. train.epochs=N with N above %d trains on, if the engine keeps the optimizer's state;"
+    )
+    log.info(text, before.get("epochs", 0))
+    log.info(
+        "    a new run starts from its weights by model.weights=%s", console.relative(record.path / "weights/best.pt")
+    )
     log.info("%s", console.relative(record.path))
     metrics = {name: math.nan if found is None else found for name, found in summary.items() if "/" in name}
     weights = {name: Path(path) for name, path in (summary.get("weights") or {}).items()}
