@@ -71,6 +71,7 @@ def test_a_finished_run_trains_on_with_more_epochs(train_py: TrainPy, tmp_path: 
     assert train_py("model=constant", "train.epochs=2", f"hydra.run.dir={tmp_path}").returncode == 0
     done = train_py(f"train.resume={tmp_path}", "train.epochs=4")
     assert done.returncode == 0, done.stderr
+    assert "train.epochs was 2 and is 4: the linear schedule" in done.stdout
     assert epochs(tmp_path) == [1, 2, 3, 4]
 
 

@@ -76,6 +76,7 @@ def _run(config: RunConfig, record: RunFolder, session: Session) -> Result:
     try:
         with sigterm_interrupts():
             console.announce(config, record.path)
+            _announce_changed_schedule(config, record, session)
             work = load_mode(config.model.engine, config.mode)
             with session.gpus:
                 result = work(session.job())
@@ -109,6 +110,18 @@ def _run(config: RunConfig, record: RunFolder, session: Session) -> Result:
     if result.refused:
         raise Refused(result.refused)
     return result
+
+
+def _announce_changed_schedule(config: RunConfig, record: RunFolder, session: Session) -> None:
+    """Say that a run resumed with other epochs has another learning rate, where the schedule spans all epochs."""
+    if config.train.resume is None:
+        return
+    before = (read_yaml(record.path / CONFIG).get("train") or {}).get("epochs")
+    if before not in (None, config.train.epochs) and config.scheduler.name in ("linear", "cosine"):
+        session.fallback(
+            f"train.epochs was {before} and is {config.train.epochs}: the {config.scheduler.name} schedule spans all "
+            "epochs, so the learning rate is another one from here on than in a run of that length"
+        )
 
 
 def _announce_lowered_objective(config: RunConfig, session: Session, result: Result) -> None:
