@@ -150,6 +150,8 @@ def refuse_unusable_values(overrides: Sequence[Override], folders: Sequence[Path
     choices = groups(folders) | {"mode"}
     repeated: dict[str, list[str]] = {}
     for each in overrides:
+        if each.key_or_group in choices and each.is_force_add():
+            raise ConfigError([Problem(each.key_or_group, "options are chosen without ++: group=option")])
         if each.key_or_group in choices and not each.is_delete():
             repeated.setdefault(each.key_or_group, []).append(value_text(each))
     if problems := problems_of_values(values_by_key(overrides), repeated):
@@ -176,8 +178,8 @@ def refuse_unknown_options(given: Mapping[str, str], folders: Sequence[Path]) ->
         options = group_options(group, folders)
         for option in value.strip("[]").split(","):
             name = option.strip().strip("'\"").removesuffix(".yaml")
-            # Hydra reads null as no option, and functions such as glob(*) of a sweep.
-            if name and name != "null" and "(" not in value and name not in options:
+            # Hydra reads functions, such as glob(*) of a sweep.
+            if name and "(" not in value and name not in options:
                 problems.append(Problem(group, one_of(name, options), repr(name)))
     if problems:
         raise ConfigError(problems)
@@ -226,7 +228,12 @@ def _pass_through(argument: str, keys: Collection[str]) -> str:
 def _passed_keys(given: Mapping[str, str], folders: Sequence[Path]) -> set[str]:
     """Keys that the composed config has for sure; others, such as those of another engine, are for validation."""
     engine = engine_of(given, folders)
-    keys = set(_all_keys() if engine is None else known_keys(load_config_class(engine)))
+    if engine is not None:
+        keys = set(known_keys(load_config_class(engine)))
+    elif given.keys() & {"checkpoint", "train.resume"}:
+        keys = set.intersection(*(set(known_keys(load_config_class(name))) for name in engine_names()))
+    else:
+        keys = set(_all_keys())
     keys -= {key for key in keys if key.startswith("trial.")}  # null outside a sweep
     for group in ("optimizer", "scheduler"):
         options = [set(read_yaml(CONF / group / f"{option}.yaml")) for option in group_options(group)]

@@ -6,17 +6,15 @@ own struct check lets `+model.typo=1` pass and stops at the first unknown key, s
 
 import dataclasses
 import functools
-import os
-import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from watchme.config.group_options import options_with
+from watchme.config.resolution import environment_source, resolve
 from watchme.config.schema import RunConfig
 from watchme.config.suggestions import key_of_another_engine, mode_of_another_tool, one_of, unknown_key
 from watchme.config.type_conversion import (
@@ -32,8 +30,6 @@ from watchme.core.registry import check_config, engine_names, load_config_class,
 from watchme.io.run_lookup import config_of
 
 T = TypeVar("T")
-_ENV = re.compile(r"\$\{oc\.env:\s*([A-Za-z_][A-Za-z0-9_]*)")
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
 # A section's field of this name says which engines can use the section; see `_Walk.family_problem`.
 _FAMILY_FIELDS = ("task", "engine")
 _NOTHING = object()
@@ -50,7 +46,7 @@ def validate(config: DictConfig) -> RunConfig:
             groups of another engine, and what the engine's config_rules.py finds (folders, checkpoints).
     """
     problems: list[Problem] = []
-    plain, unresolved = _resolve(config, problems)
+    plain, unresolved = resolve(config, problems)
     engine = plain.get("model", {}).get("engine") if isinstance(plain.get("model"), Mapping) else None
     if engine not in engine_names():
         problems.append(Problem("model.engine", one_of(engine, engine_names()), repr(engine)))
@@ -96,34 +92,6 @@ def _idle_weights(config: RunConfig) -> list[Problem]:
     return problems
 
 
-def _resolve(config: DictConfig, problems: list[Problem]) -> tuple[dict[str, Any], set[str]]:
-    """Resolve leaf by leaf, so that one broken interpolation does not hide the other problems."""
-    unresolved: set[str] = set()
-
-    def visit(node: Any, path: str) -> Any:
-        if not isinstance(node, DictConfig):
-            return OmegaConf.to_container(node, resolve=True)
-        out: dict[str, Any] = {}
-        for key in node:
-            name = str(key)
-            where = f"{path}.{name}" if path else name
-            try:
-                value = node[key]
-                out[name] = visit(value, where) if OmegaConf.is_config(value) else value
-            except OmegaConfBaseException as error:
-                unresolved.add(where)
-                if OmegaConf.is_missing(node, key):
-                    expected = "a value is required here"
-                else:
-                    expected = str(error).splitlines()[0]
-                problems.append(Problem(where, expected))
-        return out
-
-    plain = visit(config, "")
-    assert isinstance(plain, dict)
-    return plain, unresolved
-
-
 @functools.cache
 def fields_of(cls: type) -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
     """Name -> (resolved type hint, field) of a config dataclass."""
@@ -159,7 +127,7 @@ class _Walk:
     def with_source(self, problem: Problem) -> Problem:
         if problem.source:
             return problem
-        return dataclasses.replace(problem, source=_env_source(self.config, problem.key) or "")
+        return dataclasses.replace(problem, source=environment_source(self.config, problem.key) or "")
 
     def dataclass(self, cls: Any, node: Any, path: str) -> Any:
         """Build `cls` from a mapping, with stand-ins for wrong values, which are reported.
@@ -213,7 +181,7 @@ class _Walk:
             allowed = typing.get_args(hint) if typing.get_origin(hint) is Literal else (self.engine,)
             if node[name] in allowed:
                 continue
-            # One message for one cause: a dataset of the wrong kind brings its recipe groups along.
+            # One message for one cause: a dataset of the wrong kind comes with its recipe groups.
             if not self.mismatched and (run := self.foreign_run()):
                 self.report("checkpoint", run, self.config.get("checkpoint"))
             elif not self.mismatched:
@@ -286,25 +254,3 @@ class _Walk:
 def _show(value: Any) -> str:
     text = repr(OmegaConf.to_container(value)) if OmegaConf.is_config(value) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _env_source(config: DictConfig, key: str, depth: int = 4) -> str | None:
-    """The environment variable that a value came from, followed through `${other.key}` references."""
-    node: Any = config
-    *parents, last = key.split(".")
-    for part in parents:
-        if not isinstance(node, DictConfig) or part not in node:
-            return None
-        node = node._get_node(part)
-    if not isinstance(node, DictConfig) or last not in node:
-        return None
-    leaf: Any = node._get_node(last)
-    raw = str(leaf._value()) if leaf is not None else ""
-    for variable in _ENV.findall(raw):
-        if variable in os.environ:
-            return str(variable)
-    if depth:
-        for reference in _REFERENCE.findall(raw):
-            if source := _env_source(config, reference, depth - 1):
-                return source
-    return None

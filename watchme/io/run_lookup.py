@@ -12,7 +12,7 @@ CONFIG = "config.yaml"
 
 
 def folder_of(checkpoint: Path) -> Path | None:
-    """The run folder that `checkpoint` belongs to: itself, or the one whose weights/ it lies in. None if neither."""
+    """The run folder that `checkpoint` belongs to: itself, or the one whose weights/ it is in. None if neither."""
     for folder in (checkpoint, checkpoint.parent.parent):
         if (folder / MANIFEST).is_file() and (folder / CONFIG).is_file():
             return folder
@@ -20,7 +20,7 @@ def folder_of(checkpoint: Path) -> Path | None:
 
 
 def config_of(weights: Path) -> dict[str, Any] | None:
-    """The resolved config of the run whose weights/ a file lies in; None for a file that lies in none.
+    """The resolved config of the run whose weights/ a file is in; None for any other file.
 
     Raises:
         CheckpointError: If that run's config.yaml cannot be read.

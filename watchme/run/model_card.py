@@ -29,7 +29,7 @@ _USE = {
         (
             "It compares clothing and build rather than faces: a change of clothes defeats it, similar clothes "
             "deceive it. It is no proof of identity.",
-            "Distances of another model or another training are not comparable; choose the threshold anew.",
+            "Distances of another model or another training are not comparable; choose a new threshold.",
             "Accuracy may differ between groups of people that are rare in the training data; measure it before use.",
         ),
     ),

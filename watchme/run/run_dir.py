@@ -55,6 +55,8 @@ class RunFolder:
         self.path = path.resolve()
         self.path.mkdir(parents=True, exist_ok=True)
         self.is_open = False
+        # An evaluation opens the folder only when it has results; its time and start count from here.
+        self._clock, self._started = time.perf_counter(), _now()
         manifest = self.path / MANIFEST
         self.manifest: dict[str, Any] = read_json(manifest)
         before = {"at": _now(), "command": provenance.command(), "status_before": self.manifest.get("status")}
@@ -95,9 +97,10 @@ class RunFolder:
             "host": socket.gethostname(),
             "process": this_process(),
             "command": self.manifest.get("command", provenance.command()),
-            "overrides": overrides,
+            # A resumed run keeps those that it was started with.
+            "overrides": self.manifest.get("overrides", overrides),
             "choices": _choices(),
-            "started": self.manifest.get("started", _now()),
+            "started": self.manifest.get("started", self._started),
             "seed": OmegaConf.select(config, "train.seed"),
             "git": provenance.git_state(),
             "packages": provenance.versions(),
@@ -105,7 +108,6 @@ class RunFolder:
             "python": platform.python_version(),
             "fallbacks": self.manifest.get("fallbacks", []),
         }
-        self._clock = time.perf_counter()
         self.is_open = True
         self.save()
         start_log_file()

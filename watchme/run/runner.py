@@ -76,6 +76,7 @@ def _run(config: RunConfig, record: RunFolder, session: Session) -> Result:
     try:
         with sigterm_interrupts():
             console.announce(config, record.path)
+            _announce_changed_schedule(config, record, session)
             work = load_mode(config.model.engine, config.mode)
             with session.gpus:
                 result = work(session.job())
@@ -111,6 +112,18 @@ def _run(config: RunConfig, record: RunFolder, session: Session) -> Result:
     return result
 
 
+def _announce_changed_schedule(config: RunConfig, record: RunFolder, session: Session) -> None:
+    """Say that a run resumed with other epochs has another learning rate, where the schedule spans all epochs."""
+    if config.train.resume is None:
+        return
+    before = (read_yaml(record.path / CONFIG).get("train") or {}).get("epochs")
+    if before not in (None, config.train.epochs) and config.scheduler.name in ("linear", "cosine"):
+        session.fallback(
+            f"train.epochs was {before} and is {config.train.epochs}: the {config.scheduler.name} schedule spans all "
+            "epochs, so the learning rate is another one from here on than in a run of that length"
+        )
+
+
 def _announce_lowered_objective(config: RunConfig, session: Session, result: Result) -> None:
     """Say, in the log, the report and the manifest, that the weights were better before training."""
     before, after = session.first.get(config.objective, math.nan), result.objective
@@ -135,7 +148,13 @@ def _finished_result(config: RunConfig, record: RunFolder) -> Result | None:
     value = summary.get("objective_value")
     epochs = int(summary.get("epochs") or 0)
     log.info("%s has finished: %d epochs, best %s %s", console.relative(record.path), epochs, config.objective, value)
-    log.info("    train.epochs=N with N above %d trains on; nothing was changed", before.get("epochs", 0))
+    text = (
+        "    Nothing was changed. train.epochs=N with N above %d trains on, if the engine keeps the optimizer's state;"
+    )
+    log.info(text, before.get("epochs", 0))
+    log.info(
+        "    a new run starts from its weights by model.weights=%s", console.relative(record.path / "weights/best.pt")
+    )
     log.info("%s", console.relative(record.path))
     metrics = {name: math.nan if found is None else found for name, found in summary.items() if "/" in name}
     weights = {name: Path(path) for name, path in (summary.get("weights") or {}).items()}

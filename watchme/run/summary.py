@@ -145,7 +145,7 @@ def _command_without_mode(folder: Path, result: Result) -> str:
 
 
 def relative(path: Path) -> str:
-    """The path as the user would type it: relative to the working directory where it lies below it."""
+    """The path as the user would type it: relative to the working directory where it is in it."""
     absolute, here = Path.cwd() / path, Path.cwd()
     return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
 

@@ -133,8 +133,10 @@ def test_clean_dataset(check: Check, detection: Path) -> None:
     # 000 and 004 of each split, by the drawing.
     assert [issue["problem"] for issue in found.issues] == ["no label file"] * 4
     assert found.result.metrics == {"check/errors": 0, "check/warnings": 0, "check/notes": 4}
-    plots = {"class_balance", "box_sizes", "box_centres", "boxes_per_image"}
+    plots = {"box_sizes", "box_centres", "boxes_per_image"}
     assert found.pictures == {f"check/{name}" for name in plots}
+    captions = [item.caption for item in found.shown if isinstance(item, Picture)]
+    assert any("boxes are of one class, person" in caption for caption in captions)
     (splits,) = (item for item in found.shown if isinstance(item, Table) and item.name == "check/splits")
     assert splits.rows[0][:5] == ("train", 8, 0, 6, 2)
 

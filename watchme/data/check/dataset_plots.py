@@ -33,8 +33,11 @@ def plot_detection(facts: Facts, names: Sequence[str], folder: Path) -> list[Sho
         return []
     folder.mkdir(parents=True, exist_ok=True)
     per_image = _by_split(facts, "SELECT split, boxes, COUNT(*) FROM images WHERE fault = '' GROUP BY split, boxes")
+    total = facts.scalar("SELECT COUNT(*) FROM boxes")
+    # A chart with one bar says less than a sentence.
+    classes = "all classes" if len(names) > 1 else f"all {total:,} boxes are of one class, {names[0]}"
     return [
-        _classes(facts, names, folder / "class_balance.png"),
+        *([_classes(facts, names, folder / "class_balance.png")] if len(names) > 1 else []),
         _box_sizes(facts, folder / "box_sizes.png"),
         _centres(facts, folder / "box_centres.png"),
         _counted(
@@ -43,7 +46,7 @@ def plot_detection(facts: Facts, names: Sequence[str], folder: Path) -> list[Sho
             "boxes in an image",
             "images",
             folder,
-            "People per image, by split (all classes)",
+            f"Boxes per image, by split ({classes})",
         ),
     ]
 
