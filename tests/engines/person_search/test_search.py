@@ -335,7 +335,7 @@ def test_real_networks_without_training(run_engine: Callable[..., Any], small_wo
     assert metrics["test/search_map"] + sum(metrics[f"test/{name}"] for name in LOST) == pytest.approx(1)
     assert 0 <= metrics["test/search_map"] < metrics["test/search_map_gt_boxes"] < 1
     assert [text for text in done.fallbacks if "no run folder" in text and "detector.pt" in text]
-    assert [text for text in done.fallbacks if "it is an osnet_x0_25" in text]
+    assert [text for text in done.fallbacks if "osnet_x0_25" in text and "are assumed" in text]
 
 
 def test_a_wrong_kind_of_weights_names_the_key(
