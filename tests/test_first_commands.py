@@ -58,6 +58,7 @@ COMMANDS = [
     ("model=osnet_ibnn", "did you mean osnet_ibn?"),
     ("mode=evaluate mode=export", "is given twice"),
     ("~dataset", "choose another option: dataset=<option>"),
+    ("experiment=osnet_basic dataset.image_size=64", "it is dataset.height and dataset.width here"),
     ("loss=null", "expected one of"),
     ("++optimizer=adam", "without ++"),
     ("augmentation.random_flip=0 train.resume=a.pt", "is a key of the osnet engine"),

@@ -27,7 +27,7 @@ def default_model(given: Mapping[str, str], folders: Sequence[Path]) -> str | No
     dataset = given.get("dataset")
     if given.get("mode") == "search" and "model" not in given:
         return "search"
-    if dataset is None or given.keys() & _COME_WITH_A_MODEL or _chooses_model(given, folders):
+    if dataset is None or given.keys() & _COME_WITH_A_MODEL or _chosen_model(given, folders):
         return None
     task = option_value("dataset", dataset, "task", folders)
     engines = [name for name in engine_names() if task in _tasks(name)]
@@ -39,9 +39,9 @@ def default_model(given: Mapping[str, str], folders: Sequence[Path]) -> str | No
 
 def engine_of(given: Mapping[str, str], folders: Sequence[Path]) -> str | None:
     """The engine that a command line means, as far as it can be told without composing the config."""
-    model = given.get("model") or default_model(given, folders)
+    model = given.get("model") or default_model(given, folders) or _chosen_model(given, folders)
     if model is None:
-        if given.keys() & _COME_WITH_A_MODEL or _chooses_model(given, folders):
+        if given.keys() & _COME_WITH_A_MODEL:
             return None
         model = default_options(folders).get("model")
     engine = option_value("model", str(model), "engine", folders)
@@ -56,15 +56,16 @@ def default_options(folders: Sequence[Path]) -> dict[str, Any]:
     return defaults
 
 
-def _chooses_model(given: Mapping[str, str], folders: Sequence[Path]) -> bool:
-    """Whether an experiment or a sweeper option overrides the model."""
+def _chosen_model(given: Mapping[str, str], folders: Sequence[Path]) -> str | None:
+    """The model that an experiment or a sweeper option overrides; None where none does."""
     for group in ("experiment", "sweeper"):
         for option in given.get(group, "").strip("[]").split(","):
             entries = option_value(group, option.strip(), "defaults", folders) or []
-            keys = [str(key) for entry in entries if isinstance(entry, dict) for key in entry]
-            if any(key.partition("@")[0] == "override /model" for key in keys):
-                return True
-    return False
+            chosen = {str(key): each[key] for each in entries if isinstance(each, dict) for key in each}
+            for key, model in chosen.items():
+                if key.partition("@")[0] == "override /model":
+                    return str(model)
+    return None
 
 
 def _tasks(engine: str) -> list[Any]:
