@@ -100,7 +100,7 @@ Versions: {", ".join(f"{name} {version}" for name, version in manifest.get("pack
 
 {use}
 
-Watching people is regulated almost everywhere. Whoever uses these weights must have the right to process the \
+Watching people is regulated almost everywhere. Those who use these weights must have the right to process the \
 pictures, say so to who is seen, and keep a person in every decision that concerns one.
 
 ## Limits

@@ -110,22 +110,25 @@ def _video_problems(dataset: ReidDataset, names: list[str]) -> Iterator[Problem]
             yield Problem("dataset.tracklets", expected, str(dataset.tracklets))
 
 
+def _without_root(dataset: ReidDataset, names: list[str], lost: list[str]) -> Problem:
+    hint = "give the folder of the dataset: dataset.root=<folder>"
+    if len(names) > 1:
+        hint = f"give the folders of {', '.join(lost)}: dataset.root=<folder>, or each in dataset.roots"
+    formats = dict.fromkeys(_formats(dataset, lost))
+    layouts = [market.EXPECTED if name == "market1501" else expected_layout(name) for name in formats]
+    return Problem("dataset.root", "\n".join([hint, *layouts]))
+
+
 def _folder_problems(dataset: ReidDataset, names: list[str]) -> Iterator[Problem]:
     root = None if dataset.root is None else Path(dataset.root)
     demo = dataset.demo if root is None else None
-    if demo is not None:
-        for text in demo.problems():
-            key, _, expected = text.partition(":")
-            yield Problem(f"dataset.demo.{key}", expected.strip())
+    for text in demo.problems() if demo is not None else ():
+        key, _, expected = text.partition(":")
+        yield Problem(f"dataset.demo.{key}", expected.strip())
     # One message for one cause: without a root every name would say the same.
     lost = [name for name in names if name not in roots_of(dataset)]
     if root is None and demo is None and lost:
-        hint = "give the folder of the dataset: dataset.root=<folder>"
-        if len(names) > 1:
-            hint = f"give the folders of {', '.join(lost)}: dataset.root=<folder>, or each in dataset.roots"
-        formats = dict.fromkeys(_formats(dataset, lost))
-        layouts = [market.EXPECTED if name == "market1501" else expected_layout(name) for name in formats]
-        yield Problem("dataset.root", "\n".join([hint, *layouts]))
+        yield _without_root(dataset, names, lost)
         return
     for name in filter(_NAME.fullmatch, names):
         if name == dataset.name and demo is not None and name not in roots_of(dataset):

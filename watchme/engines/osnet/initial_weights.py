@@ -59,25 +59,29 @@ def load_weights(backbone: nn.Module, path: Path, *, keep_classifier: bool, min_
     content = load_checkpoint(path)
     theirs = tensors_of(content)
     own = backbone.state_dict()
-    wanted = {name: value for name, value in theirs.items() if keep_classifier or not name.startswith(CLASSIFIER)}
-    loaded = [name for name, value in wanted.items() if name in own and own[name].shape == value.shape]
-    match = Match(
-        loaded=loaded,
-        other_shape=[name for name, value in wanted.items() if name in own and own[name].shape != value.shape],
-        unknown=[name for name in wanted if name not in own],
-        missing=[name for name in own if name not in wanted and not name.startswith(CLASSIFIER)],
-        dropped=[name for name in theirs if name not in wanted],
-    )
+    match = _match(theirs, own, keep_classifier=keep_classifier)
     body = [name for name in own if not name.startswith(CLASSIFIER)]
-    share = sum(not name.startswith(CLASSIFIER) for name in loaded) / len(body)
+    share = sum(not name.startswith(CLASSIFIER) for name in match.loaded) / len(body)
     if share < min_matched:
         raise CheckpointError(
             f"{path} does not fit the model: {share:.0%} of its tensors match, at least {min_matched:.0%} must "
             f"(model.min_matched).\n{match.table()}\n    {_advice(content, {name: own[name] for name in body}, share)}"
         )
-    backbone.load_state_dict({**own, **{name: wanted[name] for name in loaded}})
+    backbone.load_state_dict({**own, **{name: theirs[name] for name in match.loaded}})
     log.info("Weights from %s:\n%s", path, match.table())
     return match
+
+
+def _match(theirs: Mapping[str, Tensor], own: Mapping[str, Tensor], *, keep_classifier: bool) -> Match:
+    wanted = {name: value for name, value in theirs.items() if keep_classifier or not name.startswith(CLASSIFIER)}
+    known = {name: own[name].shape == value.shape for name, value in wanted.items() if name in own}
+    return Match(
+        loaded=[name for name, fits in known.items() if fits],
+        other_shape=[name for name, fits in known.items() if not fits],
+        unknown=[name for name in wanted if name not in own],
+        missing=[name for name in own if name not in wanted and not name.startswith(CLASSIFIER)],
+        dropped=[name for name in theirs if name not in wanted],
+    )
 
 
 def _advice(content: Mapping[str, Any], body: Mapping[str, Tensor], share: float) -> str:

@@ -23,7 +23,7 @@ class SearchDataset(DatasetConfig):
     format: Format | None = option(None, "how root is read: json, prw, cuhk_sysu or mot; null: as it looks")
     gallery_size: int = option(100, "cuhk_sysu: images in a query's gallery, as TestG<n>.mat lists them", ge=1)
     frame_step: int | None = option(None, "mot: every how many frames one is taken; null: one a second", ge=1)
-    min_visibility: float = option(0.25, "mot: whoever is seen less is neither right nor wrong", ge=0, le=1)
+    min_visibility: float = option(0.25, "mot: less visible people count as neither right nor wrong", ge=0, le=1)
     shared_ids: bool = option(False, "mot: an identity has the same number in all sequences")
     demo: DemoWorldConfig | None = option(None, "parameters of the demo world, where root is null")
 

@@ -77,7 +77,7 @@ def architecture_of(path: Path) -> str | None:
             if key == "yaml_file" and isinstance(value, str):
                 return canonical(Path(value).stem)
     except (OSError, ValueError, StopIteration, zipfile.BadZipFile):
-        pass  # whoever loads it says what is wrong with it
+        pass  # loading it says what is wrong with it
     return None
 
 

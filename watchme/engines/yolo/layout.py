@@ -73,15 +73,7 @@ def read_layout(root: Path, required: Sequence[str] = ("train", "val")) -> Layou
     Raises:
         DataError: If a folder is missing or the yaml contradicts itself; the message shows the expected layout.
     """
-    root = root.expanduser()
-    source = root if root.suffix in (".yaml", ".yml") else None
-    folder = root.parent if source else root
-    if not folder.is_dir():
-        raise DataError(f"no such folder: {folder}\n{EXPECTED}")
-    if source is None:
-        source = next((folder / name for name in _YAML_NAMES if (folder / name).is_file()), None)
-    elif not source.is_file():
-        raise DataError(f"no such file: {source}\n{EXPECTED}")
+    folder, source = _folder_and_yaml(root.expanduser())
     content = _read_yaml(source) if source else {}
     base = _base(folder, content.get("path"))
     splits: dict[str, tuple[Path, ...]] = {}
@@ -89,18 +81,10 @@ def read_layout(root: Path, required: Sequence[str] = ("train", "val")) -> Layou
         entry = content.get(name, content.get("validation") if name == "val" else None)
         if entry is None and (source is None or name == "test" or content.keys().isdisjoint(("train", "val"))):
             entry = f"images/{name}" if (base / "images" / name).is_dir() else None
-        if entry is None:
-            continue
-        places = tuple(_place(base, folder, str(item)) for item in (entry if isinstance(entry, list) else [entry]))
-        if missing := [place for place in places if not place.exists()]:
-            if name not in required:
-                continue
-            raise DataError(
-                f"the {name} images are missing: {missing[0]}\n{EXPECTED}\n{_UNSPLIT.format(folder=folder)}"
-            )
-        if strange := [place for place in places if not place.is_dir() and not place.is_file()]:
-            raise DataError(f"{name}: {strange[0]} is neither a folder of images nor a file that lists them")
-        splits[name] = places
+        entries = entry if isinstance(entry, list) else [entry]
+        places = tuple(_place(base, folder, str(item)) for item in entries if item is not None)
+        if places and _are_there(name, places, folder, needed=name in required):
+            splits[name] = places
     if lacking := [name for name in required if name not in splits]:
         hint = _UNSPLIT.format(folder=folder)
         raise DataError(f"{folder} has no {' and no '.join(lacking)} images\n{EXPECTED}\n{hint}")
@@ -108,6 +92,28 @@ def read_layout(root: Path, required: Sequence[str] = ("train", "val")) -> Layou
         raise DataError(f"{folder} has no images\n{EXPECTED}\n{_UNSPLIT.format(folder=folder)}")
     names = _names(content, source)
     return Layout(folder, splits, names, source, content.get("names") is None, _keypoint_values(content, source))
+
+
+def _folder_and_yaml(root: Path) -> tuple[Path, Path | None]:
+    """The dataset's folder and its yaml, if it has one; `root` may be either."""
+    named = root if root.suffix in (".yaml", ".yml") else None
+    folder = root.parent if named else root
+    if not folder.is_dir():
+        raise DataError(f"no such folder: {folder}\n{EXPECTED}")
+    if named is not None and not named.is_file():
+        raise DataError(f"no such file: {named}\n{EXPECTED}")
+    return folder, named or next((folder / name for name in _YAML_NAMES if (folder / name).is_file()), None)
+
+
+def _are_there(name: str, places: Sequence[Path], folder: Path, *, needed: bool) -> bool:
+    """Whether the images of a split are there; a `DataError` where they are needed, or no folders or lists."""
+    if missing := [place for place in places if not place.exists()]:
+        if not needed:
+            return False
+        raise DataError(f"the {name} images are missing: {missing[0]}\n{EXPECTED}\n{_UNSPLIT.format(folder=folder)}")
+    if strange := [place for place in places if not place.is_dir() and not place.is_file()]:
+        raise DataError(f"{name}: {strange[0]} is neither a folder of images nor a file that lists them")
+    return True
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
