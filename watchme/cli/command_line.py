@@ -236,6 +236,8 @@ def _passed_keys(given: Mapping[str, str], folders: Sequence[Path]) -> set[str]:
         keys = set(_all_keys())
     keys -= {key for key in keys if key.startswith("trial.")}  # null outside a sweep
     for group in ("optimizer", "scheduler"):
+        if not any(key.startswith(f"{group}.") for key in given):
+            continue  # reading all options takes 20 ms
         options = [set(read_yaml(CONF / group / f"{option}.yaml")) for option in group_options(group)]
         in_all = set.intersection(*options)
         keys -= {key for key in keys if key.startswith(f"{group}.") and key.partition(".")[2] not in in_all}

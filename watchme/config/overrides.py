@@ -1,5 +1,6 @@
 """Overrides of a command line (`key=value`, `+key=value`, `~key`), read by Hydra's own parser and written for it."""
 
+import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -49,18 +50,23 @@ def parse_overrides(arguments: Iterable[str], loader: ConfigLoader | None = None
     Raises:
         ConfigError: With every argument that cannot be parsed, and how to quote it.
     """
-    parser = OverridesParser.create(loader)
+    parse = _parse if loader is None else OverridesParser.create(loader).parse_override
     parsed: list[Override] = []
     problems: list[Problem] = []
     for argument in arguments:
         try:
-            parsed.append(parser.parse_override(argument))
+            parsed.append(parse(argument))
             parsed[-1].config_loader = loader
         except HydraException as error:
             problems.append(_unreadable(argument, str(error)))
     if problems:
         raise ConfigError(problems)
     return parsed
+
+
+@functools.cache
+def _parse(argument: str) -> Override:
+    return OverridesParser.create().parse_override(argument)
 
 
 def value_text(override: Override) -> str:

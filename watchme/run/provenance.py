@@ -5,7 +5,6 @@ import platform
 import shlex
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,8 @@ def command() -> str:
 
 def versions() -> dict[str, str]:
     """Package -> version of what is installed."""
+    from importlib import metadata  # 15 ms, which a refusal does without
+
     found = {"watchme": __version__}
     for name in _PACKAGES:
         try:

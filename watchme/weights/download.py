@@ -12,7 +12,6 @@ import shutil
 import tempfile
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,4 +196,6 @@ def _mirror(file: str) -> Iterator[str]:
 
 
 def _local(address: str) -> Path:
-    return Path(urllib.request.url2pathname(urllib.parse.urlsplit(address).path))
+    from urllib.request import url2pathname  # http and ssl come with it
+
+    return Path(url2pathname(urllib.parse.urlsplit(address).path))
