@@ -3,12 +3,16 @@
 import hashlib
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from watchme.config.schema import RunConfig
+from watchme.core.errors import ExportError
 from watchme.core.interfaces import Job, Table
 from watchme.export import handoff, latency, tables
+from watchme.export.base import Exporter
 
 CARD = "# card\n"
 
@@ -120,3 +124,34 @@ def test_formats_are_timed_in_turn_and_the_first_calls_do_not_count(monkeypatch:
     assert found["quick"].median == pytest.approx(1.0)
     for value in (found["slow"].median, found["slow"].low, found["slow"].high):
         assert value == pytest.approx(4.0)
+
+
+class _Stops(Exporter):
+    """An exporter that ends with its first file, and notes what there was when the run began."""
+
+    original = "weights.bin"
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def write_original(self, path: Path) -> None:
+        """End here."""
+        raise ExportError("no further")
+
+
+def test_a_run_folder_is_opened_before_its_handoff_is_staged(
+    typed_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    """Opening it removes what killed writers left, and must not find the hand-off of this run among that."""
+    for name in Exporter.__abstractmethods__ - {"load", "write_original"}:
+        setattr(_Stops, name, None)
+    _Stops.__abstractmethods__ = frozenset()
+    checkpoint = tmp_path / "best.pt"
+    checkpoint.touch()
+    config = typed_config("mode=export", "model=osnet_x0_25", f"checkpoint={checkpoint}")
+    folder, found = tmp_path / "run", []
+    folder.mkdir()
+    job = Job(config, folder, begin=lambda: found.append(list(folder.iterdir())))
+    with pytest.raises(ExportError, match="no further"):
+        _Stops(job, checkpoint).run()  # type: ignore[abstract]
+    assert found == [[]]

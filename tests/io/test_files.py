@@ -46,6 +46,7 @@ def test_json_holds_no_nan_and_plain_numbers(tmp_path: Path) -> None:
 def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     for name in (".run.json.17.tmp", ".env", "run.json", "data.tmp"):
         (tmp_path / name).touch()
+    (tmp_path / ".handoff.17.tmp" / "src").mkdir(parents=True)
     remove_temporaries(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {".env", "run.json", "data.tmp"}
 

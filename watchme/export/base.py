@@ -118,9 +118,11 @@ class Exporter(ABC):
             DataError: If there are no images to check it on.
             ExportError: If a format cannot be written or read.
         """
-        with torch_threads(self.options.threads) as self.threads, staged(self.job.folder, self.options.place) as made:
-            self.handoff = made
+        with contextlib.ExitStack() as stack:
+            self.threads = stack.enter_context(torch_threads(self.options.threads))
             self.load()
+            self.job.begin()
+            self.handoff = made = stack.enter_context(staged(self.job.folder, self.options.place))
             files = self._write_formats()
             readers = {name: self._read(name, path) for name, path in files.items()}
             self._compare(files, readers)

@@ -78,9 +78,12 @@ def json_value(value: Any) -> Any:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Delete what killed writers left in a folder; only while no other process writes there."""
+    """Delete the files and folders that killed writers left in a folder; only while nothing is written there."""
     for path in folder.glob(f".*{_TEMPORARY}"):
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
