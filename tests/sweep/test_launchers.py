@@ -40,7 +40,7 @@ def test_local_launchers(launcher: str, sweep: Sweep, tmp_path: Path) -> None:
     pytest.importorskip("joblib" if launcher == "joblib" else "submitit")
     done = sweep(tmp_path / "s", *SEARCH, f"hydra/launcher={launcher}")
     check(done)
-    assert len({done.manifest(number)["process"] for number in range(5)}) >= 2
+    assert len({done.manifest(number)["pid"] for number in range(5)}) >= 2
 
 
 @pytest.mark.slow

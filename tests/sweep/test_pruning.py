@@ -75,7 +75,7 @@ def test_weights_of_pruned_trials_can_be_deleted(sweep: Sweep, tmp_path: Path) -
 
 
 def test_two_slots_are_two_processes_and_share_the_cores(pruned: Swept) -> None:
-    processes = {pruned.manifest(number)["process"] for number in range(12)}
+    processes = {pruned.manifest(number)["pid"] for number in range(12)}
     assert len(processes) == 2
     assert all(pruned.manifest(number)["threads"] is not None for number in range(12))
 

@@ -131,7 +131,7 @@ def test_a_slow_trial_does_not_delay_others(sweep: Sweep, tmp_path: Path) -> Non
     slow, *quick = done.trials
     assert slow.params["train.epochs"] == 60
     assert all(trial.datetime_complete < slow.datetime_complete for trial in quick)
-    assert {done.manifest(trial.number)["process"] for trial in quick} != {done.manifest(0)["process"]}
+    assert {done.manifest(trial.number)["pid"] for trial in quick} != {done.manifest(0)["pid"]}
 
 
 def test_a_trial_killed_by_the_system_does_not_take_the_sweep_along(sweep: Sweep, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_trial_killed_by_the_system_does_not_take_the_sweep_along(sweep: Sweep
     assert "SIGKILL" in done.trials[1].user_attrs["reason"]
     assert done.manifest(1)["status"] == "failed"
     assert "SIGKILL" in (done.folder / "1" / "traceback.txt").read_text()
-    assert done.manifest(2)["process"] != done.manifest(0)["process"]
+    assert done.manifest(2)["pid"] != done.manifest(0)["pid"]
 
 
 def test_two_trials_in_one_process_are_refused(sweep: Sweep, tmp_path: Path) -> None:

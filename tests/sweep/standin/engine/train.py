@@ -17,7 +17,6 @@ def train(job: Job) -> Result:
     config = cast(Config, job.config)
     job.record("visible_gpus", os.environ.get("CUDA_VISIBLE_DEVICES"))
     job.record("threads", os.environ.get("OMP_NUM_THREADS"))
-    job.record("process", os.getpid())
     weights = job.folder / "weights"
     weights.mkdir(exist_ok=True)
     files = {name: weights / f"{name}.pt" for name in ("best", "last")}
