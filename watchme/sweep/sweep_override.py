@@ -48,15 +48,17 @@ def read_sweep(override: Override, seed: int | None = None) -> Searched | None:
     key, value = override.get_key_element(), override.value()
     if isinstance(value, IntervalSweep):
         return Searched(key, _interval(value))
-    shuffled = isinstance(value, (ChoiceSweep, RangeSweep)) and value.shuffle
+    shuffled = value if isinstance(value, (ChoiceSweep, RangeSweep)) and value.shuffle else None
     if isinstance(value, RangeSweep) and not value.shuffle and not value.transformers:
         return Searched(key, _range(value))
-    if isinstance(value, (ChoiceSweep, RangeSweep)):
-        value.shuffle = False  # Hydra's own draws from the global generator
+    if shuffled is not None:
+        shuffled.shuffle = False  # Hydra's own draws from the global generator
     elements = list(override.sweep_iterator())
+    if shuffled is not None:
+        shuffled.shuffle = True  # parsed overrides are shared, see config/overrides.py
     if not elements:
         raise ValueError("there is no value to choose from")
-    if shuffled:
+    if shuffled is not None:
         random.Random(f"{seed} {elements}").shuffle(elements)
     return Searched(key, CategoricalDistribution(list(map(_stored, elements))), list(map(Transformer.str, elements)))
 
