@@ -1,6 +1,8 @@
-"""Parameters of the demo world; standard library only, so that the config schema may import it."""
+"""Parameters of the demo world; light imports only, so that the config schema may import it."""
 
 from dataclasses import dataclass
+
+from watchme.core.errors import Problem
 
 MARKET_CAMERAS = 6
 """Market-1501 readers refuse camera numbers above this one."""
@@ -45,3 +47,8 @@ class DemoWorldConfig:
             for name, low, high in bounds
             if not low <= getattr(self, name) <= high
         ]
+
+    def config_problems(self) -> list[Problem]:
+        """The same reasons as problems of the keys `dataset.demo.<field>`."""
+        parts = (text.partition(":") for text in self.problems())
+        return [Problem(f"dataset.demo.{name}", reason.strip()) for name, _, reason in parts]

@@ -122,9 +122,8 @@ def _without_root(dataset: ReidDataset, names: list[str], lost: list[str]) -> Pr
 def _folder_problems(dataset: ReidDataset, names: list[str]) -> Iterator[Problem]:
     root = None if dataset.root is None else Path(dataset.root)
     demo = dataset.demo if root is None else None
-    for text in demo.problems() if demo is not None else ():
-        key, _, expected = text.partition(":")
-        yield Problem(f"dataset.demo.{key}", expected.strip())
+    if demo is not None:
+        yield from demo.config_problems()
     # One message for one cause: without a root every name would say the same.
     lost = [name for name in names if name not in roots_of(dataset)]
     if root is None and demo is None and lost:

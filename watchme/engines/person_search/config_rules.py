@@ -65,9 +65,7 @@ def _dataset_problems(config: Config) -> Iterator[Problem]:
         if dataset.demo is None:
             yield Problem("dataset.root", f"give the dataset: dataset.root=<folder>\n{EXPECTED}")
             return
-        for text in dataset.demo.problems():
-            name, _, fault = text.partition(":")
-            yield Problem(f"dataset.demo.{name}", fault.strip())
+        yield from dataset.demo.config_problems()
         return
     try:
         found = find_format(Path(dataset.root), dataset.format)

@@ -196,9 +196,7 @@ def _dataset(config: Config) -> Iterator[Problem]:
         if dataset.demo is None:
             yield Problem("dataset.root", f"give the dataset: dataset.root=<folder>\n{layout.EXPECTED}")
             return
-        for text in dataset.demo.problems():
-            name, _, fault = text.partition(":")
-            yield Problem(f"dataset.demo.{name}", fault.strip())
+        yield from dataset.demo.config_problems()
         return
     try:
         found = layout.read_layout(Path(dataset.root), () if config.mode == "check" else required_splits(config))
