@@ -18,19 +18,12 @@ class WatchmeError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault of a config.
+    """One fault of a config."""
 
-    Attributes:
-        key: The dotted config key, for example `train.epochs`.
-        found: What stands there, as text; empty where the value says nothing.
-        expected: What was expected there, with the nearest valid name or the fix. May hold several lines.
-        source: Where the value came from if not from conf/ or the command line, e.g. `YOLO_EPOCHS`.
-    """
-
-    key: str
-    expected: str
-    found: str = ""
-    source: str = ""
+    key: str  # the dotted config key, for example `train.epochs`
+    expected: str  # What was expected there, with the nearest valid name or the fix. May hold several lines.
+    found: str = ""  # what stands there, as text; empty where the value says nothing
+    source: str = ""  # where the value came from if not from conf/ or the command line, e.g. `YOLO_EPOCHS`
 
     def __str__(self) -> str:
         head = f"{self.key} = {self.found}" if self.found else self.key

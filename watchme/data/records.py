@@ -14,17 +14,11 @@ _SHOWN = 20
 
 @dataclass
 class Faults:
-    """Records of the source that cannot be used.
+    """Records of the source that cannot be used."""
 
-    Attributes:
-        skip: Whether they are left out (`--skip-bad`) instead of ending the command.
-        found: One line each, with file and record.
-        fix: What to do about them, for the error.
-    """
-
-    skip: bool = False
-    found: list[str] = field(default_factory=list)
-    fix: str = "--skip-bad leaves them out and counts them"
+    skip: bool = False  # whether they are left out (`--skip-bad`) instead of ending the command
+    found: list[str] = field(default_factory=list)  # one line each, with file and record
+    fix: str = "--skip-bad leaves them out and counts them"  # what to do about them, for the error
 
     def add(self, where: object, what: str) -> None:
         """Note that record `where` is bad."""
@@ -48,17 +42,12 @@ class Faults:
 
 @dataclass
 class Source:
-    """What was read of a dataset in another format, besides the records themselves.
+    """What was read of a dataset in another format, besides the records themselves."""
 
-    Attributes:
-        faults: Bad records.
-        dropped: Why something is left out -> how often, e.g. `boxes without area`.
-        notes: What the user is told at the end, one line each.
-    """
-
-    faults: Faults
+    faults: Faults  # bad records
+    # Why something is left out -> how often, e.g. `boxes without area`
     dropped: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what the user is told at the end, one line each
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def mark(self, *values: object) -> None:

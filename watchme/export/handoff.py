@@ -32,25 +32,15 @@ _CARD = "MODEL_CARD.md"
 
 @dataclass
 class Handoff:
-    """A hand-off that is being written, under a temporary name until it is complete.
+    """A hand-off that is being written, under a temporary name until it is complete."""
 
-    Attributes:
-        root: The folder, renamed to `handoff` at the end.
-        place: Where the backend expects the weights, below `root`.
-        env: Field -> value of the backend's settings class.
-        env_file: The file that this class reads; it refuses fields of other classes.
-        notes: What its developers must know, a paragraph each.
-        refusals: Why it must not be used.
-        tables: What was measured.
-    """
-
-    root: Path
-    place: Path
-    env: dict[str, str] = field(default_factory=dict)
-    env_file: str = ".env"
-    notes: list[str] = field(default_factory=list)
-    refusals: list[str] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
+    root: Path  # the folder, renamed to `handoff` at the end
+    place: Path  # where the backend expects the weights, below `root`
+    env: dict[str, str] = field(default_factory=dict)  # field -> value of the backend's settings class
+    env_file: str = ".env"  # the file that this class reads; it refuses fields of other classes
+    notes: list[str] = field(default_factory=list)  # what its developers must know, a paragraph each
+    refusals: list[str] = field(default_factory=list)  # why it must not be used
+    tables: list[Table] = field(default_factory=list)  # what was measured
 
     def show(self, job: Job, table: Table) -> None:
         """Send a table to the report, the log and the README."""

@@ -9,13 +9,9 @@ from watchme.export.tables import markdown_table
 
 
 class HandoffText(ABC):
-    """The texts of one export.
+    """The texts of one export."""
 
-    Attributes:
-        env_file: The file that the settings class of the backend reads for this engine.
-    """
-
-    env_file: ClassVar[str]
+    env_file: ClassVar[str]  # the file that the settings class of the backend reads for this engine
 
     @abstractmethod
     def env(self) -> dict[str, str]:

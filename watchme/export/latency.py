@@ -11,17 +11,11 @@ _WARM_UP = 3
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one call.
+    """Milliseconds of one call."""
 
-    Attributes:
-        median: Half of the calls are faster.
-        low: A tenth of the calls are faster.
-        high: A tenth of the calls are slower.
-    """
-
-    median: float
-    low: float
-    high: float
+    median: float  # half of the calls are faster
+    low: float  # a tenth of the calls are faster
+    high: float  # a tenth of the calls are slower
 
 
 def measure(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Latency]:

@@ -25,18 +25,12 @@ _FIRST = ("detections", "search_worst", "predictions", "labels", "ranked", "cmc"
 
 @dataclass(frozen=True)
 class Figure:
-    """An image as the page shows it.
+    """An image as the page shows it."""
 
-    Attributes:
-        title: Name, e.g. `test/ranked`.
-        source: `data:` URL.
-        caption: Epoch and caption.
-        kind: `wide` for a plot, `sheet` for a contact sheet of small images, which scaling up would blur, else empty.
-    """
-
-    title: str
-    source: str
-    caption: str = ""
+    title: str  # name, e.g. `test/ranked`
+    source: str  # `data:` URL
+    caption: str = ""  # epoch and caption
+    # `wide` for a plot, `sheet` for a contact sheet of small images, which scaling up would blur, else empty
     kind: str = ""
 
 

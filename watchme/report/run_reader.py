@@ -22,27 +22,17 @@ _NOT_METRICS = frozenset({"epoch", "time", "is_best"})
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds. Only the manifest is sure to be there.
+    """What a run folder holds. Only the manifest is sure to be there."""
 
-    Attributes:
-        folder: The run folder.
-        manifest: run.json.
-        summary: summary.json; empty where the run did not get so far.
-        lines: metrics.jsonl, undefined values as NaN.
-        config: The resolved config.
-        choices: Option of each config group.
-        defaults: Option that the group has by default, where conf/config.yaml can be read.
-        overrides: The command line's overrides.
-    """
-
-    folder: Path
-    manifest: Mapping[str, Any]
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    lines: list[dict[str, Any]] = field(default_factory=list)
-    config: Mapping[str, Any] = field(default_factory=dict)
-    choices: Mapping[str, str] = field(default_factory=dict)
+    folder: Path  # the run folder
+    manifest: Mapping[str, Any]  # run.json
+    summary: Mapping[str, Any] = field(default_factory=dict)  # summary.json; empty where the run did not get so far
+    lines: list[dict[str, Any]] = field(default_factory=list)  # metrics.jsonl, undefined values as NaN
+    config: Mapping[str, Any] = field(default_factory=dict)  # the resolved config
+    choices: Mapping[str, str] = field(default_factory=dict)  # option of each config group
+    # Option that the group has by default, where conf/config.yaml can be read
     defaults: Mapping[str, str] = field(default_factory=dict)
-    overrides: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)  # the command line's overrides
 
     @property
     def model(self) -> str:

@@ -42,43 +42,24 @@ _NAMED = ("sweeper", "model", "dataset")
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep, ready to run.
+    """A sweep, ready to run."""
 
-    Attributes:
-        settings: `hydra.sweeper`.
-        config: The composed config of the sweep.
-        context: Hydra's, for composing.
-        space: What is searched.
-        sampler: Name of the sampler.
-        grid: Every point, where the sampler is grid.
-        n_trials: The budget.
-        objectives: Canonical names.
-        directions: `maximize` or `minimize`.
-        study_name: Name of the study.
-        folder: The sweep's folder.
-        storage: The study's storage, as `storage.resolve` names it.
-        epochs: Epochs of a whole trial.
-        typed: The config of the first point.
-        hook: Draws conditional parameters.
-        first: Parameters of the trials that are run first.
-    """
-
-    settings: SweepConfig
-    config: DictConfig
-    context: HydraContext
-    space: SearchSpace
-    sampler: str
-    grid: list[dict[str, Any]] | None
-    n_trials: int
-    objectives: list[str]
-    directions: list[str]
-    study_name: str
-    folder: Path
-    storage: str
-    epochs: int
-    typed: RunConfig
-    hook: Hook | None
-    first: Sequence[Mapping[str, Any]]
+    settings: SweepConfig  # `hydra.sweeper`
+    config: DictConfig  # the composed config of the sweep
+    context: HydraContext  # Hydra's, for composing
+    space: SearchSpace  # what is searched
+    sampler: str  # name of the sampler
+    grid: list[dict[str, Any]] | None  # every point, where the sampler is grid
+    n_trials: int  # the budget
+    objectives: list[str]  # canonical names
+    directions: list[str]  # `maximize` or `minimize`
+    study_name: str  # name of the study
+    folder: Path  # the sweep's folder
+    storage: str  # the study's storage, as `storage.resolve` names it
+    epochs: int  # epochs of a whole trial
+    typed: RunConfig  # the config of the first point
+    hook: Hook | None  # draws conditional parameters
+    first: Sequence[Mapping[str, Any]]  # parameters of the trials that are run first
 
     def open_study(self) -> SweepStudy:
         """Open or create the study.

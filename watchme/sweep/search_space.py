@@ -27,18 +27,13 @@ _INCIDENTAL = ("output_root", "train.device", "train.workers", "tracker", "hydra
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What is searched, by the name of the parameter in the study.
+    """What is searched, by the name of the parameter in the study."""
 
-    Attributes:
-        distributions: Parameter -> distribution, in the order in which they were given.
-        keys: Parameter -> key of its override, which may begin with `+` or `++`.
-        fixed: Key -> override that all trials share.
-        choices: Parameter -> its choices as they are written in an override, in the order of the distribution.
-    """
-
-    distributions: Mapping[str, BaseDistribution]
+    distributions: Mapping[str, BaseDistribution]  # parameter -> distribution, in the order in which they were given
+    # Parameter -> key of its override, which may begin with `+` or `++`
     keys: Mapping[str, str] = field(default_factory=dict)
-    fixed: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, str] = field(default_factory=dict)  # key -> override that all trials share
+    # Parameter -> its choices as they are written in an override, in the order of the distribution
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def overrides(self, params: Mapping[str, Any]) -> list[str]:

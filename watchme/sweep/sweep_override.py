@@ -20,17 +20,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 @dataclass(frozen=True)
 class Searched:
-    """A searched parameter.
+    """A searched parameter."""
 
-    Attributes:
-        key: Key of its override, which may begin with `+` or `++`.
-        distribution: What is drawn from.
-        choices: The choices of a categorical distribution as they are written in an override.
-    """
-
-    key: str
-    distribution: BaseDistribution
-    choices: Sequence[str] = ()
+    key: str  # key of its override, which may begin with `+` or `++`
+    distribution: BaseDistribution  # what is drawn from
+    choices: Sequence[str] = ()  # the choices of a categorical distribution as they are written in an override
 
 
 def read_sweep(override: Override, seed: int | None = None) -> Searched | None:

@@ -12,36 +12,22 @@ _INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Claim:
-    """A trial that this process runs.
+    """A trial that this process runs."""
 
-    Attributes:
-        number: Its number in the study.
-        trial_id: The id that the storage gave it.
-        params: The drawn parameters.
-        error: What the hook raised, if it did: the trial cannot run.
-    """
-
-    number: int
-    trial_id: int
-    params: Mapping[str, Any]
-    error: Exception | None = None
+    number: int  # its number in the study
+    trial_id: int  # the id that the storage gave it
+    params: Mapping[str, Any]  # the drawn parameters
+    error: Exception | None = None  # what the hook raised, if it did: the trial cannot run
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial's run ended.
+    """How a trial's run ended."""
 
-    Attributes:
-        values: Objectives; empty where there are none.
-        reason: Why it failed; empty if it did not.
-        traceback: Where it failed.
-        lost: Whether it was ended from outside (Ctrl-C, a node that went away): it does not count.
-    """
-
-    values: Sequence[float] = ()
-    reason: str = ""
-    traceback: str = ""
-    lost: bool = False
+    values: Sequence[float] = ()  # objectives; empty where there are none
+    reason: str = ""  # why it failed; empty if it did not
+    traceback: str = ""  # where it failed
+    lost: bool = False  # whether it was ended from outside (Ctrl-C, a node that went away): it does not count
 
 
 def failure(error: BaseException) -> Outcome:

@@ -18,54 +18,31 @@ DEFAULT_SERVER = "https://api.wandb.ai"
 
 @dataclass(frozen=True)
 class WandbSetup:
-    """How W&B is to be started.
+    """How W&B is to be started."""
 
-    Attributes:
-        id: Id of the W&B run; a resumed run keeps its own.
-        mode: online or offline; `auto` has been decided.
-        name: Name shown in W&B.
-        group: Study of a sweep's trial, or what the config says.
-        job_type: `train` or `evaluate`, or what the config says.
-        project: W&B project.
-        entity: W&B team or user; None leaves it to W&B.
-        tags: W&B tags.
-        notes: W&B notes; None leaves them to WANDB_NOTES.
-    """
-
-    id: str
-    mode: Literal["online", "offline"]
-    name: str
-    group: str | None
-    job_type: str
-    project: str
-    entity: str | None = None
-    tags: list[str] = field(default_factory=list)
-    notes: str | None = None
+    id: str  # id of the W&B run; a resumed run keeps its own
+    mode: Literal["online", "offline"]  # online or offline; `auto` has been decided
+    name: str  # name shown in W&B
+    group: str | None  # study of a sweep's trial, or what the config says
+    job_type: str  # `train` or `evaluate`, or what the config says
+    project: str  # W&B project
+    entity: str | None = None  # W&B team or user; None leaves it to W&B
+    tags: list[str] = field(default_factory=list)  # W&B tags
+    notes: str | None = None  # W&B notes; None leaves them to WANDB_NOTES
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What the tracking process gets first.
+    """What the tracking process gets first."""
 
-    Attributes:
-        folder: The run folder.
-        objective: Canonical name of the metric that the run selects on.
-        pid: The training process, whose system metrics W&B samples.
-        argv: Its command line, for W&B's overview.
-        trial: Number, study and parameters of the Optuna trial that the run is.
-        images: Pictures that are logged of each kind and epoch.
-        tensorboard: Whether to write TensorBoard event files.
-        wandb: How to start W&B, or None.
-    """
-
-    folder: str
-    objective: str
-    pid: int
-    argv: list[str]
-    trial: dict[str, Any] | None
-    images: int
-    tensorboard: bool
-    wandb: WandbSetup | None
+    folder: str  # the run folder
+    objective: str  # canonical name of the metric that the run selects on
+    pid: int  # the training process, whose system metrics W&B samples
+    argv: list[str]  # its command line, for W&B's overview
+    trial: dict[str, Any] | None  # number, study and parameters of the Optuna trial that the run is
+    images: int  # pictures that are logged of each kind and epoch
+    tensorboard: bool  # whether to write TensorBoard event files
+    wandb: WandbSetup | None  # how to start W&B, or None
 
 
 def make_setup(config: RunConfig, record: RunFolder, *, wandb: bool) -> Setup:

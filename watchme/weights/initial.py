@@ -19,19 +19,12 @@ _SHOWN = 12
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """Where training starts from; exactly one of `published`, `address` and `file` is set.
+    """Where training starts from; exactly one of `published`, `address` and `file` is set."""
 
-    Attributes:
-        given: The value of `model.weights`.
-        published: A row of the model zoo.
-        address: An http(s) or file address.
-        file: A file of this machine.
-    """
-
-    given: str
-    published: PublishedWeights | None = None
-    address: str | None = None
-    file: Path | None = None
+    given: str  # the value of `model.weights`
+    published: PublishedWeights | None = None  # a row of the model zoo
+    address: str | None = None  # an http(s) or file address
+    file: Path | None = None  # a file of this machine
 
     def fetch(self) -> Path:
         """The file, fetched first where it is not on this machine.

@@ -27,35 +27,21 @@ TRAINED_ON: Final = {
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """A published weights file.
+    """A published weights file."""
 
-    Attributes:
-        name: What `model.weights` says for it: `yolo11n.pt`, or for OSNet its training data, `market1501`.
-        engine: yolo or osnet.
-        architecture: The `model.name` that it belongs to, e.g. yolo11n or osnet_ibn_x1_0.
-        file: Its name at the source, in the cache and on a mirror.
-        trained_on: The training data.
-        urls: Where it is fetched from, in this order.
-        page: The page for a browser.
-        licence: Of the file, as its publisher says.
-        published: The publisher's figures: mAP50-95 of the validation set, or rank-1 (mAP); both in percent.
-        size: Bytes; None where not public.
-        sha256: None where not public; then the hash of the first fetch is recorded and compared afterwards.
-        on_hub: OSNet: whether public code is known to fetch this file name from the author's hub repository.
-    """
-
-    name: str
-    engine: str
-    architecture: str
-    file: str
-    trained_on: str
-    urls: tuple[str, ...]
-    page: str
-    licence: str
-    published: str = ""
-    size: int | None = None
+    name: str  # what `model.weights` says for it: `yolo11n.pt`, or for OSNet its training data, `market1501`
+    engine: str  # yolo or osnet
+    architecture: str  # the `model.name` that it belongs to, e.g. yolo11n or osnet_ibn_x1_0
+    file: str  # its name at the source, in the cache and on a mirror
+    trained_on: str  # the training data
+    urls: tuple[str, ...]  # where it is fetched from, in this order
+    page: str  # the page for a browser
+    licence: str  # of the file, as its publisher says
+    published: str = ""  # the publisher's figures: mAP50-95 of the validation set, or rank-1 (mAP); both in percent
+    size: int | None = None  # bytes; None where not public
+    # None where not public; then the hash of the first fetch is recorded and compared afterwards
     sha256: str | None = None
-    on_hub: bool = False
+    on_hub: bool = False  # OSNet: whether public code is known to fetch this file name from the author's hub repository
 
     @property
     def key(self) -> str:

@@ -29,26 +29,17 @@ CREATE TABLE findings (kind TEXT, split TEXT, file TEXT, line TEXT, detail TEXT,
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One thing that is wrong."""
 
-    Attributes:
-        kind: Name of its kind, a key of `KINDS`.
-        split: Where it is; `<dataset>/<split>` where several datasets are checked.
-        file: The file, as text; empty where it is of none.
-        line: Line of the label file, or what else names the place; empty: all of the file.
-        detail: What exactly.
-        other: The other file of a pair, in `other_split`. Without an `other_split` it is the image to show for `file`.
-        box: (cx, cy, w, h) of the offending box, as shares of the image.
-    """
-
-    kind: str
-    split: str = ""
-    file: str = ""
-    line: str = ""
-    detail: str = ""
+    kind: str  # name of its kind, a key of `KINDS`
+    split: str = ""  # where it is; `<dataset>/<split>` where several datasets are checked
+    file: str = ""  # the file, as text; empty where it is of none
+    line: str = ""  # line of the label file, or what else names the place; empty: all of the file
+    detail: str = ""  # what exactly
+    # The other file of a pair, in `other_split`. Without an `other_split` it is the image to show for `file`.
     other: str = ""
     other_split: str = ""
-    box: tuple[float, float, float, float] | None = None
+    box: tuple[float, float, float, float] | None = None  # (cx, cy, w, h) of the offending box, as shares of the image
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,11 @@ _LEAST_SIDE = 10  # pixels; ultralytics refuses smaller images
 
 @dataclass(frozen=True)
 class Classes:
-    """Classes of a dataset.
+    """Classes of a dataset."""
 
-    Attributes:
-        names: All of them.
-        kept: Old class id -> new class id, for those that are trained.
-        keypoint_values: Numbers of keypoints behind a box, by data.yaml's `kpt_shape`.
-    """
-
-    names: Sequence[str]
-    kept: Mapping[int, int]
-    keypoint_values: int = 0
+    names: Sequence[str]  # all of them
+    kept: Mapping[int, int]  # old class id -> new class id, for those that are trained
+    keypoint_values: int = 0  # numbers of keypoints behind a box, by data.yaml's `kpt_shape`
 
 
 def check_detection(facts: Facts, classes: Classes, label_folders: Iterable[Path] = ()) -> None:

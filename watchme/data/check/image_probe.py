@@ -22,23 +22,14 @@ _FLAT = 4.0
 
 
 class ImageProbe(NamedTuple):
-    """What is known of an image.
+    """What is known of an image."""
 
-    Attributes:
-        digest: 16 bytes, equal for equal files; None for a file that cannot be opened.
-        hash: 64 bits of its looks; None where it has no contrast.
-        thumb: 16 x 16 grey levels, bytes; None where `hash` is.
-        width: Pixels, as it is shown (EXIF).
-        height: Pixels.
-        fault: Why it cannot be read; empty if it can.
-    """
-
-    digest: bytes | None
-    hash: int | None
-    thumb: bytes | None
-    width: int
-    height: int
-    fault: str
+    digest: bytes | None  # 16 bytes, equal for equal files; None for a file that cannot be opened
+    hash: int | None  # 64 bits of its looks; None where it has no contrast
+    thumb: bytes | None  # 16 x 16 grey levels, bytes; None where `hash` is
+    width: int  # pixels, as it is shown (EXIF)
+    height: int  # pixels
+    fault: str  # why it cannot be read; empty if it can
 
 
 def probe_image(path: Path, least_side: int = 1, *, whole: bool = False) -> ImageProbe:

@@ -13,17 +13,11 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of problem.
+    """A kind of problem."""
 
-    Attributes:
-        name: As it is shown, and stands in issues.csv.
-        severity: How bad it is.
-        why: What it does to a training, and what to do about it, in one sentence or two.
-    """
-
-    name: str
-    severity: Severity
-    why: str
+    name: str  # as it is shown, and stands in issues.csv
+    severity: Severity  # how bad it is
+    why: str  # what it does to a training, and what to do about it, in one sentence or two
 
 
 _KINDS = (

@@ -17,21 +17,14 @@ _AT_ONCE = 256  # boxes that are compared with all others: a file may hold thous
 
 
 class Line(NamedTuple):
-    """One line of a label file that is not blank.
+    """One line of a label file that is not blank."""
 
-    Attributes:
-        number: From 1.
-        text: As it stands there.
-        class_id: -1 where `fault` says what is wrong.
-        values: What follows the class: cx, cy, w, h, or the corners x, y, x, y, ... of a polygon; no keypoints.
-        fault: Why it is not valid; empty if it is.
-    """
-
-    number: int
-    text: str
-    class_id: int = -1
+    number: int  # from 1
+    text: str  # as it stands there
+    class_id: int = -1  # -1 where `fault` says what is wrong
+    # What follows the class: cx, cy, w, h, or the corners x, y, x, y, ... of a polygon; no keypoints.
     values: tuple[float, ...] = ()
-    fault: str = ""
+    fault: str = ""  # why it is not valid; empty if it is
 
 
 class Box(NamedTuple):

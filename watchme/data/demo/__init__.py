@@ -21,21 +21,13 @@ __all__ = ["DemoWorld", "DemoWorldConfig", "ensure_demo_world"]
 
 @dataclass(frozen=True)
 class DemoWorld:
-    """A world on disk.
+    """A world on disk."""
 
-    Attributes:
-        root: its folder.
-        detection: the YOLO dataset, with data.yaml.
-        reid: the Market-1501 dataset.
-        search: who is where in the detector's test frames, for person search (`annotations.json`).
-        created: whether it was drawn by this call, and not found in the cache.
-    """
-
-    root: Path
-    detection: Path
-    reid: Path
-    search: Path
-    created: bool
+    root: Path  # its folder
+    detection: Path  # the YOLO dataset, with data.yaml
+    reid: Path  # the Market-1501 dataset
+    search: Path  # who is where in the detector's test frames, for person search (`annotations.json`)
+    created: bool  # whether it was drawn by this call, and not found in the cache
 
 
 def ensure_demo_world(config: DemoWorldConfig, cache: Path | None = None) -> DemoWorld:

@@ -17,23 +17,14 @@ ADULT_METRES = 1.72
 
 @dataclass(frozen=True)
 class Sensor:
-    """What a camera makes of the light: tint, exposure, haze, softness and noise.
+    """What a camera makes of the light: tint, exposure, haze, softness and noise."""
 
-    Attributes:
-        tint: gain of red, green and blue.
-        exposure: gain of all three.
-        haze: share of flat grey mixed in, 0 to 1.
-        saturation: 1 keeps colours, 0 makes them grey.
-        blur: standard deviation of the softness, pixels of a 320 px frame.
-        noise: standard deviation of the noise, grey levels.
-    """
-
-    tint: tuple[float, float, float]
-    exposure: float
-    haze: float
-    saturation: float
-    blur: float
-    noise: float
+    tint: tuple[float, float, float]  # gain of red, green and blue
+    exposure: float  # gain of all three
+    haze: float  # share of flat grey mixed in, 0 to 1
+    saturation: float  # 1 keeps colours, 0 makes them grey
+    blur: float  # standard deviation of the softness, pixels of a 320 px frame
+    noise: float  # standard deviation of the noise, grey levels
 
     def develop(self, light: NDArray[np.float32], rng: np.random.Generator, contrast: float) -> NDArray[np.uint8]:
         """Turn the light of a scene into the camera's picture.
@@ -82,27 +73,16 @@ class Piece:
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera and the street before it.
+    """A camera and the street before it."""
 
-    Attributes:
-        number: from 1.
-        size: side of its square frames, pixels.
-        street: the empty street, RGB of shape (size, size, 3), 0 to 255.
-        furniture: what people can be hidden by.
-        horizon: y of the horizon, pixels.
-        lens: height of an adult over the distance of their feet below the horizon.
-        near: smallest and largest y that people's feet are seen at, pixels.
-        sensor: what it does to colours.
-    """
-
-    number: int
-    size: int
-    street: NDArray[np.float32]
-    furniture: tuple[Piece, ...]
-    horizon: float
-    lens: float
-    near: tuple[float, float]
-    sensor: Sensor
+    number: int  # from 1
+    size: int  # side of its square frames, pixels
+    street: NDArray[np.float32]  # the empty street, RGB of shape (size, size, 3), 0 to 255
+    furniture: tuple[Piece, ...]  # what people can be hidden by
+    horizon: float  # y of the horizon, pixels
+    lens: float  # height of an adult over the distance of their feet below the horizon
+    near: tuple[float, float]  # smallest and largest y that people's feet are seen at, pixels
+    sensor: Sensor  # what it does to colours
 
     def adult_height(self, ground: float) -> float:
         """Return the height in pixels of an average adult whose feet are at y = `ground`."""

@@ -26,15 +26,10 @@ def shade(colour: Colour, factor: float) -> Colour:
 
 @dataclass(frozen=True)
 class Sprite:
-    """A drawn thing cut out of its background.
+    """A drawn thing cut out of its background."""
 
-    Attributes:
-        image: RGBA picture, pixels of the frame it goes into.
-        anchor: the point (x, y) of the picture that stands on the ground, pixels.
-    """
-
-    image: Image.Image
-    anchor: tuple[int, int]
+    image: Image.Image  # RGBA picture, pixels of the frame it goes into
+    anchor: tuple[int, int]  # the point (x, y) of the picture that stands on the ground, pixels
 
     def alpha(self) -> NDArray[np.float32]:
         """Return the coverage of each pixel, shape (height, width), 0 to 1."""

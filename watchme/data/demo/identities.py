@@ -45,26 +45,18 @@ HAIRS: tuple[Colour, ...] = (
 
 @dataclass(frozen=True)
 class Person:
-    """One identity: everything about a pedestrian that no camera and no step changes.
+    """One identity: everything about a pedestrian that no camera and no step changes."""
 
-    Attributes:
-        stature: body height over that of an average adult.
-        girth: body width over that of an average adult.
-        top_alt: the pattern's second colour.
-        sleeves: share of the arm the sleeve covers, 0 to 1.
-        hem: how far the top reaches below the hips, in body heights.
-    """
-
-    stature: float
-    girth: float
+    stature: float  # body height over that of an average adult
+    girth: float  # body width over that of an average adult
     skin: Colour
     hair: Hair
     hair_colour: Colour
     top: Colour
-    top_alt: Colour
+    top_alt: Colour  # the pattern's second colour
     pattern: Pattern
-    sleeves: float
-    hem: float
+    sleeves: float  # share of the arm the sleeve covers, 0 to 1
+    hem: float  # how far the top reaches below the hips, in body heights
     bottom: Bottom
     bottom_colour: Colour
     shoes: Colour

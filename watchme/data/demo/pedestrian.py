@@ -19,15 +19,10 @@ FAR_SIDE = 0.82
 
 @dataclass(frozen=True)
 class Pose:
-    """How a pedestrian is seen.
+    """How a pedestrian is seen."""
 
-    Attributes:
-        yaw: heading in radians; 0 comes toward the camera, pi / 2 walks to the right, pi walks away.
-        phase: place in the walking cycle, radians.
-    """
-
-    yaw: float
-    phase: float
+    yaw: float  # heading in radians; 0 comes toward the camera, pi / 2 walks to the right, pi walks away
+    phase: float  # place in the walking cycle, radians
 
 
 def draw_figure(person: Person, pose: Pose, height: float) -> Sprite:

@@ -24,34 +24,21 @@ COVERED = 0.4
 
 @dataclass(frozen=True)
 class Walker:
-    """A person at one moment before one camera.
+    """A person at one moment before one camera."""
 
-    Attributes:
-        pid: number of the identity, from 1.
-        x: where they stand, pixels from the left edge of the frame.
-        ground: y of their feet, pixels.
-        pose: heading and step.
-    """
-
-    pid: int
-    x: float
-    ground: float
-    pose: Pose
+    pid: int  # number of the identity, from 1
+    x: float  # where they stand, pixels from the left edge of the frame
+    ground: float  # y of their feet, pixels
+    pose: Pose  # heading and step
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """A person as seen in a frame.
+    """A person as seen in a frame."""
 
-    Attributes:
-        pid: number of the identity.
-        box: the extent of what is seen of them; (0, 0, 0, 0) if that is nothing.
-        visible: share of the whole figure that is neither hidden nor outside the frame, 0 to 1.
-    """
-
-    pid: int
-    box: Box
-    visible: float
+    pid: int  # number of the identity
+    box: Box  # the extent of what is seen of them; (0, 0, 0, 0) if that is nothing
+    visible: float  # share of the whole figure that is neither hidden nor outside the frame, 0 to 1
 
 
 def plan_walks(

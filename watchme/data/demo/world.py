@@ -40,21 +40,13 @@ _FRAME_STEP = 25  # frames between two moments, as of a camera with 25 frames a 
 
 @dataclass(frozen=True)
 class Shot:
-    """One frame of one camera.
+    """One frame of one camera."""
 
-    Attributes:
-        camera: number from 1.
-        frame: frame number, unique in the camera.
-        part: train, val or test.
-        pixels: RGB of shape (size, size, 3), uint8.
-        sightings: who is in it.
-    """
-
-    camera: int
-    frame: int
-    part: str
-    pixels: NDArray[np.uint8]
-    sightings: list[Sighting]
+    camera: int  # number from 1
+    frame: int  # frame number, unique in the camera
+    part: str  # train, val or test
+    pixels: NDArray[np.uint8]  # RGB of shape (size, size, 3), uint8
+    sightings: list[Sighting]  # who is in it
 
 
 def write_world(config: DemoWorldConfig, root: Path) -> None:
@@ -228,7 +220,7 @@ def _choose_queries(crops: Sequence[_Crop], rng: np.random.Generator) -> set[str
 
 
 def _write_search(root: Path, frames: Sequence[_Seen], queries: Collection[str]) -> None:
-    """Write who is where in the test frames, half-hidden people too, in the format of watchme/data/search/own.py.
+    """Write who is where in the test frames, half-hidden people too, in the format of data/person_search/own_json.py.
 
     Args:
         root: the world's folder.

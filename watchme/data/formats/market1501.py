@@ -31,21 +31,13 @@ _NAME = re.compile(r"^(-?\d{1,18})_c(\d{1,9})(?:s(\d{1,9}))?(?!\d)")
 
 @dataclass(frozen=True)
 class Crop:
-    """One image of one person, or one tracklet: the images that one camera took of a person in a row.
+    """One image of one person, or one tracklet: the images that one camera took of a person in a row."""
 
-    Attributes:
-        path: The image; the first one of a tracklet.
-        pid: Identity, from 1; 0 is a distractor's.
-        cam: Camera, from 0.
-        dataset: Number of the dataset among several sources.
-        frames: All images of a tracklet in order of time; empty for a single image.
-    """
-
-    path: Path
-    pid: int
-    cam: int
-    dataset: int = 0
-    frames: tuple[Path, ...] = ()
+    path: Path  # the image; the first one of a tracklet
+    pid: int  # identity, from 1; 0 is a distractor's
+    cam: int  # camera, from 0
+    dataset: int = 0  # number of the dataset among several sources
+    frames: tuple[Path, ...] = ()  # all images of a tracklet in order of time; empty for a single image
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -32,42 +32,25 @@ _COPY = re.compile(r"^MOT(?P<year>16|17)-(?P<number>\d+)(?:-(?:DPM|FRCNN|SDP))?$
 
 @dataclass(frozen=True)
 class Row:
-    """One line of gt.txt.
+    """One line of gt.txt."""
 
-    Attributes:
-        frame: From 1.
-        track: Identity within the sequence.
-        box: In pixels, from 0; may reach out of the image.
-        ignored: Whether a pedestrian is flagged as not to be considered.
-        kind: Class.
-        visibility: Visible share of the box, 0 to 1; 1 where the file does not say.
-    """
-
-    frame: int
-    track: int
-    box: Box
-    ignored: bool
-    kind: int
-    visibility: float
+    frame: int  # from 1
+    track: int  # identity within the sequence
+    box: Box  # in pixels, from 0; may reach out of the image
+    ignored: bool  # whether a pedestrian is flagged as not to be considered
+    kind: int  # class
+    visibility: float  # visible share of the box, 0 to 1; 1 where the file does not say
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A sequence: one video of one camera.
+    """A sequence: one video of one camera."""
 
-    Attributes:
-        name: Without the detector's: MOT17-02.
-        folder: The sequence's.
-        frames: Number -> image.
-        size: What seqinfo.ini says the frames measure.
-        frame_rate: Frames a second, if seqinfo.ini says it.
-    """
-
-    name: str
-    folder: Path
-    frames: dict[int, Path]
-    size: Size | None = None
-    frame_rate: float | None = None
+    name: str  # without the detector's: MOT17-02
+    folder: Path  # the sequence's
+    frames: dict[int, Path]  # number -> image
+    size: Size | None = None  # what seqinfo.ini says the frames measure
+    frame_rate: float | None = None  # frames a second, if seqinfo.ini says it
 
     @property
     def truth(self) -> Path:

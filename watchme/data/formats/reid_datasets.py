@@ -18,25 +18,16 @@ _HOW_TO = "https://kaiyangzhou.github.io/deep-person-reid/datasets.html"
 
 @dataclass(frozen=True)
 class DatasetLayout:
-    """The files of a dataset.
+    """The files of a dataset."""
 
-    Attributes:
-        folder: Below `dataset.root`.
-        layouts: Alternatives; each is the paths below the folder that must exist.
-        reader: torchreid's class; empty for Market-1501 naming, which `market1501.py` reads.
-        archives: What names of its archives contain, reduced to small letters and digits; empty: the dataset's name.
-        splits: How many `dataset.split_id` chooses from.
-        video: Whether it consists of tracklets.
-        use: Some have images for training or for testing only.
-    """
-
-    folder: str
-    layouts: tuple[tuple[str, ...], ...]
-    reader: str = ""
+    folder: str  # below `dataset.root`
+    layouts: tuple[tuple[str, ...], ...]  # alternatives; each is the paths below the folder that must exist
+    reader: str = ""  # torchreid's class; empty for Market-1501 naming, which `market1501.py` reads
+    # What names of its archives contain, reduced to small letters and digits; empty: the dataset's name
     archives: tuple[str, ...] = ()
-    splits: int = 1
-    video: bool = False
-    use: Literal["both", "train", "test"] = "both"
+    splits: int = 1  # how many `dataset.split_id` chooses from
+    video: bool = False  # whether it consists of tracklets
+    use: Literal["both", "train", "test"] = "both"  # some have images for training or for testing only
 
     def missing(self, base: Path) -> list[str]:
         """What the nearest of the layouts still lacks in the folder `base`; empty where one is complete."""

@@ -19,61 +19,38 @@ UNKNOWN = 0
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image of one camera.
+    """One image of one camera."""
 
-    Attributes:
-        path: The image.
-        boxes: (n, 4) float64: x1, y1, x2, y2 of each person, pixels.
-        pids: (n,) int64 identities, from 1; `UNKNOWN` where it is not known.
-        camera: Its number; None where the dataset does not tell.
-        ignored: (m, 4) boxes in which a detection is neither right nor wrong.
-    """
-
-    path: Path
-    boxes: Boxes
-    pids: Ids
-    camera: int | None = None
+    path: Path  # the image
+    boxes: Boxes  # (n, 4) float64: x1, y1, x2, y2 of each person, pixels
+    pids: Ids  # (n,) int64 identities, from 1; `UNKNOWN` where it is not known
+    camera: int | None = None  # its number; None where the dataset does not tell
+    # (m, 4) boxes in which a detection is neither right nor wrong
     ignored: Boxes = field(default_factory=lambda: np.zeros((0, 4)))
 
 
 @dataclass(frozen=True)
 class Query:
-    """A person to be looked for.
+    """A person to be looked for."""
 
-    Attributes:
-        frame: Number of the frame that they are cut out of.
-        box: x1, y1, x2, y2, pixels.
-        pid: Who it is.
-        gallery: Numbers of the frames to look in; None: all. The query's own frame is never looked in.
-    """
-
-    frame: int
-    box: tuple[float, float, float, float]
-    pid: int
+    frame: int  # number of the frame that they are cut out of
+    box: tuple[float, float, float, float]  # x1, y1, x2, y2, pixels
+    pid: int  # who it is
+    # Numbers of the frames to look in; None: all. The query's own frame is never looked in.
     gallery: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class SearchSet:
-    """A whole person-search test set.
+    """A whole person-search test set."""
 
-    Attributes:
-        root: Its folder or file.
-        format: The reader's name.
-        frames: In the dataset's order.
-        queries: In the dataset's order.
-        small_boxes: Whether its published evaluation lowers the IoU that a small box must reach.
-        names: Name of an identity, where it is not its number.
-        assumed: What the reader took for granted, one sentence each.
-    """
-
-    root: Path
-    format: str
-    frames: Sequence[Frame]
-    queries: Sequence[Query]
-    small_boxes: bool = False
-    names: Mapping[int, str] = field(default_factory=dict)
-    assumed: tuple[str, ...] = ()
+    root: Path  # its folder or file
+    format: str  # the reader's name
+    frames: Sequence[Frame]  # in the dataset's order
+    queries: Sequence[Query]  # in the dataset's order
+    small_boxes: bool = False  # whether its published evaluation lowers the IoU that a small box must reach
+    names: Mapping[int, str] = field(default_factory=dict)  # name of an identity, where it is not its number
+    assumed: tuple[str, ...] = ()  # what the reader took for granted, one sentence each
 
     def name_of(self, pid: int) -> str:
         """How an identity is called in tables and pictures."""

@@ -38,17 +38,11 @@ _BROKEN = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A file in an archive or a folder.
+    """A file in an archive or a folder."""
 
-    Attributes:
-        name: Its path, proven to be relative and to stay inside.
-        size: Bytes, unpacked.
-        mark: What changes with its content: a checksum or a time, for fingerprints.
-    """
-
-    name: str
-    size: int
-    mark: str
+    name: str  # its path, proven to be relative and to stay inside
+    size: int  # bytes, unpacked
+    mark: str  # what changes with its content: a checksum or a time, for fingerprints
 
 
 class Container(Protocol):

@@ -27,23 +27,14 @@ _LATER = (
 
 @dataclass(frozen=True)
 class Crop:
-    """One picture of one person.
+    """One picture of one person."""
 
-    Attributes:
-        clip: Number of the sequence, from 1, in the order of their names.
-        row: Where the person is.
-        pid: Identity, from 1.
-        camera: From 1.
-        part: The `s` of the name: 2 for what counts as a second camera.
-        folder: Which of the three folders it belongs to.
-    """
-
-    clip: int
-    row: Row
-    pid: int = 0
-    camera: int = 0
-    part: int = 1
-    folder: str = _TRAIN
+    clip: int  # number of the sequence, from 1, in the order of their names
+    row: Row  # where the person is
+    pid: int = 0  # identity, from 1
+    camera: int = 0  # from 1
+    part: int = 1  # the `s` of the name: 2 for what counts as a second camera
+    folder: str = _TRAIN  # which of the three folders it belongs to
 
     @property
     def name(self) -> str:

@@ -104,19 +104,12 @@ def shares(arguments: argparse.Namespace, given: Sequence[str] = ()) -> dict[str
 
 @dataclass(frozen=True)
 class Part:
-    """An annotation file that is a split, or all of the dataset.
+    """An annotation file that is a split, or all of the dataset."""
 
-    Attributes:
-        split: `train`, `val`, `test`; None where its photos are divided by their hashes.
-        path: The file.
-        images: The folder of its images, if it is given.
-        option: The option that gives it.
-    """
-
-    split: str | None
-    path: Path
-    images: Path | None
-    option: str
+    split: str | None  # `train`, `val`, `test`; None where its photos are divided by their hashes
+    path: Path  # the file
+    images: Path | None  # the folder of its images, if it is given
+    option: str  # the option that gives it
 
 
 def add_parts(parser: argparse.ArgumentParser, name: str, metavar: str, place: str) -> None:

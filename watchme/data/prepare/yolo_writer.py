@@ -28,43 +28,26 @@ _SMALLEST = 10  # pixels: ultralytics refuses images with a shorter side
 
 @dataclass(frozen=True)
 class Photo:
-    """One image of the source, and who is in it.
+    """One image of the source, and who is in it."""
 
-    Attributes:
-        image: The file.
-        name: Its name in the dataset.
-        group: What a split must not tear apart.
-        where: The record, for messages.
-        people: A box each.
-        ignored: Regions whose people have no boxes of their own.
-        split: Where it belongs; None: chosen by the group's hash.
-        size: What the annotations say it measures.
-    """
-
-    image: Path
-    name: str
-    group: str
-    where: str
-    people: tuple[Box, ...]
-    ignored: tuple[Box, ...] = ()
-    split: str | None = None
-    size: Size | None = None
+    image: Path  # the file
+    name: str  # its name in the dataset
+    group: str  # what a split must not tear apart
+    where: str  # the record, for messages
+    people: tuple[Box, ...]  # a box each
+    ignored: tuple[Box, ...] = ()  # regions whose people have no boxes of their own
+    split: str | None = None  # where it belongs; None: chosen by the group's hash
+    size: Size | None = None  # what the annotations say it measures
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How a dataset is made of the photos.
+    """How a dataset is made of the photos."""
 
-    Attributes:
-        shares: `val` and `test` -> part of the photos without a split of their own.
-        ignored: What happens to images with ignored regions: drop, paint, keep.
-        negatives: Part of the images without people that is kept.
-        counted: Whether to warn of names that look like a video's frames, where photos are split by their names.
-    """
-
-    shares: Mapping[str, float]
-    ignored: str = "keep"
-    negatives: float = 1.0
+    shares: Mapping[str, float]  # `val` and `test` -> part of the photos without a split of their own
+    ignored: str = "keep"  # what happens to images with ignored regions: drop, paint, keep
+    negatives: float = 1.0  # part of the images without people that is kept
+    # Whether to warn of names that look like a video's frames, where photos are split by their names
     counted: bool = False
 
 

@@ -19,17 +19,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Writes and mends the checkpoints of one run.
+    """Writes and mends the checkpoints of one run."""
 
-    Attributes:
-        folder: Where they are.
-        save_period: Epochs between copies that are kept; 0: none.
-        keep_last: How many of these copies are kept.
-    """
-
-    folder: Path
-    save_period: int = 0
-    keep_last: int = 3
+    folder: Path  # where they are
+    save_period: int = 0  # epochs between copies that are kept; 0: none
+    keep_last: int = 3  # how many of these copies are kept
 
     def save(self, weights: Mapping[str, Any], training: Mapping[str, Any], *, is_best: bool) -> None:
         """Write last.pt, then best.pt where this epoch is the best, and now and then a copy that is kept.

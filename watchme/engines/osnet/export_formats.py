@@ -25,23 +25,14 @@ _OPSET = 17
 
 @dataclass(frozen=True)
 class Trained:
-    """The model that is exported.
+    """The model that is exported."""
 
-    Attributes:
-        net: In evaluation mode, on the CPU.
-        name: Architecture in torchreid's spelling.
-        classes: Outputs of its classifier.
-        epoch: Epoch of the weights; None where the file does not say.
-        neck: Whether it was trained with a BNNeck, which is not exported.
-        classified: Whether the file holds the classifier; else it is replaced by an untrained one.
-    """
-
-    net: ReidNet
-    name: str
-    classes: int
-    epoch: int | None
-    neck: bool
-    classified: bool
+    net: ReidNet  # in evaluation mode, on the CPU
+    name: str  # architecture in torchreid's spelling
+    classes: int  # outputs of its classifier
+    epoch: int | None  # epoch of the weights; None where the file does not say
+    neck: bool  # whether it was trained with a BNNeck, which is not exported
+    classified: bool  # whether the file holds the classifier; else it is replaced by an untrained one
 
 
 def load_trained(path: Path, name: str) -> Trained:

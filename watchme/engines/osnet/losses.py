@@ -14,19 +14,12 @@ from watchme.engines.osnet.distributed import ProcessGroup
 
 
 class LossParts(NamedTuple):
-    """Scalars, float32.
+    """Scalars, float32."""
 
-    Attributes:
-        loss: The weighted sum, to differentiate.
-        softmax: Its parts before weighting, without gradient; NaN where a part is not used.
-        triplet: Of the batch of all processes.
-        metric: `loss.metric`; circle is of the batch of all processes, the others of this process's share.
-    """
-
-    loss: Tensor
-    softmax: Tensor
-    triplet: Tensor
-    metric: Tensor
+    loss: Tensor  # the weighted sum, to differentiate
+    softmax: Tensor  # its parts before weighting, without gradient; NaN where a part is not used
+    triplet: Tensor  # of the batch of all processes
+    metric: Tensor  # `loss.metric`; circle is of the batch of all processes, the others of this process's share
 
 
 class ReidCriterion(nn.Module):

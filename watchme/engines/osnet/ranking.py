@@ -22,19 +22,12 @@ _AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Ranking:
-    """Metrics of one evaluation, and what they were computed from.
+    """Metrics of one evaluation, and what they were computed from."""
 
-    Attributes:
-        metrics: `<split>/map`, `<split>/minp`, `<split>/rank<k>`.
-        result: Per-query values.
-        query: (Q, D) float32 embeddings on the CPU.
-        gallery: (G, D) float32 embeddings on the CPU.
-    """
-
-    metrics: dict[str, float]
-    result: RetrievalResult
-    query: Tensor
-    gallery: Tensor
+    metrics: dict[str, float]  # `<split>/map`, `<split>/minp`, `<split>/rank<k>`
+    result: RetrievalResult  # Per-query values
+    query: Tensor  # (Q, D) float32 embeddings on the CPU
+    gallery: Tensor  # (G, D) float32 embeddings on the CPU
 
 
 class Embedder:

@@ -25,27 +25,16 @@ Image8 = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class FrameFeatures:
-    """Detections and embeddings of a dataset.
+    """Detections and embeddings of a dataset."""
 
-    Attributes:
-        data: The dataset without the frames that could not be read.
-        people: The annotated people.
-        everything: All detections.
-        detections: The gallery: detections with a confidence of at least `evaluation.confidence`.
-        features: (N, D) of `detections`.
-        drawn: (P, D) of `people`, in their annotated boxes.
-        queries: The people to find.
-        unreadable: Frames that could not be read.
-    """
-
-    data: SearchSet
-    people: People
-    everything: Detections
-    detections: Detections
-    features: Features
-    drawn: Features
-    queries: Queries
-    unreadable: tuple[Path, ...]
+    data: SearchSet  # the dataset without the frames that could not be read
+    people: People  # the annotated people
+    everything: Detections  # all detections
+    detections: Detections  # the gallery: detections with a confidence of at least `evaluation.confidence`
+    features: Features  # (N, D) of `detections`
+    drawn: Features  # (P, D) of `people`, in their annotated boxes
+    queries: Queries  # the people to find
+    unreadable: tuple[Path, ...]  # frames that could not be read
 
 
 def embed_frames(

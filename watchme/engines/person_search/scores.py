@@ -25,25 +25,15 @@ _TOP = (1, 5, 10)
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Results of one evaluation.
+    """Results of one evaluation."""
 
-    Attributes:
-        seen: Detections and embeddings, without the detections in ignored regions.
-        needed: (P,) IoU that a detection of each person must reach.
-        overlap: Which detections overlap which people.
-        real: The search over detections.
-        drawn: The search over annotated boxes: a perfect detector.
-        lost: What each fault costs in average precision.
-        found: Detection metrics.
-    """
-
-    seen: FrameFeatures
-    needed: Floats
-    overlap: Overlap
-    real: SearchScore
-    drawn: SearchScore
-    lost: Decomposition
-    found: DetectionScore
+    seen: FrameFeatures  # detections and embeddings, without the detections in ignored regions
+    needed: Floats  # (P,) IoU that a detection of each person must reach
+    overlap: Overlap  # which detections overlap which people
+    real: SearchScore  # the search over detections
+    drawn: SearchScore  # the search over annotated boxes: a perfect detector
+    lost: Decomposition  # what each fault costs in average precision
+    found: DetectionScore  # detection metrics
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -38,25 +38,19 @@ _LEAST_SIDE = 10  # pixels; ultralytics refuses smaller images
 
 @dataclass
 class Scan:
-    """Counts and faults of a dataset.
+    """Counts and faults of a dataset."""
 
-    Attributes:
-        fingerprint: Hash of the names, sizes and times of all files, and of the kept classes. Labels count with the
-            time of their last change (ctime), which an edit within their size cannot set back.
-        splits: Split -> counts of images, boxes, negatives (images without a box), unlabelled (those of them without
-            a label file) and unreadable images.
-        names: Names of the kept classes.
-        skipped: Unreadable images, which are left out.
-        other_images: Files that are images of formats that are not read, by their suffixes.
-        converted: How many images were converted to 8-bit PNG, the right way up.
-    """
-
+    # Hash of the names, sizes and times of all files, and of the kept classes. Labels count with the time of their last
+    # change (ctime), which an edit within their size cannot set back.
     fingerprint: str
+    # Split -> counts of images, boxes, negatives (images without a box), unlabelled (those of them without a label
+    # file) and unreadable images
     splits: dict[str, dict[str, int]] = field(default_factory=dict)
-    names: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)  # names of the kept classes
+    skipped: list[str] = field(default_factory=list)  # unreadable images, which are left out
+    # Files that are images of formats that are not read, by their suffixes
     other_images: list[str] = field(default_factory=list)
-    converted: int = 0
+    converted: int = 0  # how many images were converted to 8-bit PNG, the right way up
 
 
 @dataclass(frozen=True)

@@ -24,17 +24,11 @@ Box = tuple[float, float, float, float, float, str]
 
 @dataclass(frozen=True)
 class Example:
-    """An image with its predictions and what they missed.
+    """An image with its predictions and what they missed."""
 
-    Attributes:
-        image: The dataset's file.
-        boxes: As `Picture.boxes`.
-        counts: How many people were found, missed, and found wrongly.
-    """
-
-    image: Path
-    boxes: tuple[Box, ...]
-    counts: tuple[int, int, int]
+    image: Path  # the dataset's file
+    boxes: tuple[Box, ...]  # as `Picture.boxes`
+    counts: tuple[int, int, int]  # how many people were found, missed, and found wrongly
 
     @property
     def lost_f1(self) -> float:

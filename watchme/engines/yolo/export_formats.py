@@ -13,19 +13,12 @@ from watchme.config.suggestions import one_of
 
 @dataclass(frozen=True)
 class Format:
-    """One format.
+    """One format."""
 
-    Attributes:
-        packages: (module that ultralytics imports, package that provides it).
-        dynamic: Whether one file takes batches of any size; else one image at a time.
-        gpu: Whether it is built and run on a CUDA GPU only.
-        system: The only operating system that runs it; empty: any.
-    """
-
-    packages: tuple[tuple[str, str], ...] = ()
-    dynamic: bool = False
-    gpu: bool = False
-    system: str = ""
+    packages: tuple[tuple[str, str], ...] = ()  # (module that ultralytics imports, package that provides it)
+    dynamic: bool = False  # whether one file takes batches of any size; else one image at a time
+    gpu: bool = False  # whether it is built and run on a CUDA GPU only
+    system: str = ""  # the only operating system that runs it; empty: any
 
 
 _TENSORFLOW = (

@@ -25,23 +25,15 @@ _YAML_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the images of a dataset are.
+    """Where the images of a dataset are."""
 
-    Attributes:
-        root: Folder of the dataset.
-        splits: `train`, `val`, and maybe `test` -> folders of images or .txt files that list them.
-        names: Class names by class id.
-        source: Its yaml; None where the standard layout was assumed.
-        assumed_names: Whether no yaml names the classes, so that they are called `person`, or class_0, ...
-        keypoint_values: Numbers behind the box in labels of poses, by the yaml's `kpt_shape`; 0 without one.
-    """
-
-    root: Path
+    root: Path  # folder of the dataset
+    # `train`, `val`, and maybe `test` -> folders of images or .txt files that list them
     splits: Mapping[str, tuple[Path, ...]]
-    names: tuple[str, ...]
-    source: Path | None = None
-    assumed_names: bool = False
-    keypoint_values: int = 0
+    names: tuple[str, ...]  # class names by class id
+    source: Path | None = None  # its yaml; None where the standard layout was assumed
+    assumed_names: bool = False  # whether no yaml names the classes, so that they are called `person`, or class_0, ..
+    keypoint_values: int = 0  # numbers behind the box in labels of poses, by the yaml's `kpt_shape`; 0 without one
 
     def kept_classes(self, wanted: Sequence[int | str] | None) -> dict[int, int]:
         """Old class id -> new class id of the classes to keep, in the order of `wanted`.

@@ -59,21 +59,13 @@ _IDENTITY = Path("yolo", "identity.json")
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """State of a run before it is resumed.
+    """State of a run before it is resumed."""
 
-    Attributes:
-        checkpoint: File that it is resumed from.
-        epoch: Last epoch in the checkpoint, from 1.
-        best_epoch: Epoch of weights/best.pt.
-        best_metrics: Canonical metrics of that epoch.
-        trained: Whether no epoch is left, and only the final evaluation is missing.
-    """
-
-    checkpoint: Path
-    epoch: int
-    best_epoch: int | None
-    best_metrics: Mapping[str, float]
-    trained: bool = False
+    checkpoint: Path  # file that it is resumed from
+    epoch: int  # last epoch in the checkpoint, from 1
+    best_epoch: int | None  # epoch of weights/best.pt
+    best_metrics: Mapping[str, float]  # canonical metrics of that epoch
+    trained: bool = False  # whether no epoch is left, and only the final evaluation is missing
 
 
 def write_identity(folder: Path, config: Config, names: list[str]) -> None:

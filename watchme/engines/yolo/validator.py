@@ -36,15 +36,11 @@ _COLUMNS = ("class", "images", "boxes", "precision", "recall", "f1", "map50", "m
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results of one evaluation.
+    """Results of one evaluation."""
 
-    Attributes:
-        metrics: Canonical name, e.g. `test/map50` -> value; precision and recall at the confidence of the best F1.
-        details: `per_class` (name -> metrics) and `speed_ms_per_image` (step -> milliseconds).
-    """
-
+    # Canonical name, e.g. `test/map50` -> value; precision and recall at the confidence of the best F1
     metrics: Mapping[str, float]
-    details: Mapping[str, Any]
+    details: Mapping[str, Any]  # `per_class` (name -> metrics) and `speed_ms_per_image` (step -> milliseconds)
 
 
 def evaluate(job: Job, config: Config, checkpoint: Path, yaml: Path, split: str, device: str) -> Evaluation:

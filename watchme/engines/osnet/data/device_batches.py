@@ -11,17 +11,11 @@ from watchme.engines.osnet.data.loader import Batch
 
 
 class DeviceBatch(NamedTuple):
-    """A batch as the network takes it.
+    """A batch as the network takes it."""
 
-    Attributes:
-        images: (B, 3, H, W) float32 on the device.
-        labels: (B,) int64 on the device.
-        indices: (B,) int64 on the CPU.
-    """
-
-    images: Tensor
-    labels: Tensor
-    indices: Tensor
+    images: Tensor  # (B, 3, H, W) float32 on the device
+    labels: Tensor  # (B,) int64 on the device
+    indices: Tensor  # (B,) int64 on the CPU
 
 
 def to_device(

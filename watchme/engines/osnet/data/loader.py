@@ -25,21 +25,13 @@ _SHM = "/dev/shm"
 
 
 class Batch(NamedTuple):
-    """Images and their labels, as a worker makes them.
+    """Images and their labels, as a worker makes them."""
 
-    Attributes:
-        images: (B, H, W, 3) uint8 RGB.
-        labels: (B,) int64: class index in training, identity in evaluation.
-        indices: (B,) int64, place in the list of crops; an item of several images is there as often.
-        erased: (B, 4) int64 rectangles to erase, see `to_network`; None without random erasing.
-        error: Why an image could not be read; empty if all could.
-    """
-
-    images: Tensor
-    labels: Tensor
-    indices: Tensor
-    erased: Tensor | None = None
-    error: str = ""
+    images: Tensor  # (B, H, W, 3) uint8 RGB
+    labels: Tensor  # (B,) int64: class index in training, identity in evaluation
+    indices: Tensor  # (B,) int64, place in the list of crops; an item of several images is there as often
+    erased: Tensor | None = None  # (B, 4) int64 rectangles to erase, see `to_network`; None without random erasing
+    error: str = ""  # why an image could not be read; empty if all could
 
 
 class View(NamedTuple):
