@@ -20,7 +20,7 @@ from sweep.test_failures import wait_for, wait_until
 from watchme.sweep.heartbeats import OWNER
 from watchme.sweep.search_space import SearchSpace
 from watchme.sweep.study import Budget, SweepStudy
-from watchme.sweep.trial_run import Outcome
+from watchme.sweep.trial_outcome import Outcome
 
 Sweep = Callable[..., Swept]
 Begin = Callable[..., "subprocess.Popen[str]"]

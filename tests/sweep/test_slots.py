@@ -15,8 +15,8 @@ from watchme.core.errors import ConfigError
 from watchme.sweep import gpus
 from watchme.sweep.gpus import assign, environment, visible_gpus
 from watchme.sweep.settings import SweepConfig
-from watchme.sweep.slots import make_slots
-from watchme.sweep.workers import InProcess
+from watchme.sweep.slot_setup import make_slots
+from watchme.sweep.slots import InProcess
 
 Sweep = Callable[..., Swept]
 PLAIN = ("hydra.sweeper.report=false", "train.epochs=2")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from watchme.core.errors import CheckpointError
-from watchme.weights import download, transfer
+from watchme.weights import download, http_transfer
 from watchme.weights.download import OFFLINE_VARIABLES, fetch, fetch_address
 from watchme.weights.model_zoo import PublishedWeights
 from weights.file_server import CONTENT, FileServer, send, slowly
@@ -135,7 +135,7 @@ def test_a_server_that_does_not_answer_is_given_up_on(
 def test_a_server_that_hangs_in_the_middle_is_given_up_on(
     weights: PublishedWeights, server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "STALL_S", 0.3)
+    monkeypatch.setattr(http_transfer, "STALL_S", 0.3)
     server.answers["/a.pt"] = server.hang_in_the_middle
     assert "broke off" in error_of(weights)
 

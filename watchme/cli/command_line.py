@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from watchme import __version__
 from watchme.cli.default_model import default_model, default_options, engine_of
+from watchme.cli.foreign_commands import problems_of_flags, problems_of_values, problems_of_words
 from watchme.cli.from_run import with_run_config
-from watchme.cli.habits import problems_of_flags, problems_of_values, problems_of_words
 from watchme.cli.help import help_text
 from watchme.cli.key_help import key_help
 from watchme.config.conf_dir import CONF

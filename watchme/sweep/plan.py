@@ -32,7 +32,7 @@ from watchme.sweep.sweep_rules import (
     test_split_problems,
     validate_choices,
 )
-from watchme.sweep.trial_run import Claim
+from watchme.sweep.trial_outcome import Claim
 
 _DEFAULT_TRIALS = 20
 _KEY = "hydra.sweeper"

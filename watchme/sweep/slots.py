@@ -1,69 +1,187 @@
-"""The slots of a sweep: in this process, in worker processes, or behind a Hydra launcher."""
+"""Slots: each runs one trial at a time, in this process, in a worker process, or through a Hydra launcher."""
 
+import contextlib
+import gc
+import json
 import os
-from collections.abc import Sequence
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
 
+from hydra.core.utils import configure_log
 from hydra.plugins.launcher import Launcher
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
-from watchme.core.errors import ConfigError, Problem
-from watchme.core.liveness import this_process
-from watchme.sweep.gpus import assign, environment, usable_gpus, visible_gpus
-from watchme.sweep.plan import Plan
-from watchme.sweep.workers import InProcess, Slot, WorkerProcess
+from watchme.sweep.trial_outcome import Outcome, failure
+
+WORKER = "WATCHME_SWEEP_WORKER"
+_PATIENCE_S = 30.0
 
 
-def make_slots(plan: Plan, launcher: Launcher) -> Sequence[Slot]:
-    """Make `n_jobs` slots, each with its GPU if there are any.
+class InProcess:
+    """Runs trials in this process through a Hydra launcher.
 
-    Raises:
-        ConfigError: If trials that run at the same time would share a process, or a GPU without need.
+    Args:
+        launcher: Hydra's launcher; the basic one runs trials in this process.
+        config: The sweep's composed config.
+        capture: Write what a trial prints into `console.log` of its folder instead of the console.
+        extra: Overrides of this slot.
     """
-    settings = plan.settings
-    count = settings.n_jobs
-    if plan.config.hydra.runtime.choices.get("hydra/launcher") != "basic":
-        return _launcher_slots(plan, launcher)
-    processes = settings.processes if settings.processes is not None else count > 1
-    if not processes:
-        if count > 1:
-            expected = "one process runs one trial at a time; leave it null, or set hydra.sweeper.n_jobs=1"
-            raise ConfigError([Problem("hydra.sweeper.processes", expected, "false")])
-        return [InProcess(launcher, plan.config, capture=settings.console != "trials")]
-    found = usable_gpus(settings.gpus) if plan.typed.train.device != "cpu" else []
-    # Slots on the CPU share its cores; more threads than cores are slower than fewer.
-    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
-    shared = {} if found or "OMP_NUM_THREADS" in os.environ else threads
-    me = this_process()
-    return [
-        WorkerProcess(plan.folder, f"{me['host']}-{me['pid']}-slot{slot}", {**shared, **environment(gpu)})
-        for slot, gpu in enumerate(assign(found, count))
-    ]
+
+    def __init__(self, launcher: Launcher, config: DictConfig, *, capture: bool, extra: Sequence[str] = ()) -> None:
+        self.launcher, self.config, self.capture = launcher, config, capture
+        self.extra = list(extra)
+
+    def run(self, number: int, folder: Path, overrides: Sequence[str]) -> Outcome:
+        """Run a trial; whatever it raises becomes its outcome."""
+        with self._captured(folder):
+            try:
+                returned = self.launcher.launch([[*overrides, *self.extra]], initial_job_idx=number)[0]
+                value = returned.return_value
+            except KeyboardInterrupt:
+                return Outcome(reason="interrupted", lost=True)
+            except BaseException as error:  # SystemExit of a library must not end the sweep either
+                return failure(error)
+            finally:
+                _free_memory()
+        return Outcome(_numbers(value))
+
+    def interrupt(self) -> None:
+        """Nothing to do: the trial runs in this process and gets the signal too."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    @contextlib.contextmanager
+    def _captured(self, folder: Path) -> Iterator[None]:
+        if not self.capture:
+            yield
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "console.log").open("a", encoding="utf-8", buffering=1) as file:
+            try:
+                with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+                    yield
+            finally:
+                # Hydra's log handlers keep the stream of the time when they were made.
+                configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
 
 
-def _launcher_slots(plan: Plan, launcher: Launcher) -> Sequence[Slot]:
-    """Slots that each launch one job at a time. Slurm gives a job its GPUs; on this machine they are assigned here."""
-    kind, count = type(launcher).__name__, plan.settings.n_jobs
-    on_gpu = plan.typed.train.device != "cpu"
-    gpus = visible_gpus(plan.settings.gpus) if on_gpu and kind != "SlurmLauncher" else []
-    if kind == "JoblibLauncher" and gpus and count > 1:
-        advice = (
-            f"joblib reuses its processes, and in each of them every trial would be on GPU {gpus[0]}. "
-            f"hydra.sweeper.n_jobs={count} without a launcher gives each trial a GPU; train.device=cpu needs none"
-        )
-        raise ConfigError([Problem("hydra/launcher", advice, "joblib")])
-    remote = "launcher.ray.remote.num_gpus"
-    cluster = OmegaConf.select(plan.config.hydra, "launcher.ray.init.address") is not None
-    if kind == "RayLauncher" and (gpus or (cluster and on_gpu)) and OmegaConf.select(plan.config.hydra, remote) is None:
-        advice = "Ray gives a trial no GPU of its own unless asked: set 1, or a part such as 0.5, or 0 for the CPU"
-        raise ConfigError([Problem(f"hydra.{remote}", advice, "null")])
-    # The jobs of submitit's LocalLauncher are new processes of this machine.
-    assigned = assign(gpus if kind == "LocalLauncher" and count > 1 else [], count)
-    return [
-        InProcess(
-            launcher,
-            plan.config,
-            capture=False,
-            extra=[f"++hydra.job.env_set.{name}='{value}'" for name, value in environment(gpu).items()],
-        )
-        for gpu in assigned
-    ]
+class WorkerProcess:
+    """Runs trials, one after the other, in a process of its own: the same command, started again as a worker.
+
+    If the worker dies, its trial fails and the sweep goes on; the next trial gets a new worker.
+
+    Args:
+        folder: The sweep's folder.
+        name: Name of the worker's log file.
+        variables: Environment variables in addition to those of this process.
+    """
+
+    def __init__(self, folder: Path, name: str, variables: Mapping[str, str]) -> None:
+        self.folder, self.name, self.variables = folder, name, variables
+        self._process: subprocess.Popen[bytes] | None = None
+        self._jobs: IO[bytes] | None = None
+        self._answers: IO[bytes] | None = None
+        self._changing = threading.Lock()
+
+    def run(self, number: int, folder: Path, overrides: Sequence[str]) -> Outcome:
+        """Send a trial to the worker, and wait until it answers or dies."""
+        with self._changing:
+            process, jobs, answers = self._started()
+        try:
+            job = {"number": number, "folder": str(folder), "overrides": list(overrides)}
+            jobs.write(json.dumps(job).encode() + b"\n")
+            jobs.flush()
+            answer = _answer(process, answers)
+        except BrokenPipeError:
+            answer = None
+        if answer is not None:
+            return Outcome(**json.loads(answer))
+        return self._death(process)
+
+    def interrupt(self) -> None:
+        """SIGTERM ends a run as Ctrl-C does: it saves first."""
+        with self._changing:
+            if self._process is not None and self._process.poll() is None:
+                self._process.send_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        """Wait until the worker has ended; kill it if it does not."""
+        with self._changing:
+            if self._process is None:
+                return
+            for pipe in (self._jobs, self._answers):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
+            try:
+                self._process.wait(_PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def _started(self) -> tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]:
+        if self._process is not None and self._process.poll() is None and self._jobs and self._answers:
+            return self._process, self._jobs, self._answers
+        job_end, job_start = os.pipe()
+        answer_end, answer_start = os.pipe()
+        logs = self.folder / "workers"
+        logs.mkdir(parents=True, exist_ok=True)
+        with (logs / f"{self.name}.log").open("ab") as file:
+            self._process = subprocess.Popen(
+                # The command as it was typed, `python -X ...` or `python -c ...` included.
+                [sys.executable, *sys.orig_argv[1:], f"hydra.sweep.dir={json.dumps(str(self.folder))}"],
+                env={**os.environ, **self.variables, WORKER: f"{job_end}:{answer_start}"},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                pass_fds=(job_end, answer_start),
+                start_new_session=True,  # Ctrl-C reaches the sweep, which then ends its workers in order
+            )
+        os.close(job_end)
+        os.close(answer_start)
+        self._jobs, self._answers = os.fdopen(job_start, "wb"), os.fdopen(answer_end, "rb")
+        return self._process, self._jobs, self._answers
+
+    def _death(self, process: subprocess.Popen[bytes]) -> Outcome:
+        code = process.wait()
+        log = self.folder / "workers" / f"{self.name}.log"
+        tail = log.read_text(encoding="utf-8", errors="replace")[-4000:] if log.is_file() else ""
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = "; the kernel does so when memory runs out" if -code == signal.SIGKILL else ""
+            return Outcome(reason=f"its process was killed by {name}{hint}", traceback=tail)
+        return Outcome(reason=f"its process ended with status {code}", traceback=tail)
+
+
+Slot = InProcess | WorkerProcess
+
+
+def _free_memory() -> None:
+    """Free the GPU memory of a trial, of which torch would keep a cache, before the next trial of this process."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _answer(process: subprocess.Popen[bytes], answers: IO[bytes]) -> bytes | None:
+    """A worker's next line; None if it died. A process that it started may still hold the pipe open."""
+    while True:
+        ready, _, _ = select.select([answers], [], [], 1.0)
+        if ready:
+            return answers.readline() or None
+        if process.poll() is not None:
+            return None
+
+
+def _numbers(value: Any) -> list[float]:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [float(one) for one in values]

@@ -29,7 +29,7 @@ from watchme.sweep.pruning_callback import PRUNED_AT
 from watchme.sweep.retry import is_outage, retry
 from watchme.sweep.search_space import SearchSpace, suggest
 from watchme.sweep.study_differences import differences
-from watchme.sweep.trial_run import Claim, Outcome
+from watchme.sweep.trial_outcome import Claim, Outcome
 from watchme.sweep.trial_states import FOLDER, LOST, counts
 
 FINGERPRINT = "watchme:search_space"

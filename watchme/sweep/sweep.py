@@ -23,12 +23,12 @@ from watchme.sweep.plan import Plan, make_plan
 from watchme.sweep.progress import Progress, wants_table
 from watchme.sweep.retry import is_outage
 from watchme.sweep.settings import SweepConfig
-from watchme.sweep.slots import make_slots
+from watchme.sweep.slot_setup import make_slots
+from watchme.sweep.slots import WORKER, InProcess, Slot
 from watchme.sweep.study import DIED, SweepStudy
-from watchme.sweep.trial_run import Claim, Outcome, failure
+from watchme.sweep.trial_outcome import Claim, Outcome, failure
 from watchme.sweep.trial_states import best_of, failed, folder_of
 from watchme.sweep.worker_main import serve
-from watchme.sweep.workers import WORKER, InProcess, Slot
 
 _POLL_S = 0.5
 _DRAW_S = 2.0

@@ -17,7 +17,7 @@ from watchme.core.errors import ConfigError, Problem, RunFolderError
 from watchme.io.files import replace_json
 from watchme.run.run_dir import MANIFEST, read_manifest
 from watchme.sweep.database_password import take_password
-from watchme.sweep.trial_run import Outcome
+from watchme.sweep.trial_outcome import Outcome
 
 STUDY = "study.json"
 _KEY = "hydra.sweep.dir"

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import IO
 
-from watchme.sweep.workers import WORKER, InProcess
+from watchme.sweep.slots import WORKER, InProcess
 
 _PATIENCE_S = 20.0
 

@@ -1,6 +1,6 @@
 """Fetches published weights once into watchme's cache, checked by size and sha256; never where offline mode forbids it.
 
-pooch's own registry is not used, only its downloader (transfer.py): it cannot record hashes at first use, nor try
+pooch's own registry is not used, only its downloader (http_transfer.py): it cannot record hashes at first use, nor try
 several places, nor lock.
 """
 
@@ -21,8 +21,8 @@ from watchme.core.errors import CheckpointError
 from watchme.io.cache import cache_dir
 from watchme.io.files import locked
 from watchme.weights.checksum import difference, record, record_path, recorded, sha256_of
+from watchme.weights.http_transfer import BrokenTransferError, TransferError, transfer_file
 from watchme.weights.model_zoo import PublishedWeights
-from watchme.weights.transfer import BrokenTransferError, TransferError, transfer_file
 
 log = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from watchme.engines.osnet import check as osnet_check
 from watchme.engines.osnet.config import Config as OsnetConfig
 from watchme.engines.osnet.data import datasets as reid_datasets
 from watchme.engines.yolo import check as yolo_check
-from watchme.engines.yolo import dataset as data
+from watchme.engines.yolo import checked_copy as data
 from watchme.engines.yolo.config import Config as YoloConfig
-from watchme.engines.yolo.layout import read_layout
+from watchme.engines.yolo.data_yaml import read_layout
 
 
 def job_of(config: RunConfig, folder: Path) -> tuple[Job, dict[str, Any]]:

@@ -10,8 +10,8 @@ import yaml
 from PIL import Image
 
 from prepare.made import Corners, coco, content, draw, labels, made, manifest, prepare, same, splits_of
-from watchme.engines.yolo.dataset import prepare as engine_prepare
-from watchme.engines.yolo.layout import read_layout
+from watchme.engines.yolo.checked_copy import prepare as engine_prepare
+from watchme.engines.yolo.data_yaml import read_layout
 
 CROWD = {"bbox": [40, 0, 40, 60], "iscrowd": 1, "segmentation": {"counts": [1, 2], "size": [60, 80]}}
 PERSON = {"bbox": [5, 5, 20, 50]}

@@ -10,8 +10,8 @@ from PIL import Image
 from prepare.made import Track, content, labels, made, manifest, mot, prepare, same, splits_of, state, written
 from watchme.data.formats.market1501 import Crop, read_market
 from watchme.data.person_search.readers import read_search_set
-from watchme.engines.yolo.dataset import prepare as engine_prepare
-from watchme.engines.yolo.layout import read_layout
+from watchme.engines.yolo.checked_copy import prepare as engine_prepare
+from watchme.engines.yolo.data_yaml import read_layout
 
 TRACKS = (
     Track(1, range(1, 31)),

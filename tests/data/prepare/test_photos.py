@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from prepare.made import Corners, draw, labels, made, manifest, prepare, same, splits_of, state
-from watchme.engines.yolo.dataset import prepare as engine_prepare
-from watchme.engines.yolo.layout import read_layout
+from watchme.engines.yolo.checked_copy import prepare as engine_prepare
+from watchme.engines.yolo.data_yaml import read_layout
 
 
 def accepted(root: Path) -> int:

@@ -8,8 +8,8 @@ import pytest
 
 from prepare.made import Corners, draw, labels, made, manifest, prepare, same, splits_of
 from watchme.core.errors import DataError
-from watchme.engines.yolo.dataset import prepare as engine_prepare
-from watchme.engines.yolo.layout import read_layout
+from watchme.engines.yolo.checked_copy import prepare as engine_prepare
+from watchme.engines.yolo.data_yaml import read_layout
 
 SIZE = (80, 60)
 PERSON: Corners = (20.0, 12.0, 36.0, 48.0)

@@ -18,8 +18,8 @@ from watchme.engines.osnet.data.augmentation import to_network
 from watchme.engines.osnet.data.images import Images
 from watchme.engines.osnet.data.loader import TrainSet
 from watchme.engines.osnet.data.sampler import Draw
+from watchme.engines.osnet.embed_and_rank import Embedder, Ranking, metrics_of
 from watchme.engines.osnet.model import ReidNet
-from watchme.engines.osnet.ranking import Embedder, Ranking, metrics_of
 
 Run = Callable[..., Any]
 Typed = Callable[..., RunConfig]

@@ -11,8 +11,8 @@ import torch
 from watchme.core import device as runtime
 from watchme.core.errors import ConfigError
 from watchme.data.demo import DemoWorld
+from watchme.engines.osnet.ddp_processes import spawn_followers
 from watchme.engines.osnet.distributed import ProcessGroup
-from watchme.engines.osnet.followers import spawn_followers
 
 CPU = torch.device("cpu")
 

@@ -25,8 +25,8 @@ from watchme.engines.osnet.data.images import Images
 from watchme.engines.osnet.data.loader import TrainSet
 from watchme.engines.osnet.data.sampler import Draw
 from watchme.engines.osnet.data.tracklets import sample_frames, thinned
+from watchme.engines.osnet.embed_and_rank import Embedder
 from watchme.engines.osnet.model import ReidNet
-from watchme.engines.osnet.ranking import Embedder
 from watchme.metrics.retrieval import evaluate_features
 
 Run = Callable[..., Any]

@@ -244,9 +244,9 @@ def test_guide_values_reach_ultralytics_trainer(
 ) -> None:
     """What the trainer of ultralytics really got, but for the GPU and the loader that this machine cannot give."""
     from watchme.engines.yolo import trainer
-    from watchme.engines.yolo.dataset import prepare
+    from watchme.engines.yolo.checked_copy import prepare
+    from watchme.engines.yolo.data_yaml import read_layout
     from watchme.engines.yolo.initial_weights import initial_model
-    from watchme.engines.yolo.layout import read_layout
 
     config = cast(Config, typed_config(f"experiment={experiment}", f"dataset.root={drawn}"))
     model = initial_model(config.model)

@@ -11,8 +11,8 @@ import pytest
 from watchme.core.errors import ConfigError, DataError, TrainingError
 from watchme.core.interfaces import Stop
 from watchme.engines.yolo import arguments
-from watchme.engines.yolo.dataset import prepare
-from watchme.engines.yolo.layout import read_layout
+from watchme.engines.yolo.checked_copy import prepare
+from watchme.engines.yolo.data_yaml import read_layout
 from yolo.conftest import Tiny
 from yolo.world import Recorder, Trained, draw_dataset, train
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from watchme.core.errors import DataError
+from watchme.data.bad_records import Source, inside
 from watchme.data.pixel_boxes import Box, Size, box_of
-from watchme.data.records import Source, inside
 from watchme.io.image_files import IMAGE_SUFFIXES
 
 PEDESTRIAN = 1

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from watchme.data.bad_records import Faults, Source
 from watchme.data.formats.mot_challenge import CROWD, PEDESTRIAN, Clip, Row, find_clips, read_rows
 from watchme.data.person_search.search_set import Frame, SearchSet, choose_queries, validated
-from watchme.data.records import Faults, Source
 
 _IGNORED = (2, 7, 8, 12, CROWD)
 

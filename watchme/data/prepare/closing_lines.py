@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from watchme.data.bad_records import Source
 from watchme.data.prepare.output_dir import Folder
-from watchme.data.records import Source
 
 
 def left_out(source: Source) -> dict[str, Any]:

@@ -7,13 +7,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from watchme.core.errors import DataError
+from watchme.data.bad_records import Faults, Source, inside
 from watchme.data.pixel_boxes import Box, box_of
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import splits
 from watchme.data.prepare import yolo_writer as detection
 from watchme.data.prepare.options import Part
 from watchme.data.prepare.yolo_writer import Photo, flat_name, rules_of
-from watchme.data.records import Faults, Source, inside
 
 HELP = "CrowdHuman's odgt to YOLO"
 USAGE = "ODGT [--val ODGT] --out FOLDER [options]"

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from watchme.data.bad_records import Source
 from watchme.data.prepare import splits
 from watchme.data.prepare.yolo_writer import Photo
-from watchme.data.records import Source
 
 _ROBOFLOW = re.compile(r"\.rf\.[0-9a-zA-Z]{8,}$")
 _BLOCKS = 20  # of a video that is divided

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from watchme.core.errors import DataError
+from watchme.data.bad_records import Faults, Source
 from watchme.data.formats.mot_challenge import CROWD, PEOPLE, Clip, find_clips, read_rows
 from watchme.data.pixel_boxes import Box
 from watchme.data.prepare import mot_crops, splits
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import yolo_writer as detection
 from watchme.data.prepare.yolo_writer import Photo, rules_of
-from watchme.data.records import Faults, Source
 
 HELP = "MOT16, MOT17, MOT20 to YOLO, or to Market-1501 crops for re-ID"
 USAGE = "FOLDER ... --to yolo|reid --out FOLDER [options]"

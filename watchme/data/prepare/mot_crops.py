@@ -8,6 +8,7 @@ from functools import partial
 from tqdm import tqdm
 
 from watchme.core.errors import DataError
+from watchme.data.bad_records import Faults, Source
 from watchme.data.formats.mot_challenge import Clip, Row, read_rows
 from watchme.data.images import read_image
 from watchme.data.pixel_boxes import pixels
@@ -15,7 +16,6 @@ from watchme.data.prepare import closing_lines as summary
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import splits
 from watchme.data.prepare.output_dir import Folder, filling
-from watchme.data.records import Faults, Source
 
 _TRAIN, _QUERY, _GALLERY = "bounding_box_train", "query", "bounding_box_test"
 _QUALITY = 95

@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 
 from watchme.core.errors import DataError
+from watchme.data.bad_records import Faults, Source, inside
 from watchme.data.pixel_boxes import Box, Size, box_of
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import splits
 from watchme.data.prepare import yolo_writer as detection
 from watchme.data.prepare.yolo_writer import Photo, Rules
-from watchme.data.records import Faults, Source, inside
 
 HELP = "Penn-Fudan's pedestrians to YOLO"
 USAGE = "PennFudanPed --out FOLDER [options]"

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from watchme.core.errors import DataError
+from watchme.data.bad_records import Faults, Source, inside
 from watchme.data.formats.market1501 import FOLDERS
 from watchme.data.images import read_image
 from watchme.data.prepare import closing_lines as summary
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import splits
 from watchme.data.prepare.output_dir import filling
-from watchme.data.records import Faults, Source, inside
 from watchme.io.image_files import files_in, is_image, is_other_image
 
 HELP = "crops of people in folders, or with names of your own, to Market-1501 naming"

@@ -12,6 +12,7 @@ from typing import IO
 from tqdm import tqdm
 
 from watchme.core.errors import DataError
+from watchme.data.bad_records import Faults, Source
 from watchme.data.formats.reid_datasets import REID_DATASETS, DatasetLayout, own_layout, recognize
 from watchme.data.prepare import archives
 from watchme.data.prepare import closing_lines as summary
@@ -19,7 +20,6 @@ from watchme.data.prepare import options as sources
 from watchme.data.prepare.archive_layout import Move, find_move
 from watchme.data.prepare.archives import Container
 from watchme.data.prepare.output_dir import MANIFEST, UNFINISHED, Folder, filling
-from watchme.data.records import Faults, Source
 
 HELP = "archives of Market-1501, DukeMTMC-reID, MSMT17, CUHK03, ... to their places"
 USAGE = "ARCHIVE ... [--name NAME] --out FOLDER [options]"

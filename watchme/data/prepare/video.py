@@ -8,10 +8,10 @@ from typing import Any
 from tqdm import tqdm
 
 from watchme.core.errors import DataError
+from watchme.data.bad_records import Faults, Source
 from watchme.data.prepare import closing_lines as summary
 from watchme.data.prepare import options as sources
 from watchme.data.prepare.output_dir import Folder, filling
-from watchme.data.records import Faults, Source
 
 HELP = "videos to frames, to be labelled"
 USAGE = "VIDEO ... [--fps F | --every N] --out FOLDER [options]"

@@ -6,12 +6,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from watchme.core.errors import DataError
+from watchme.data.bad_records import Faults, Source
 from watchme.data.pixel_boxes import Box, Size, box_of
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import splits
 from watchme.data.prepare import yolo_writer as detection
 from watchme.data.prepare.yolo_writer import Photo, flat_name, rules_of
-from watchme.data.records import Faults, Source
 
 HELP = "PASCAL VOC xml to YOLO, people only"
 USAGE = "FOLDER ... --out FOLDER [options]"

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from watchme.core.errors import DataError
+from watchme.data.bad_records import Faults, Source
 from watchme.data.check.yolo_labels import box_of, read_label
 from watchme.data.images import open_image, require_regular, shown_size
 from watchme.data.pixel_boxes import Box, Size
@@ -19,7 +20,6 @@ from watchme.data.prepare import voc
 from watchme.data.prepare import yolo_writer as detection
 from watchme.data.prepare.frame_groups import divide
 from watchme.data.prepare.yolo_writer import Photo, flat_name, rules_of
-from watchme.data.records import Faults, Source
 from watchme.io.image_files import files_in, is_image
 
 HELP = "YOLO or VOC labels of Label Studio, CVAT, LabelImg, Roboflow to a split YOLO dataset"

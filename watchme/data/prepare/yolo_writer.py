@@ -13,13 +13,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from watchme.core.errors import DataError
+from watchme.data.bad_records import Faults, Source
 from watchme.data.images import open_image, read_image, reason, require_regular, shown_size
 from watchme.data.pixel_boxes import Box, Size, clipped, label_line, overlaps
 from watchme.data.prepare import closing_lines as summary
 from watchme.data.prepare import splits
 from watchme.data.prepare.options import named, refuse_inside
 from watchme.data.prepare.output_dir import Folder, filling
-from watchme.data.records import Faults, Source
 from watchme.io.image_files import IMAGE_SUFFIXES
 
 _GREY = (114, 114, 114)  # of ultralytics' letterbox: what the detector sees as nothing

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from watchme.engines.osnet.data.images import Images
+from watchme.engines.osnet.embed_and_rank import Embedder
 from watchme.engines.osnet.model import ReidNet
-from watchme.engines.osnet.ranking import Embedder
 
 
 @torch.no_grad()

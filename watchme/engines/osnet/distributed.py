@@ -1,7 +1,7 @@
 """torch.distributed for one training: a process's rank in the group, the exchanges it needs, joining and leaving.
 
 All processes see the same batches, each a share of every one, so that a group trains as one process would. Rank 0, the
-leader, alone evaluates, writes checkpoints and reports epochs. followers.py starts the other processes.
+leader, alone evaluates, writes checkpoints and reports epochs. ddp_processes.py starts the other processes.
 """
 
 import contextlib

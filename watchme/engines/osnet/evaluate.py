@@ -15,10 +15,10 @@ from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data.data_module import ReidData, read_run
 from watchme.engines.osnet.data.device_batches import uses_channels_last
 from watchme.engines.osnet.data.images import Gallery
+from watchme.engines.osnet.embed_and_rank import Embedder, Ranking, metrics_of
 from watchme.engines.osnet.evaluation_plots import plot_ranked, plot_ranking
 from watchme.engines.osnet.initial_weights import load_weights
 from watchme.engines.osnet.model import ReidNet
-from watchme.engines.osnet.ranking import Embedder, Ranking, metrics_of
 from watchme.io.checkpoint import save_checkpoint
 
 

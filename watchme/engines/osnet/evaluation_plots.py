@@ -9,7 +9,7 @@ import torch
 from watchme.core.interfaces import Job, Picture, Table
 from watchme.engines.osnet.config import ReidEvaluation
 from watchme.engines.osnet.data.images import Gallery
-from watchme.engines.osnet.ranking import Ranking
+from watchme.engines.osnet.embed_and_rank import Ranking
 from watchme.metrics.distance import pairwise_distance
 from watchme.metrics.ranking_plots import draw_cmc, draw_ranked_results
 

@@ -28,8 +28,8 @@ from watchme.engines.osnet.data.holdout import hold_out
 from watchme.engines.osnet.data.images import Gallery, Images, read_image
 from watchme.engines.osnet.data.loader import EvalSet, eval_loader, read_batches
 from watchme.engines.osnet.data.tracklets import thinned
+from watchme.engines.osnet.embed_and_rank import compare, metrics_of
 from watchme.engines.osnet.handoff_text import OsnetHandoffText, onnx_metadata
-from watchme.engines.osnet.ranking import compare, metrics_of
 from watchme.export import onnx_files
 from watchme.export.base import SMALL, Exporter, Reader, largest_difference, torch_reader
 

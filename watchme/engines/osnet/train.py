@@ -17,14 +17,14 @@ from watchme.core.interfaces import Job, Result
 from watchme.core.seed import seed_everything
 from watchme.engines.osnet.batch_size import find_batch_size, resumed_batch_size
 from watchme.engines.osnet.check import check_briefly
-from watchme.engines.osnet.checkpoints import checkpoint_of
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data.data_module import ReidData, read_run
+from watchme.engines.osnet.ddp_processes import spawn_followers
 from watchme.engines.osnet.distributed import ProcessGroup
 from watchme.engines.osnet.evaluate import Evaluator
-from watchme.engines.osnet.followers import spawn_followers
 from watchme.engines.osnet.initial_weights import freeze, load_weights
 from watchme.engines.osnet.model import ReidNet
+from watchme.engines.osnet.resume import checkpoint_of, resume
 from watchme.engines.osnet.state_dict import state_of
 from watchme.engines.osnet.trainer import Trainer
 from watchme.io.checkpoint import load_checkpoint
@@ -120,7 +120,7 @@ class _Run:
             group,
         )
         if self.config.train.resume is not None:
-            trainer.resume(Path(self.config.train.resume).expanduser())
+            resume(trainer, Path(self.config.train.resume).expanduser())
             self.job.resumed(trainer.start)
         self.job.begin()
         return trainer

@@ -1,4 +1,4 @@
-"""The training loop of OSNet: epochs of optimizer steps, validation, checkpoints; resumes exactly where it stopped."""
+"""The training loop of OSNet: epochs of optimizer steps, validation, checkpoints; resume.py continues an older one."""
 
 import logging
 import math
@@ -17,11 +17,11 @@ from watchme.core.device import (
     choose_workers,
     out_of_memory,
 )
-from watchme.core.errors import CheckpointError, ConfigError, Problem
+from watchme.core.errors import ConfigError, Problem
 from watchme.core.interfaces import EpochEvent, Stop
 from watchme.core.metric_names import is_better
 from watchme.core.seed import restore_rng_state, rng_state
-from watchme.engines.osnet.checkpoints import Checkpoints, checkpoint_of, load_resumable
+from watchme.engines.osnet.checkpoints import Checkpoints
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data.device_batches import DeviceBatch, to_device
 from watchme.engines.osnet.data.gpu_cache import GpuCache
@@ -42,7 +42,7 @@ _READ_EVERY = 50  # batches between looks at the losses, for which the GPU has t
 
 
 @dataclass
-class _Best:
+class BestEpoch:
     """The best epoch so far; 0 before the first."""
 
     value: float = math.nan
@@ -98,7 +98,7 @@ class Trainer:
         self.cache = self._gpu_cache() if config.dataset.cache == "gpu" else None
         # Which identities the classifier's outputs stand for, so that another split is not resumed by mistake.
         self.identities = sorted(dataset.classes)
-        self.best = _Best()
+        self.best = BestEpoch()
         self.start = 0
         self.stopped = False
 
@@ -141,7 +141,7 @@ class Trainer:
         best = self.best.value
         better = self.validate is None or value == best or is_better(config.objective, value, best)
         if better:
-            self.best = _Best(value, epoch, dict(metrics))
+            self.best = BestEpoch(value, epoch, dict(metrics))
         _log_epoch(epoch, epochs, metrics, timings, config.objective, better=better)
         self.stopped = self.emit(EpochEvent(epoch, epochs, metrics, timings, is_best=better)) is not None
         weights = {
@@ -229,33 +229,7 @@ class Trainer:
         restore_rng_state(state["rng"])
         # Ended after its last epoch or an early stop: only the final evaluation is left, unless conditions changed.
         self.stopped = state["stopped"] is not None and state["stopped"] == self._stop_conditions()
-        self.best = _Best(float(state["best"]), int(state["best_epoch"]), dict(state["best_metrics"]))
-
-    def resume(self, path: Path) -> None:
-        """Go on after the epoch of a checkpoint.
-
-        Args:
-            path: A run folder or one of its checkpoints.
-
-        Raises:
-            CheckpointError: If it holds no training state, or that of another model, optimizer or set of identities.
-        """
-        path = checkpoint_of(path)
-        content = load_resumable(path, self.config.train.epochs)
-        state = content["training"]
-        if state["identities"] != self.identities:
-            raise CheckpointError(
-                f"{path} was trained on {len(state['identities'])} identities that are not the "
-                f"{len(self.identities)} of this run: the dataset, dataset.val_identities or train.seed (there "
-                f"{state['seed']}) has changed.\n    Start a new run from its weights with model.weights={path}"
-            )
-        try:
-            self.load_state_dict(state)
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise CheckpointError(f"{path} does not fit this run's model, loss or optimizer: {error}") from error
-        self.start = int(content["epoch"])
-        if self.group.is_leader and not self.checkpoints.restore_best(content, self.best.epoch):
-            self.best = _Best()
+        self.best = BestEpoch(float(state["best"]), int(state["best_epoch"]), dict(state["best_metrics"]))
 
     def _stop_conditions(self) -> dict[str, Any]:
         """What an early stop depends on; a run resumed with other values trains on."""

@@ -11,9 +11,9 @@ from watchme.data.check.database import Facts, Finding
 from watchme.data.check.detection_checks import Classes, check_detection, check_labels
 from watchme.data.check.result import PICTURES, report_brief_check, report_check
 from watchme.data.check.summary_table import detection_statistics, summary
-from watchme.engines.yolo import dataset as data
+from watchme.engines.yolo import checked_copy as data
 from watchme.engines.yolo.config import Config
-from watchme.engines.yolo.layout import Layout, read_layout
+from watchme.engines.yolo.data_yaml import Layout, read_layout
 from watchme.io.files import replace_text
 
 

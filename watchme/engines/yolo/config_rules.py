@@ -9,7 +9,7 @@ from watchme.config.devices import device_problems
 from watchme.config.suggestions import nearest
 from watchme.core.errors import CheckpointError, DataError, Problem
 from watchme.core.metric_names import DETECTION
-from watchme.engines.yolo import arguments, export_formats, layout
+from watchme.engines.yolo import arguments, data_yaml, export_formats
 from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.config import Config
 from watchme.io.run_lookup import folder_of
@@ -194,12 +194,12 @@ def _dataset(config: Config) -> Iterator[Problem]:
     dataset = config.dataset
     if dataset.root is None:
         if dataset.demo is None:
-            yield Problem("dataset.root", f"give the dataset: dataset.root=<folder>\n{layout.EXPECTED}")
+            yield Problem("dataset.root", f"give the dataset: dataset.root=<folder>\n{data_yaml.EXPECTED}")
             return
         yield from dataset.demo.config_problems()
         return
     try:
-        found = layout.read_layout(Path(dataset.root), () if config.mode == "check" else required_splits(config))
+        found = data_yaml.read_layout(Path(dataset.root), () if config.mode == "check" else required_splits(config))
     except DataError as error:
         yield Problem("dataset.root", str(error), repr(dataset.root))
         return

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from watchme.core.errors import DataError
 from watchme.core.interfaces import Job
-from watchme.engines.yolo import dataset as data
+from watchme.engines.yolo import checked_copy as data
 from watchme.engines.yolo.check import check_briefly
 from watchme.engines.yolo.config import Config
-from watchme.engines.yolo.layout import Layout, read_layout
+from watchme.engines.yolo.data_yaml import Layout, read_layout
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from watchme.core.errors import ConfigError, Problem, TrainingError
 from watchme.core.interfaces import EpochEvent, Job, Result, Stop
 from watchme.engines.yolo import arguments, isolation, resume
 from watchme.engines.yolo import initial_weights as weights
+from watchme.engines.yolo.checked_copy import Scan
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.config_rules import required_splits
-from watchme.engines.yolo.dataset import Scan
 from watchme.engines.yolo.distributed import Emit, serve
 from watchme.engines.yolo.preparation import choose_device, prepare
 

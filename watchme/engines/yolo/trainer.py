@@ -15,8 +15,8 @@ from watchme.core.interfaces import EpochEvent
 from watchme.core.metric_names import higher_is_better
 from watchme.engines.yolo import isolation
 from watchme.engines.yolo.distributed import Emit, connect_to_parent
-from watchme.engines.yolo.memory import is_out_of_memory, training_error
 from watchme.engines.yolo.metric_names import canonical_metrics
+from watchme.engines.yolo.out_of_memory import is_out_of_memory, training_error
 from watchme.engines.yolo.progress import BatchProgress
 from watchme.io.files import locked
 

@@ -11,8 +11,8 @@ from watchme.engines.yolo import arguments, examples, isolation
 from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.examples import WorstExamples, compare
-from watchme.engines.yolo.memory import evaluation_batch, evaluation_error, is_out_of_memory
 from watchme.engines.yolo.metric_names import canonical_metrics, f1
+from watchme.engines.yolo.out_of_memory import evaluation_batch, evaluation_error, is_out_of_memory
 from watchme.io.files import locked
 
 isolation.isolate()

@@ -17,8 +17,8 @@ from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data.augmentation import to_network
 from watchme.engines.osnet.data.images import Images
 from watchme.engines.osnet.data.loader import EvalSet
+from watchme.engines.osnet.embed_and_rank import Embedder
 from watchme.engines.osnet.model import ReidNet
-from watchme.engines.osnet.ranking import Embedder
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its Cython ranking is not built

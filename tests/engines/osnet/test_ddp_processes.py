@@ -15,9 +15,9 @@ import torch
 
 from watchme.core.errors import DataError, TrainingError
 from watchme.data.demo import DemoWorld
-from watchme.engines.osnet import followers
+from watchme.engines.osnet import ddp_processes
+from watchme.engines.osnet.ddp_processes import spawn_followers
 from watchme.engines.osnet.distributed import ProcessGroup
-from watchme.engines.osnet.followers import spawn_followers
 
 from .test_resume import children, start, wait_for_epoch
 
@@ -56,7 +56,7 @@ def _stop_self(group: ProcessGroup, device: torch.device) -> None:
 
 @pytest.fixture(autouse=True)
 def no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(followers, "_SILENCE_S", 4.0)
+    monkeypatch.setattr(ddp_processes, "_SILENCE_S", 4.0)
     yield
     assert not multiprocessing.active_children()
     assert not torch.distributed.is_initialized()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from watchme.core.errors import DataError
-from watchme.engines.yolo.layout import read_layout
+from watchme.engines.yolo.data_yaml import read_layout
 from yolo.world import draw_dataset
 
 SPLITS = {"train": 1, "val": 1, "test": 1}

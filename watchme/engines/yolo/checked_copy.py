@@ -22,7 +22,7 @@ from watchme.data.check.image_probe import has_end
 from watchme.data.check.yolo_labels import read_label
 from watchme.data.images import eight_bits, is_plain, open_image, read_image, reason, require_regular
 from watchme.engines.yolo.config import Config
-from watchme.engines.yolo.layout import Layout
+from watchme.engines.yolo.data_yaml import Layout
 from watchme.io.cache import writable_cache_dir
 from watchme.io.files import whole_folder
 from watchme.io.image_files import files_in, is_image, is_other_image

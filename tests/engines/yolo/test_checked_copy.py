@@ -11,8 +11,8 @@ import yaml
 from PIL import Image
 
 from watchme.core.errors import DataError, WatchmeError
-from watchme.engines.yolo import dataset as data
-from watchme.engines.yolo.layout import read_layout
+from watchme.engines.yolo import checked_copy as data
+from watchme.engines.yolo.data_yaml import read_layout
 from yolo.world import draw_dataset
 
 

@@ -1,0 +1,72 @@
+"""Resume of an OSNet run: which checkpoint `train.resume` means, what it is refused for, and its state put back."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from watchme.core.errors import CheckpointError
+from watchme.engines.osnet.trainer import BestEpoch, Trainer
+from watchme.io.checkpoint import load_checkpoint, save_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def resume(trainer: Trainer, path: Path) -> None:
+    """Make a trainer go on after the epoch of a checkpoint, bit for bit as if it had not stopped.
+
+    Args:
+        trainer: A new one, of the same config but for what may change on the way, e.g. `train.epochs`.
+        path: A run folder or one of its checkpoints.
+
+    Raises:
+        CheckpointError: If it holds no training state, or that of another model, optimizer or set of identities.
+    """
+    path = checkpoint_of(path)
+    content = _read(path, trainer.config.train.epochs)
+    state = content["training"]
+    if state["identities"] != trainer.identities:
+        raise CheckpointError(
+            f"{path} was trained on {len(state['identities'])} identities that are not the "
+            f"{len(trainer.identities)} of this run: the dataset, dataset.val_identities or train.seed (there "
+            f"{state['seed']}) has changed.\n    Start a new run from its weights with model.weights={path}"
+        )
+    try:
+        trainer.load_state_dict(state)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} does not fit this run's model, loss or optimizer: {error}") from error
+    trainer.start = int(content["epoch"])
+    if trainer.group.is_leader and not _restore_best(trainer.checkpoints.folder, content, trainer.best.epoch):
+        trainer.best = BestEpoch()
+
+
+def checkpoint_of(path: Path) -> Path:
+    """The file that `train.resume` means: a checkpoint itself, or the last one of a run folder."""
+    return path / "weights" / "last.pt" if path.is_dir() else path
+
+
+def _read(path: Path, epochs: int) -> dict[str, Any]:
+    """The content of a checkpoint that training can go on from, up to `epochs`."""
+    content = load_checkpoint(path)
+    if not isinstance(content.get("training"), dict):
+        raise CheckpointError(f"{path} holds weights alone; resume from last.pt, or use model.weights={path}")
+    if int(content["epoch"]) > epochs:
+        raise CheckpointError(f"{path} is of epoch {content['epoch']}, beyond train.epochs={epochs}; raise it")
+    return content
+
+
+def _restore_best(folder: Path, resumed: Mapping[str, Any], best_epoch: int) -> bool:
+    """Make best.pt be of the epoch that the resumed checkpoint's content names as the best.
+
+    It cannot for an older checkpoint, or in another folder: those weights are gone. Returns whether it did.
+    """
+    best = folder / "best.pt"
+    found = int(load_checkpoint(best)["epoch"]) if best.is_file() else 0
+    if found == best_epoch:
+        return True
+    if best_epoch == resumed["epoch"]:
+        save_checkpoint(best, {name: value for name, value in resumed.items() if name != "training"})
+        return True
+    log.warning("No best.pt of epoch %d is here; the best epoch is chosen again", best_epoch)
+    best.unlink(missing_ok=True)
+    return False
