@@ -125,7 +125,7 @@ def test_a_slow_trial_does_not_delay_others(sweep: Sweep, tmp_path: Path) -> Non
     """While one slot is busy with a long trial, the other runs all the rest."""
     done = sweep(
         tmp_path / "s",
-        *("train.epochs=60,2,2,2,2,2", "model.epoch_s=0.05", "hydra.sweeper.n_jobs=2", "hydra.sweeper.report=false"),
+        *("train.epochs=60,2,2,2,2,2", "model.waits_for=5", "hydra.sweeper.n_jobs=2", "hydra.sweeper.report=false"),
     )
     assert done.states == {"COMPLETE": 6}
     slow, *quick = done.trials

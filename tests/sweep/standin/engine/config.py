@@ -12,6 +12,7 @@ class StandinModel(ModelConfig):
 
     engine: Literal["standin"] = option()
     epoch_s: float = option(0.0, "seconds an epoch takes", ge=0)
+    waits_for: int = option(0, "trial 0 ends only when so many other trials have finished", ge=0)
     best_lr: float = option(0.01, "learning rate with the highest curve", gt=0)
     fault: Literal["none", "exception", "memory", "undefined", "sigkill", "exit"] = option("none")
     fault_epoch: int = option(2, ge=1)
