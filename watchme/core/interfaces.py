@@ -14,17 +14,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EpochEvent:
-    """An epoch has ended."""
+    """An epoch has ended.
 
-    epoch: int  # 1 for the first epoch; 0 for the evaluation before it
-    epochs: int  # how many there are to be
-    # Canonical name -> value, e.g. `train/loss`, `val/map50` (see core/metric_names.py). Undefined is NaN. Only what the
-    # same seed gives again: no timings.
+    Attributes:
+        epoch: 1 for the first epoch; 0 for the evaluation before it.
+        epochs: How many there are to be.
+        metrics: Canonical name -> value, e.g. `train/loss`, `val/map50` (see metrics/names.py). Undefined is NaN.
+            Only what the same seed gives again: no timings.
+        timings: Canonical name -> value of what differs between two equal runs, e.g. `time/epoch_s`,
+            `perf/images_per_s`, `perf/data_wait_share`.
+        is_best: Whether the objective is the best so far, so that weights/best.pt holds this epoch.
+    """
+
+    epoch: int
+    epochs: int
     metrics: Mapping[str, float]
-    # Canonical name -> value of what differs between two equal runs, e.g. `time/epoch_s`, `perf/images_per_s`,
-    # `perf/data_wait_share`
     timings: Mapping[str, float] = field(default_factory=dict)
-    is_best: bool = False  # whether the objective is the best so far, so that weights/best.pt holds this epoch
+    is_best: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,40 +43,60 @@ class Stop:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image file in the run folder that trackers and the report show."""
+    """An image file in the run folder that trackers and the report show.
 
-    name: str  # canonical name, e.g. `val/predictions`, `test/ranked`, `test/cmc`
-    path: Path  # PNG or JPEG file
-    caption: str = ""  # one line
-    # Detections as (x1, y1, x2, y2 in pixels, score, label); empty for other pictures. A label `false person` is a
-    # prediction that matches nobody, `missed person` ground truth that was not found (score NaN).
+    Attributes:
+        name: Canonical name, e.g. `val/predictions`, `test/ranked`, `test/cmc`.
+        path: PNG or JPEG file.
+        caption: One line.
+        boxes: Detections as (x1, y1, x2, y2 in pixels, score, label); empty for other pictures. A label `false person`
+            is a prediction that matches nobody, `missed person` ground truth that was not found (score NaN).
+        epoch: Epoch it shows; None for the end of the run.
+    """
+
+    name: str
+    path: Path
+    caption: str = ""
     boxes: tuple[tuple[float, float, float, float, float, str], ...] = ()
-    epoch: int | None = None  # epoch it shows; None for the end of the run
+    epoch: int | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """Per-query or per-image results."""
+    """Per-query or per-image results.
 
-    name: str  # canonical name, e.g. `test/per_query`
-    columns: tuple[str, ...]  # names of the columns
-    rows: tuple[tuple[Any, ...], ...]  # one tuple a row, of numbers and text
+    Attributes:
+        name: Canonical name, e.g. `test/per_query`.
+        columns: Names of the columns.
+        rows: One tuple a row, of numbers and text.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run has come to."""
+    """What a run has come to.
 
-    # Final metrics by canonical name: `val/...` of the best epoch, `test/...`, `train/...` of it
+    Attributes:
+        metrics: Final metrics by canonical name: `val/...` of the best epoch, `test/...`, `train/...` of it.
+        objective: Best value of the config's `objective`; NaN where it is undefined.
+        best_epoch: Epoch of the best weights; None for an evaluation.
+        epochs: Epochs that were trained, those before a resume included.
+        weights: `best` and `last` -> file.
+        details: Anything else for summary.json, e.g. metrics by class or by target.
+        refused: Why the command must end with exit status 1 although all that it made stands: a dataset that would
+            spoil a training, an export that differs from its model. One text that names the fix; empty: all is well.
+    """
+
     metrics: Mapping[str, float]
-    objective: float  # best value of the config's `objective`; NaN where it is undefined
-    best_epoch: int | None = None  # epoch of the best weights; None for an evaluation
-    epochs: int = 0  # epochs that were trained, those before a resume included
-    weights: Mapping[str, Path] = field(default_factory=dict)  # `best` and `last` -> file
-    # Anything else for summary.json, e.g. metrics by class or by target
+    objective: float
+    best_epoch: int | None = None
+    epochs: int = 0
+    weights: Mapping[str, Path] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
-    # Why the command must end with exit status 1 although all that it made stands: a dataset that would spoil a
-    # training, an export that differs from its model. One text that names the fix; empty: all is well.
     refused: str = ""
 
 
@@ -84,34 +110,44 @@ def _no_models(engine: str, weights: Path) -> "Detector | Embedder":
 
 @dataclass(frozen=True)
 class Job:
-    """One run as an engine sees it."""
+    """One run as an engine sees it.
 
-    config: RunConfig  # the engine's typed config
-    folder: Path  # The run folder. Weights go to `folder / "weights"`; an engine writes nowhere else.
-    # Call at the end of each epoch, before the epoch's `last` checkpoint is written (so that a kill between the two
-    # leaves a line too many, which resuming drops, and never one too few). A `Stop` that it returns must be followed:
-    # training ends cleanly, keeping its best weights.
+    Attributes:
+        config: The engine's typed config.
+        folder: The run folder. Weights go to `folder / "weights"`; an engine writes nowhere else.
+        begin: Call once nothing can be refused any more: it opens the run's folder and starts the trackers. What is
+            recorded before it is written then; the first `emit`, `resumed` or `show` calls it too.
+        emit: Call at the end of each epoch, before the epoch's `last` checkpoint is written (so that a kill between
+            the two leaves a line too many, which resuming drops, and never one too few). A `Stop` that it returns
+            must be followed: training ends cleanly, keeping its best weights.
+        resumed: Call once before the first `emit` of a resumed run with the last epoch that the checkpoint holds:
+            callbacks drop what they know of later ones.
+        record: Put a value into the run's manifest (run.json): `record("dataset", {...})`.
+        fallback: Announce that something other than what was asked for is done, and why; it is logged as a warning
+            and recorded in the manifest.
+        show: Hand a picture or a table to the trackers and the report.
+        load_model: Load a trained model of any engine by its name and the path of its weights.
+    """
+
+    config: RunConfig
+    folder: Path
     emit: Callable[[EpochEvent], Stop | None] = lambda event: None
-    # Call once before the first `emit` of a resumed run with the last epoch that the checkpoint holds: callbacks drop
-    # what they know of later ones
     resumed: Callable[[int], None] = _ignore
-    # Put a value into the run's manifest (run.json): `record("dataset", {...})`
     record: Callable[[str, Any], None] = _ignore
-    # Announce that something other than what was asked for is done, and why; it is logged as a warning and recorded in
-    # the manifest
     fallback: Callable[[str], None] = _ignore
-    show: Callable[[Picture | Table], None] = _ignore  # hand a picture or a table to the trackers and the report
-    # Load a trained model of any engine by its name and the path of its weights
+    show: Callable[[Picture | Table], None] = _ignore
     load_model: Callable[[str, Path], "Detector | Embedder"] = _no_models
-    # Call once nothing can be refused any more: it opens the run's folder and starts the trackers. What is recorded
-    # before it is written then; the first `emit`, `resumed` or `show` calls it too.
     begin: Callable[[], None] = _ignore
 
 
 class Detector(Protocol):
-    """A trained person detector, as `watchme/engines/<name>/predict.py` loads it."""
+    """A trained person detector, as `watchme/engines/<name>/predict.py` loads it.
 
-    assumed: tuple[str, ...]  # what was taken for granted because the weights lie in no run folder, a sentence each
+    Attributes:
+        assumed: What was taken for granted because the weights lie in no run folder, a sentence each.
+    """
+
+    assumed: tuple[str, ...]
 
     def detect(self, images: Sequence["NDArray[np.uint8]"]) -> "list[NDArray[np.float32]]":
         """Find people.
@@ -127,9 +163,13 @@ class Detector(Protocol):
 
 
 class Embedder(Protocol):
-    """A trained re-ID model, as `watchme/engines/<name>/predict.py` loads it."""
+    """A trained re-ID model, as `watchme/engines/<name>/predict.py` loads it.
 
-    assumed: tuple[str, ...]  # what was taken for granted because the weights lie in no run folder, a sentence each
+    Attributes:
+        assumed: What was taken for granted because the weights lie in no run folder, a sentence each.
+    """
+
+    assumed: tuple[str, ...]
 
     def embed(self, crops: Sequence["NDArray[np.uint8]"]) -> "NDArray[np.float32]":
         """Return an embedding of each crop of one person.
