@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config.validation",),
     ("run", "run.run_dir", "run.summary", "run.model_card", "run.early_stopping", "run.gpu_monitor"),
     ("tracking", "report"),
+    ("dashboard",),
     ("sweep",),
     ("run.runner", "run.session"),
     ("cli",),

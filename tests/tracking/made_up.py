@@ -107,4 +107,4 @@ def make_trial(study_file: Path, study: str, number: int) -> TrialConfig:
     while len(opened.get_trials(deepcopy=False)) <= number:
         opened.ask()
     trial_id = opened.get_trials(deepcopy=False)[number]._trial_id
-    return TrialConfig(storage=url, study=study, number=number, trial_id=trial_id)
+    return TrialConfig(storage=url, study=study, number=number, trial_id=trial_id, parameters=["optimizer.lr"])

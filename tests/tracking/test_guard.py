@@ -21,7 +21,7 @@ from tracking.wandb_file import WandbFile
 from watchme.core.interfaces import Stop
 from watchme.tracking import process as guard
 from watchme.tracking.process import TrackingProcess
-from watchme.tracking.setup import has_key, trial_parameters
+from watchme.tracking.setup import has_key, parameter_keys
 
 KEY = "0" * 40
 
@@ -269,10 +269,8 @@ def test_a_key_is_found_where_wandb_looks_for_it(tmp_path: Path, monkeypatch: py
 
 
 def test_trial_parameters_are_what_the_sweep_varies() -> None:
-    assert trial_parameters(["model=osnet", "optimizer.lr=0.1", "+trial.number=3", "hydra.run.dir=x"]) == {
-        "model": "osnet",
-        "optimizer.lr": 0.1,
-    }
+    names, choices = ["optimizer", "optimizer.lr"], {"optimizer": "sgd", "model": "yolo11n"}
+    assert parameter_keys(names, choices) == ["choices.optimizer", "optimizer.lr"]
 
 
 def test_nothing_heavy_is_imported_before_a_run_starts() -> None:

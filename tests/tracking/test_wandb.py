@@ -34,8 +34,8 @@ def test_project_group_job_type_tags_and_notes(saved: WandbFile) -> None:
 def test_config_is_the_resolved_one_with_trial_and_dataset(saved: WandbFile) -> None:
     assert saved.config["optimizer"]["lr"] == 0.001
     assert saved.config["train"]["seed"] == 7
-    assert saved.config["trial"]["number"] == 4
-    assert saved.config["trial"]["parameters"] == {"optimizer.lr": 0.001}
+    assert saved.config["trial"] == {"study": "yolo_tune", "number": 4, "parameters": ["optimizer.lr"]}
+    assert saved.config["goal"] == "maximize"
     assert saved.config["dataset_fingerprint"]["fingerprint"] == "sha256:abc"
 
 

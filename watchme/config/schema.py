@@ -144,6 +144,7 @@ class TrialConfig:
     prune: bool = option(True, "report epochs to the pruner")
     keep_pruned_weights: bool = option(True, "keep the weights of a pruned trial")
     objectives: list[str] = option(factory=list, help="metrics that the sweep optimises; empty: `objective`")
+    parameters: list[str] = option(factory=list, help="keys and groups that the sweep varies")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,6 +129,7 @@ class Plan:
             "prune": self.settings.pruner != "none",
             "keep_pruned_weights": self.settings.keep_pruned_weights,
             "objectives": self.objectives,
+            "parameters": list(claim.params),
         }
         return [
             *self.space.overrides(claim.params),

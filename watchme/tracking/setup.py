@@ -5,6 +5,7 @@ import netrc
 import os
 import secrets
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,10 @@ from watchme.config.schema import RunConfig
 from watchme.run.run_dir import RunFolder
 
 DEFAULT_SERVER = "https://api.wandb.ai"
+DEFAULT_PROJECT = "watchme-training"
+_PROBE_S = 5.0
+# Logged every `tracker.every` steps, over the number of steps since the start.
+STEP_METRICS = ("step/loss", "step/lr", "step/images_per_s")
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Setup:
     objective: str  # canonical name of the metric that the run selects on
     pid: int  # the training process, whose system metrics W&B samples
     argv: list[str]  # its command line, for W&B's overview
-    trial: dict[str, Any] | None  # number, study and parameters of the Optuna trial that the run is
+    trial: dict[str, Any] | None  # study, number and keys of the parameters of the Optuna trial that the run is
     images: int  # pictures that are logged of each kind and epoch
     tensorboard: bool  # whether to write TensorBoard event files
     wandb: WandbSetup | None  # how to start W&B, or None
@@ -64,7 +69,7 @@ def make_setup(config: RunConfig, record: RunFolder, *, wandb: bool) -> Setup:
         else {
             "study": trial.study,
             "number": trial.number,
-            "parameters": trial_parameters(record.manifest.get("overrides", [])),
+            "parameters": parameter_keys(trial.parameters, record.manifest.get("choices") or {}),
         },
         images=config.tracker.images,
         tensorboard=config.tracker.tensorboard,
@@ -72,22 +77,13 @@ def make_setup(config: RunConfig, record: RunFolder, *, wandb: bool) -> Setup:
     )
 
 
-def trial_parameters(overrides: list[str]) -> dict[str, float | str]:
-    """The overrides of a trial as key -> value, without those by which the sweeper says which trial it is.
+def parameter_keys(names: Iterable[str], choices: Mapping[str, Any]) -> list[str]:
+    """Where W&B's config has what a sweep varies: values under their own keys, options of groups under `choices`.
 
-    >>> trial_parameters(["optimizer.lr=1e-3", "+trial.number=3", "model=osnet"])
-    {'optimizer.lr': 0.001, 'model': 'osnet'}
+    >>> parameter_keys(["optimizer.lr", "augmentation"], {"augmentation": "yolo"})
+    ['optimizer.lr', 'choices.augmentation']
     """
-    pairs = (override.lstrip("+").partition("=") for override in overrides if "=" in override)
-    return {key: _plain(value) for key, _, value in pairs if key.split(".")[0] not in {"trial", "hydra", "tracker"}}
-
-
-def _plain(text: str) -> float | str:
-    """A number as such: W&B's plots over parameters need numbers."""
-    try:
-        return int(text) if text.lstrip("-").isdigit() else float(text)
-    except ValueError:
-        return text
+    return [f"choices.{name}" if name in choices else name for name in names]
 
 
 def _tags(config: RunConfig, record: RunFolder) -> list[str]:
@@ -146,3 +142,22 @@ def server() -> str:
         return settings.get("default", "base_url", fallback=DEFAULT_SERVER)
     except (configparser.Error, OSError):
         return DEFAULT_SERVER
+
+
+def probe(url: str) -> None:
+    """Ask whether a server answers at all, so that one that hangs costs seconds.
+
+    Raises:
+        ConnectionError: If it does not.
+    """
+    import urllib.error
+    import urllib.request
+
+    try:
+        urllib.request.urlopen(url, timeout=_PROBE_S).close()
+    except urllib.error.HTTPError as error:
+        if error.code >= 500:
+            raise ConnectionError(f"{url} answers {error.code} {error.reason}") from None
+    except (OSError, ValueError, ImportError) as error:
+        reason = getattr(error, "reason", error)
+        raise ConnectionError(f"{url} does not answer: {reason}") from None

@@ -8,8 +8,6 @@ import math
 import os
 import shutil
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -21,17 +19,18 @@ from watchme.core.metric_names import higher_is_better, measured_objective
 from watchme.io.files import read_json, read_yaml
 from watchme.run.run_dir import CONFIG, MANIFEST
 from watchme.tracking.messages import Replies
-from watchme.tracking.setup import Setup, WandbSetup, server
+from watchme.tracking.setup import Setup, WandbSetup, probe, server
 
 # W&B's own convention: 255 is a run that its user ended. A pruned trial did what it should.
 EXIT_CODES = {"finished": 0, "pruned": 0, "interrupted": 255, "failed": 1, "killed": 255}
-_PROBE_S = 5.0
 _INIT_S = 20.0
 _TEARDOWN_S = 10.0
 _FINISH_S = 600.0
 _LAYERS = {"missed": "misses", "false": "false positives"}
 # Files of the run folder that W&B's Files tab shows.
 _SAVED = ("train.log", "run.json", "traceback.txt")
+# What a manifest tells of where a run is from, and the options of config groups by which runs are told apart.
+_PROVENANCE = ("git", "command", "packages", "choices")
 _MODEL_CARD = "MODEL_CARD.md"
 
 
@@ -61,9 +60,10 @@ class WandbTracker(Callback):
         config = _used_config(read_yaml(self._folder / CONFIG))
         self._run_mode = str(config.get("mode", "train"))
         manifest = read_json(self._folder / MANIFEST)
-        config |= {"git": manifest.get("git"), "command": manifest.get("command"), "packages": manifest.get("packages")}
+        config |= {name: manifest[name] for name in _PROVENANCE if manifest.get(name)}
+        config["goal"] = "maximize" if higher_is_better(setup.objective) else "minimize"
         if setup.trial is not None:
-            config["trial"] = {**(config.get("trial") or {}), **setup.trial}
+            config["trial"] = setup.trial
         self._run = self._start(setup.wandb, config)
         self._run.define_metric("epoch", hidden=True)
         replies.record("wandb", {"mode": self._mode, "url": self._run.url if self._mode == "online" else None})
@@ -73,7 +73,7 @@ class WandbTracker(Callback):
         if wanted.mode == "online":
             before = set(self._run_folders(wanted.id))
             try:
-                _probe(server())
+                probe(server())
                 return self._init(wanted, config, "online")
             except Exception as error:
                 text = " ".join(str(error).split()) or type(error).__name__
@@ -277,19 +277,3 @@ def _boxes(picture: Picture) -> dict[str, Any] | None:
         name = _LAYERS.get(label.partition(" ")[0], "predictions")
         layers.setdefault(name, {"box_data": [], "class_labels": dict(enumerate(labels))})["box_data"].append(box)
     return layers
-
-
-def _probe(url: str) -> None:
-    """Ask whether a server answers at all, so that one that hangs costs seconds.
-
-    Raises:
-        ConnectionError: If it does not.
-    """
-    try:
-        urllib.request.urlopen(url, timeout=_PROBE_S).close()
-    except urllib.error.HTTPError as error:
-        if error.code >= 500:
-            raise ConnectionError(f"{url} answers {error.code} {error.reason}") from None
-    except (OSError, ValueError, ImportError) as error:
-        reason = getattr(error, "reason", error)
-        raise ConnectionError(f"{url} does not answer: {reason}") from None
