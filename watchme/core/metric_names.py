@@ -20,7 +20,14 @@ SEARCH = (
     "lost_false_detections",
     "lost_embedding",
 )
-SPLITS = ("train", "val", "test")
+SAME_CAMERA = "val_same_camera"
+"""Validation of re-ID in which matches of a query's own camera count, where nobody is seen by two cameras."""
+SPLITS = ("train", "val", SAME_CAMERA, "test")
+
+
+def is_result(name: str) -> bool:
+    """Whether a metric says how good a model is on people or images that it was not trained on."""
+    return name.partition("/")[0] in SPLITS[1:]
 
 
 def higher_is_better(name: str) -> bool:
@@ -35,14 +42,18 @@ def measured_objective(mode: str, objective: str, measured: Iterable[str]) -> st
     """Name under which a run measured its objective: an evaluation of `val/map` on the test split has `test/map`.
 
     Args:
-        mode: The run's mode; a training selects on the objective as it is configured.
+        mode: The run's mode; a training selects on the objective as it is configured, or, where nobody is seen by two
+            cameras, on the same metric of `SAME_CAMERA`.
         objective: Canonical name from the config.
-        measured: Names of the run's final metrics.
+        measured: Names of the run's metrics, or of an epoch's.
     """
     names = set(measured)
-    if mode == "train" or objective in names:
+    if objective in names:
         return objective
     metric = objective.rpartition("/")[2]
+    if mode == "train":
+        same_camera = f"{SAME_CAMERA}/{metric}"
+        return same_camera if objective.startswith("val/") and same_camera in names else objective
     return next((f"{split}/{metric}" for split in reversed(SPLITS) if f"{split}/{metric}" in names), objective)
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from watchme.core.errors import DataError
 from watchme.core.interfaces import Job, Result, Table
+from watchme.core.metric_names import measured_objective
 from watchme.export import latency, onnx_files
 from watchme.export.handoff import Handoff, card_of, evenly, staged
 from watchme.export.handoff_text import HandoffText
@@ -132,7 +133,8 @@ class Exporter(ABC):
         refused = made.refused("Leave the format out (export.formats, export.fp16, export.int8)")
         details = made.details(files)
         self.job.record("handoff", details)
-        return Result(metrics, metrics.get(self.job.config.objective, math.nan), details=details, refused=refused)
+        objective = measured_objective("train", self.job.config.objective, metrics)
+        return Result(metrics, metrics.get(objective, math.nan), details=details, refused=refused)
 
     def compare_metrics(
         self, found: Mapping[str, Mapping[str, float]], split: str, columns: tuple[str, str], judged: str

@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from watchme.core.metric_names import SPLITS
+from watchme.core.metric_names import SAME_CAMERA, SPLITS
 from watchme.report.glossary import meaning
 
 Points = Sequence[tuple[int, float]]
 # The validation curve is the one that readers look for, so it has the first colour.
-_COLOURS = {"val": 0, "train": 1, "test": 2}
+_COLOURS = {"val": 0, SAME_CAMERA: 0, "train": 1, "test": 2}
 _MOST_POINTS = 400
 
 
@@ -35,7 +35,7 @@ def group(series: Mapping[str, Points], objective: str) -> dict[str, dict[str, P
         labels = charts[title]
         if title == first:
             return 0, []
-        if "val" in labels and not title.endswith("loss"):
+        if labels.keys() & {"val", SAME_CAMERA} and not title.endswith("loss"):
             return 1, natural(title)
         if title.endswith("loss"):
             return 2, natural(title)

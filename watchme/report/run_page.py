@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from watchme.core.formatting import duration, flatten, number
+from watchme.core.metric_names import SAME_CAMERA
 from watchme.io.files import replace_text
 from watchme.io.run_lookup import folder_of
 from watchme.report.charts import group, line_chart, natural
@@ -29,7 +30,7 @@ _REMEDIES = {
     "false_detections": "fewer false detections",
     "embedding": "a better re-ID model",
 }
-_SPLITS = ("val", "test", "train")
+_SPLITS = ("val", SAME_CAMERA, "test", "train")
 # Tables that the check's section shows; names of their files.
 _CHECK_TABLES = ("check_findings", "check_splits")
 Card = tuple[str, str, str]
@@ -108,7 +109,7 @@ def _cards(run: Run) -> list[Card]:
     cards = [(run.objective or "objective", number(run.objective_value), before)]
     if (best := run.summary.get("best_epoch")) is not None:
         cards.append(("best epoch", str(best), f"of {run.summary.get('epochs', '?')}"))
-    partner = run.objective.replace("val/", "test/", 1)
+    partner = f"test/{run.objective.partition('/')[2]}"
     if partner != run.objective and partner in run.metrics:
         cards.append((partner, number(run.metrics[partner]), ""))
     cards.append(("duration", duration(run.manifest.get("timings", {}).get("total_s")), ""))
@@ -155,7 +156,8 @@ def _results(run: Run) -> dict[str, Any]:
     for name, values in sorted(by_name.items(), key=lambda item: (item[0].endswith("loss"), natural(item[0]))):
         row = [*(values.get(split) for split in splits), *([before.get(name)] if before else [])]
         rows.append((name, run.objective.partition("/")[2] == name, meaning(name), row))
-    return {"head": [*splits, *(["val before training"] if before else [])], "rows": rows}
+    validated = SAME_CAMERA if SAME_CAMERA in splits else "val"
+    return {"head": [*splits, *([f"{validated} before training"] if before else [])], "rows": rows}
 
 
 def _curves(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

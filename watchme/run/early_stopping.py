@@ -4,7 +4,7 @@ import logging
 import math
 
 from watchme.core.interfaces import Callback, EpochEvent, Stop
-from watchme.core.metric_names import is_better
+from watchme.core.metric_names import is_better, measured_objective
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +44,13 @@ class EarlyStopping(Callback):
 
     def on_epoch(self, event: EpochEvent) -> Stop | None:
         """Ask to stop once patience is used up."""
-        if self.objective not in event.metrics:
+        name = measured_objective("train", self.objective, event.metrics)
+        if name not in event.metrics:
             return None
-        self.add(event.epoch, event.metrics[self.objective])
+        self.add(event.epoch, event.metrics[name])
         waited = sum(epoch > self.best_epoch for epoch, _ in self._values)
         if not self.patience or waited < self.patience:
             return None
         since = f"since epoch {self.best_epoch}" if self.best_epoch else "and was never defined"
         count = f"{waited} validations" if waited > 1 else "1 validation"
-        return Stop(f"{self.objective} has not improved in {count}, {since} (train.patience={self.patience})")
+        return Stop(f"{name} has not improved in {count}, {since} (train.patience={self.patience})")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from watchme.core.formatting import flatten, number
+from watchme.core.metric_names import is_result
 from watchme.io.files import read_json, read_yaml, replace_text
 from watchme.run.run_dir import CONFIG, SUMMARY, WEIGHTS, read_manifest
 from watchme.weights.initial import describe_weights
@@ -77,7 +78,7 @@ def render(manifest: Mapping[str, Any], config: Mapping[str, Any], summary: Mapp
 
 Objective `{summary["objective"]}`: {number(summary.get("objective_value"))} \
 (epoch {summary.get("best_epoch")} of {summary.get("epochs")}, run {summary.get("status")}). \
-`val/...` are of the best epoch and chose it, `test/...` were measured once at the end.
+`val...` are of the best epoch and chose it, `test/...` were measured once at the end.
 
 {_table([("metric", "value"), *_metrics(summary)])}
 
@@ -114,7 +115,7 @@ pictures, say so to who is seen, and keep a person in every decision that concer
 
 
 def _metrics(summary: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return [(name, number(value)) for name, value in summary.items() if name.startswith(("val/", "test/"))]
+    return [(name, number(value)) for name, value in summary.items() if is_result(name)]
 
 
 def _recipe(config: Mapping[str, Any]) -> list[tuple[str, Any]]:

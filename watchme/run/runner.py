@@ -126,10 +126,11 @@ def _announce_changed_schedule(config: RunConfig, record: RunFolder, session: Se
 
 def _announce_lowered_objective(config: RunConfig, session: Session, result: Result) -> None:
     """Say, in the log, the report and the manifest, that the weights were better before training."""
-    before, after = session.first.get(config.objective, math.nan), result.objective
-    if config.mode == "train" and is_better(config.objective, before, after):
+    objective = measured_objective(config.mode, config.objective, result.metrics)
+    before, after = session.first.get(objective, math.nan), result.objective
+    if config.mode == "train" and is_better(objective, before, after):
         session.fallback(
-            f"training made {config.objective} worse: {number(before)} before it, {number(after)} with the best of "
+            f"training made {objective} worse: {number(before)} before it, {number(after)} with the best of "
             f"{result.epochs} epochs. weights/best.pt is of that epoch; the initial weights are better on this split. "
             "Try a lower optimizer.lr or more epochs"
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from watchme.config.schema import RunConfig
 from watchme.core.interfaces import Callback, EpochEvent, Job, Picture, Result, Stop, Table
+from watchme.core.metric_names import measured_objective
 from watchme.core.registry import load_model
 from watchme.report.callbacks import ModelCardWriter, ReportWriter
 from watchme.run.early_stopping import EarlyStopping
@@ -63,8 +64,9 @@ class Session:
         if self.config.mode == "train":
             stopping = EarlyStopping(self.config.objective, self.config.train.patience)
             for line in jsonl.read_metrics(metrics.path):
-                if self.config.objective in line:
-                    stopping.add(line["epoch"], line[self.config.objective])
+                name = measured_objective("train", self.config.objective, line)
+                if name in line:
+                    stopping.add(line["epoch"], line[name])
                 if line["epoch"] == 0 and self.config.train.resume is not None:
                     self.first = {name: value for name, value in line.items() if "/" in name}
             self.callbacks.append(stopping)

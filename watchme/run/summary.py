@@ -8,6 +8,7 @@ from pathlib import Path
 
 from watchme.config.schema import RunConfig
 from watchme.core.interfaces import Result
+from watchme.core.metric_names import is_result, measured_objective
 from watchme.core.registry import modes
 from watchme.run.run_dir import read_manifest
 
@@ -48,12 +49,12 @@ def report(config: RunConfig, folder: Path, status: str, result: Result, first: 
         log.info("Checked %s: %s", config.dataset.name, _checked(result))
     else:
         log.info("%s %s on %s", status.capitalize(), config.model.name, config.dataset.name)
-    rows = [(name, value) for name, value in result.metrics.items() if name.startswith(("val/", "test/"))]
-    rows = [row for row in rows if not row[0].endswith("_loss")]
+    rows = [(name, value) for name, value in result.metrics.items() if is_result(name) and not name.endswith("_loss")]
+    objective = measured_objective(config.mode, config.objective, result.metrics)
     width = max([16, *(len(name) for name, _ in rows)])
     for name, value in rows:
         note = ""
-        if name == config.objective and result.best_epoch is not None:
+        if name == objective and result.best_epoch is not None:
             note = f"  objective, best epoch {result.best_epoch} of {result.epochs}"
         if name in first and not math.isnan(first[name]):
             note += f"  ({_number(first[name])} before training)"
@@ -81,7 +82,9 @@ def next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]:
     same = _same_data(config, folder)
     if best := result.weights.get("best"):
         weights = shlex.quote(relative(best))
-        commands.append(f"python train.py mode=evaluate checkpoint={weights}")
+        # A re-ID training without targets leaves nothing to evaluate on.
+        if not hasattr(config.dataset, "targets") or any(name.startswith("test/") for name in result.metrics):
+            commands.append(f"python train.py mode=evaluate checkpoint={weights}")
         if "export" in modes(config.model.engine):
             commands.append(f"python train.py mode=export checkpoint={weights}  # for the backend")
         commands.append(f"python train.py model.weights={weights} {same}  # fine-tune")

@@ -13,6 +13,7 @@ import optuna
 from watchme.config.schema import RunConfig, TrialConfig
 from watchme.core.errors import WatchmeError
 from watchme.core.interfaces import Callback, EpochEvent, Result, Stop
+from watchme.core.metric_names import measured_objective
 from watchme.sweep.optuna_compat import attach
 from watchme.sweep.retry import is_outage, retry
 from watchme.sweep.samplers import make_pruner
@@ -52,7 +53,8 @@ class PruningCallback(Callback):
 
         A database that does not answer does not delay the training: the value is reported with a later epoch.
         """
-        value = event.metrics.get(self.objective, math.nan)
+        name = measured_objective("train", self.objective, event.metrics)
+        value = event.metrics.get(name, math.nan)
         if event.epoch < 1 or math.isnan(value):
             return None
         self._unreported[event.epoch] = value
@@ -71,7 +73,7 @@ class PruningCallback(Callback):
                 raise
             log.warning("The study's storage does not answer; epoch %d is reported to it later.", event.epoch)
             return None
-        return Stop(f"the pruner ended trial {self.trial.number} at {self.objective}={value:.4f}", "pruned")
+        return Stop(f"the pruner ended trial {self.trial.number} at {name}={value:.4f}", "pruned")
 
     def _report(self) -> None:
         for epoch, value in list(self._unreported.items()):

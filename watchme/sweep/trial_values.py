@@ -4,6 +4,7 @@ import math
 
 from watchme.config.schema import RunConfig
 from watchme.core.interfaces import Result
+from watchme.core.metric_names import measured_objective
 
 
 def returned(config: RunConfig, result: Result) -> float | list[float]:
@@ -12,6 +13,9 @@ def returned(config: RunConfig, result: Result) -> float | list[float]:
     if not names:
         return result.objective
     values = [
-        result.objective if name == config.objective else float(result.metrics.get(name, math.nan)) for name in names
+        result.objective
+        if name == config.objective
+        else float(result.metrics.get(measured_objective("train", name, result.metrics), math.nan))
+        for name in names
     ]
     return values if len(values) > 1 else values[0]

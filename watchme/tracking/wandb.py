@@ -210,7 +210,7 @@ class WandbTracker(Callback):
                 continue
             metadata = {
                 "dataset": dataset,
-                "objective": self._setup.objective,
+                "objective": measured_objective(self._run_mode, self._setup.objective, result.metrics),
                 "objective_value": result.objective if math.isfinite(result.objective) else None,
                 "best_epoch": result.best_epoch,
                 "metrics": _finite(result.metrics) if alias == "best" else {},

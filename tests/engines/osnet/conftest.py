@@ -1,4 +1,4 @@
-"""A small trainer on the demo people, for tests of single steps and epochs."""
+"""A small trainer on the demo people, for tests of single steps and epochs; whole tiny runs, and what they leave."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import DictConfig
 
+from osnet.whole_runs import TINY, Done, Train, read
+from watchme.config.validation import validate
 from watchme.core.seed import seed_everything
 from watchme.data.demo import DemoWorld
 from watchme.data.formats.market1501 import read_market
@@ -17,6 +20,7 @@ from watchme.engines.osnet.distributed import ProcessGroup
 from watchme.engines.osnet.initial_weights import freeze
 from watchme.engines.osnet.model import ReidNet
 from watchme.engines.osnet.trainer import Trainer
+from watchme.run.runner import run
 
 BASE = (
     "model=osnet_x0_25",
@@ -55,3 +59,16 @@ def make_trainer(typed_config: Callable[..., Config], small_world: DemoWorld, tm
         return trainer
 
     return build
+
+
+@pytest.fixture(scope="session")
+def train(composed_config: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory) -> Train:
+    """`train(*overrides)`: a whole run in this process, its folder and what stands there."""
+
+    def work(*overrides: str, folder: Path | None = None) -> Done:
+        folder = folder or tmp_path_factory.mktemp("run")
+        composed = composed_config(*TINY, *overrides)
+        run(validate(composed), composed, folder, list(overrides))
+        return read(folder)
+
+    return work

@@ -42,7 +42,11 @@ _KINDS = (
     Kind("no label file", "note", "It counts as an image without anyone, by the convention of the format."),
     Kind("empty label file", "note", "It counts as an image without anyone."),
     # Re-identification
-    Kind("name breaks the convention", "error", "Training ends at it. Name it identity_cCAMERAsSEQUENCE_frame_box."),
+    Kind(
+        "name breaks the convention",
+        "error",
+        "Training ends at it. Name it 0001_c1s1_000151_01.jpg, or see dataset.pattern.",
+    ),
     Kind("identity in train and test", "error", "The person that is searched for was learned. Keep one in one split."),
     Kind("too few identities", "error", "Training needs two people at least."),
     Kind("no query has a match", "error", "No query is seen by another camera in the gallery: nothing is measured."),

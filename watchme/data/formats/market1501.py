@@ -22,9 +22,13 @@ expected layout:
       query/0001_c1s1_001051_00.jpg
       bounding_box_test/0001_c2s1_001976_01.jpg
   or torchreid's <root>/market1501/Market-1501-v15.09.15/ with the same three folders"""
+_OTHERWISE = """\
+  or names of your own: 'dataset.pattern="{{id}}_{{camera}}_{{*}}"', '"{{id}}/{{*}}"' for folders of identities,
+  dataset.root=<list>.csv; with a test split: python -m watchme.data.prepare reid {root} --out {root}_reid"""
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 _NESTED = ("", "Market-1501-v15.09.15", "market1501/Market-1501-v15.09.15", "market1501")
 ROLES = ("train", "query", "gallery")
+WITHOUT_TEST = "'dataset.targets=[]'; to test on another dataset: dataset.targets"
 # No more digits than 64 bits hold.
 _NAME = re.compile(r"^(-?\d{1,18})_c(\d{1,9})(?:s(\d{1,9}))?(?!\d)")
 
@@ -85,14 +89,17 @@ def find_root(root: Path, roles: Sequence[str] = ROLES) -> Path:
         if any((root / nested / name).is_dir() for name in wanted.values()):
             missing = [name for name in wanted.values() if not (root / nested / name).is_dir()]
             if missing:
-                hint = (
-                    "to train on it without a test: 'dataset.targets=[]'; to test on another dataset: dataset.targets\n"
-                    if FOLDERS[0] not in missing
-                    else ""
-                )
+                hint = f"to train on it without a test: {WITHOUT_TEST}\n" if FOLDERS[0] not in missing else ""
                 raise DataError(f"{root / nested} has no {' and no '.join(missing)}\n{hint}{EXPECTED}")
             return root / nested
-    raise DataError(f"{root} has no {next(iter(wanted.values()))}\n{EXPECTED}")
+    raise DataError(f"{root} has no {next(iter(wanted.values()))}\n{EXPECTED}\n{_OTHERWISE.format(root=root)}")
+
+
+def is_train_only(root: Path) -> bool:
+    """Whether a folder has a training set, and neither queries nor a gallery."""
+    root = root.expanduser()
+    base = next((root / nested for nested in _NESTED if (root / nested / FOLDERS[0]).is_dir()), None)
+    return base is not None and not any((base / name).exists() for name in FOLDERS[1:])
 
 
 def read_market(
@@ -175,7 +182,10 @@ def check_queries(splits: Splits) -> None:
     for crop in splits.gallery:
         cams.setdefault(crop.pid, set()).add(crop.cam)
     if not any(cams.get(crop.pid, set()) - {crop.cam} for crop in splits.query):
-        raise DataError(f"no query of {splits.root} has a gallery image of its identity from another camera")
+        raise DataError(
+            f"no query of {splits.root} has a gallery image of its identity from another camera; to train on it "
+            f"without a test: {WITHOUT_TEST}"
+        )
 
 
 def _read(folder: Path, role: str, left_out: list[LeftOut], *, tracklets: bool, shift: int) -> list[Crop]:
@@ -203,8 +213,8 @@ def _read(folder: Path, role: str, left_out: list[LeftOut], *, tracklets: bool, 
             runs.setdefault((pid, cam, int(match[3] or 0)), []).append(path)
     if strange:
         raise DataError(
-            f"{len(strange)} files of {folder} are not named as identity_cCAMERA..., e.g. {strange[0]}; other names: "
-            f"python -m watchme.data.prepare reid --help\n{EXPECTED}"
+            f"{len(strange)} files of {folder} are not named as identity_cCAMERA..., e.g. {strange[0]}\n{EXPECTED}\n"
+            f"{_OTHERWISE.format(root=folder.parent)}"
         )
     crops += [Crop(paths[0], pid, cam, frames=tuple(paths)) for (pid, cam, _), paths in runs.items()]
     if not crops:

@@ -62,7 +62,7 @@ def print_summary(
     print(f"\n{folder.root}  ({folder.outcome})")
 
 
-def print_next_commands(dataset: str, root: Path, model: str = "", use: str = "both") -> None:
+def print_next_commands(dataset: str, root: Path, model: str = "", use: str = "both", more: str = "") -> None:
     """Print the commands that check the dataset and train on it.
 
     Args:
@@ -71,8 +71,9 @@ def print_next_commands(dataset: str, root: Path, model: str = "", use: str = "b
         model: Option of `model=`; empty: the default one.
         use: `test` for a dataset that has no training set, `train` for one of torchreid's that has nothing to test
             on, `no test` for one of your own.
+        more: A further override.
     """
-    where = f"dataset={dataset} dataset.root={quoted(root)}"
+    where = f"dataset={dataset} dataset.root={quoted(root)}" + (f" {more}" if more else "")
     chosen = f"model={model} " if model else ""
     train = f"python train.py {chosen}{where}"
     if use == "test":

@@ -3,15 +3,15 @@
 import argparse
 import csv
 import io
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from watchme.core.errors import DataError
-from watchme.data.bad_records import Faults, Source, inside
+from watchme.data.bad_records import Faults, Source
+from watchme.data.formats import own_names
 from watchme.data.formats.market1501 import FOLDERS
+from watchme.data.formats.own_names import Sighting, View
 from watchme.data.images import read_image
 from watchme.data.prepare import closing_lines as summary
 from watchme.data.prepare import options as sources
@@ -26,9 +26,14 @@ Make a re-ID dataset in Market-1501 naming of images of people. Who is in an ima
 by one of these:
 
   folders    <identity>/x.jpg or <identity>/<camera>/x.jpg (the default)
+  --tracklets  <identity>/<tracklet>/frame.jpg: images that belong together, for dataset.tracklets=true
   --pattern  the path of an image in FOLDER: a template such as '{id}_{camera}_{*}' or '{camera}/{id}/{*}', or a
-             regular expression with groups (?P<id>...) and (?P<camera>...); without a camera, all are of one
-  a CSV      with a header: path,id[,camera[,split]]; split is train, test, query or gallery
+             regular expression with groups (?P<id>...) and (?P<camera>...); without a camera, all are of one;
+             {tracklet} names tracklets, as MARS does: '{id}C{camera}T{tracklet}F{*}'
+  a CSV      with a header: path,id[,camera[,tracklet[,split]]]; split is train, test, query or gallery
+
+A training reads most of these without a conversion: dataset.root=FOLDER 'dataset.pattern="{id}_{camera}_{*}"', or
+dataset.root=crops.csv. Here a test split is made, too.
 
 Identities and cameras may be any text; they are numbered, and identities.csv says how. Identities, never images, are
 divided into train and test by their hash. A test identity gives one query of each camera, and the rest to the
@@ -39,23 +44,13 @@ examples:
     python -m watchme.data.prepare reid shop --out shop_reid
     python -m watchme.data.prepare reid crops --pattern '{camera}_{*}_id{id}_{*}' --out crops_reid
     python -m watchme.data.prepare reid crops.csv --test-share 0 --out train_only"""
-_SPLITS = ("train", "test", "query", "gallery")
-
-
-@dataclass(frozen=True)
-class _View:
-    """An image of a person."""
-
-    path: Path
-    identity: str
-    camera: str
-    split: str = ""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("source", type=Path, metavar="FOLDER|CSV", help="images in folders, or a list of them")
-    parser.add_argument("--pattern", metavar="PATTERN", help="how paths in FOLDER say identity and camera")
+    parser.add_argument("--pattern", metavar="PATTERN", help="how paths in FOLDER say identity, camera, tracklet")
+    parser.add_argument("--tracklets", action="store_true", help="folders below those of identities are tracklets")
     parser.add_argument(
         "--test-share", type=sources.share, metavar="SHARE", help="part of the identities for test (default: 0.3)"
     )
@@ -68,22 +63,17 @@ def run(arguments: argparse.Namespace) -> int:
     path: Path = arguments.source
     if not path.exists():
         raise DataError(f"there is no {path}")
-    if path.is_file():
-        if arguments.pattern:
-            raise DataError("--pattern is for a folder; a CSV says who is in each image")
-        views = list(_of_csv(path, source))
-    else:
-        sources.refuse_inside(arguments.out, [path])
-        views = list(_of_folder(path, arguments.pattern, source))
-    views = [view for view in views if _readable(view, source)]
+    views = [view for view in _views(arguments, source) if _readable(view, source)]
     source.faults.settle()
-    identities, cameras = (_numbers(names) for names in ({v.identity for v in views}, {v.camera for v in views}))
+    identities, cameras = (
+        own_names.numbers(names) for names in ({v.identity for v in views}, {v.camera for v in views})
+    )
     share = 0.3 if arguments.test_share is None else arguments.test_share
     files = dict(_placed(views, identities, cameras, share, source))
     _require(files, share)
     for name, view in files.items():
         source.mark(name, view.path.name, view.path.stat().st_size)
-    options = {"pattern": arguments.pattern, "test_share": share}
+    options = {"pattern": arguments.pattern, "test_share": share, "tracklets": arguments.tracklets}
     with filling(
         arguments.out, "reid", options, source.fingerprint, copy=arguments.copy, sources=sources.named(arguments)
     ) as folder:
@@ -96,77 +86,53 @@ def run(arguments: argparse.Namespace) -> int:
         manifest = folder.finish(splits=counts, **summary.left_out(source), notes=source.notes)
     summary.print_summary(folder, manifest, source, {name: name for name in ("images", "identities", "cameras")})
     tested = counts["query"]["images"] > 0
-    summary.print_next_commands("market1501", folder.root, model="osnet_ibn", use="both" if tested else "no test")
+    summary.print_next_commands(
+        "market1501",
+        folder.root,
+        model="osnet_ibn",
+        use="both" if tested else "no test",
+        more="dataset.tracklets=true" if any(view.tracklet for view in files.values()) else "",
+    )
     return 0
 
 
-def _of_folder(root: Path, pattern: str | None, source: Source) -> Iterator[_View]:
-    rule = None if pattern is None else _compiled(pattern)
+def _views(arguments: argparse.Namespace, source: Source) -> Iterator[View]:
+    path: Path = arguments.source
+    if arguments.pattern and arguments.tracklets:
+        raise DataError("--tracklets is for folders of identities; with --pattern, {tracklet} says it")
+    if path.is_file():
+        if arguments.pattern or arguments.tracklets:
+            raise DataError("--pattern and --tracklets are for a folder; a CSV says who is in each image")
+        return own_names.views_of_list(path, source.text(path), source.faults.add)
+    sources.refuse_inside(arguments.out, [path])
+    if arguments.pattern:
+        return own_names.views_of_folder(
+            path, own_names.compiled(arguments.pattern, "--pattern"), source.faults.add, lambda image: _not_read(source)
+        )
+    return _of_folders(path, source, tracklets=arguments.tracklets)
+
+
+def _not_read(source: Source) -> None:
+    source.dropped["images of formats that are not read"] += 1
+
+
+def _of_folders(root: Path, source: Source, *, tracklets: bool) -> Iterator[View]:
+    """<identity>/x.jpg, and by a folder between them a camera or a tracklet."""
     for path in sorted(files_in(root)):
         if is_other_image(path):
-            source.dropped["images of formats that are not read"] += 1
+            _not_read(source)
         if not is_image(path):
             continue
-        name = path.relative_to(root).as_posix()
-        if rule is None:
-            parts = name.split("/")
-            if len(parts) < 2:
-                source.faults.add(path, "it is in no folder of an identity; --pattern says how names are to be read")
-                continue
-            yield _View(path, parts[0], parts[1] if len(parts) > 2 else "1")
-        elif (match := rule.search(name)) is None:
-            source.faults.add(path, f"its path {name} does not match --pattern {pattern}")
+        identity, *between = path.relative_to(root).as_posix().split("/")[:-1] or [""]
+        if not identity:
+            source.faults.add(path, "it is in no folder of an identity; --pattern says how names are to be read")
+        elif tracklets:
+            yield View(path, identity, tracklet="/".join(between) or "1")
         else:
-            yield _View(path, match["id"], match.groupdict().get("camera") or "1")
+            yield View(path, identity, between[0] if between else "1")
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
-    """The regular expression of a template, or the one that is given."""
-    text = pattern
-    if "(?P<id>" not in pattern:
-        if "{id}" not in pattern:
-            raise DataError(f"--pattern {pattern}: expected {{id}} in it, e.g. '{{id}}_{{camera}}_{{*}}'")
-        pieces = re.split(r"(\{id\}|\{camera\}|\{\*\})", pattern)
-        named = {"{id}": r"(?P<id>[^/_.-]+)", "{camera}": r"(?P<camera>[^/_.-]+)", "{*}": r"[^/]*?"}
-        seen: set[str] = set()
-        text = r"(?:^|/)"
-        for piece in pieces:
-            if piece in seen and piece in ("{id}", "{camera}"):
-                raise DataError(f"--pattern {pattern}: {piece} stands there twice")
-            seen.add(piece)
-            text += named.get(piece, re.escape(piece))
-        text += "$" if re.search(r"\.\w+$", pattern) else r"(?:\.\w+)?$"
-    try:
-        return re.compile(text)
-    except re.error as error:
-        raise DataError(f"--pattern {pattern!r} is not a regular expression: {error}") from None
-
-
-def _of_csv(path: Path, source: Source) -> Iterator[_View]:
-    reader = csv.DictReader(io.StringIO(source.text(path)))
-    columns = [name.strip().casefold() for name in reader.fieldnames or ()]
-    if not {"path", "id"} <= set(columns):
-        raise DataError(f"{path}: a header path,id[,camera[,split]] was expected, found {','.join(columns)[:80]}")
-    reader.fieldnames = columns
-    for number, row in enumerate(reader, 2):
-        where = f"{path}:{number}"
-        cells = {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
-        image = Path(cells["path"])
-        if not image.is_absolute():
-            try:
-                image = path.parent / inside(cells["path"])
-            except ValueError as error:
-                source.faults.add(where, str(error))
-                continue
-        if not cells["id"]:
-            source.faults.add(where, "it has no id")
-        elif cells.get("split", "") not in ("", *_SPLITS):
-            source.faults.add(where, f"the split is {cells['split']}; {', '.join(_SPLITS)} were expected")
-        else:
-            yield _View(image, cells["id"], cells.get("camera") or "1", cells.get("split", ""))
-
-
-def _readable(view: _View, source: Source) -> bool:
+def _readable(view: View, source: Source) -> bool:
     try:
         read_image(view.path)
     except DataError as error:
@@ -175,51 +141,49 @@ def _readable(view: _View, source: Source) -> bool:
     return True
 
 
-def _numbers(names: Iterable[str]) -> dict[str, int]:
-    """Each name's number from 1: of names that are numbers in their order."""
-    return {
-        name: number
-        for number, name in enumerate(sorted(names, key=lambda text: (not text.isdecimal(), text.zfill(20))), 1)
-    }
-
-
 def _placed(
-    views: Sequence[_View], identities: Mapping[str, int], cameras: Mapping[str, int], share: float, source: Source
-) -> Iterator[tuple[str, _View]]:
+    views: Sequence[View], identities: Mapping[str, int], cameras: Mapping[str, int], share: float, source: Source
+) -> Iterator[tuple[str, View]]:
     """The path of each image in the dataset."""
-    by_identity: dict[str, list[_View]] = defaultdict(list)
+    by_identity: dict[int, list[View]] = defaultdict(list)
     for view in views:
-        by_identity[view.identity].append(view)
-    counters: dict[tuple[str, str], int] = defaultdict(int)
+        by_identity[identities[view.identity]].append(view)
+    tracklets: dict[tuple[int, int], int] = defaultdict(int)
+    images: dict[tuple[int, int], int] = defaultdict(int)
 
-    def named(view: _View, folder: str, other: int = 0) -> tuple[str, _View]:
-        counters[view.identity, view.camera] += 1
-        number, camera = counters[view.identity, view.camera], cameras[view.camera] + other
-        stem = f"{identities[view.identity]:04d}_c{camera}s1_{number:06d}_01"
-        return f"{folder}/{stem}{view.path.suffix.lower()}", view
+    def named(pid: int, one: Sighting, folder: str, other: int = 0) -> Iterator[tuple[str, View]]:
+        camera = cameras[one[0].camera] + other
+        tracklets[pid, camera] += bool(one[0].tracklet)
+        for view in one:
+            images[pid, camera] += 1
+            stem = f"{pid:04d}_c{camera}s{max(1, tracklets[pid, camera])}_{images[pid, camera]:06d}_01"
+            yield f"{folder}/{stem}{view.path.suffix.lower()}", view
 
     train, query, gallery = FOLDERS
+    places = {"query": query, "gallery": gallery}
     alone = 0
-    for identity in sorted(by_identity, key=identities.__getitem__):
-        own = sorted(by_identity[identity], key=lambda view: (cameras[view.camera], view.path))
-        given = {view.split for view in own} - {""}
+    for pid, seen in sorted(by_identity.items()):
+        own = own_names.sightings(seen)
+        given = {view.split for view in seen} - {""}
         if given & {"query", "gallery"}:
-            yield from (named(view, {"query": query, "gallery": gallery}.get(view.split, train)) for view in own)
-        elif given == {"train"} or (not given and splits.hashed(f"identity {identity}") >= share):
-            yield from (named(view, train) for view in own)
-        elif len({view.camera for view in own}) > 1:
-            first: set[str] = set()
-            for view in own:
-                yield named(view, gallery if view.camera in first else query)
-                first.add(view.camera)
-        elif len(own) < 2:
-            source.dropped["test identities with a single image"] += 1
-        else:
-            alone += 1
-            third = max(1, len(own) // 3)
-            yield named(own[0], query)
-            yield from (named(view, gallery, len(cameras)) for view in own[-third:])
-            source.dropped["images between query and gallery of test identities of one camera"] += len(own) - third - 1
+            for one in own:
+                yield from named(pid, one, places.get(one[0].split, train))
+            continue
+        key = min(view.identity for view in seen)
+        if given == {"train"} or (not given and splits.hashed(f"identity {key}") >= share):
+            for one in own:
+                yield from named(pid, one, train)
+            continue
+        queries, rest, later = own_names.divided(own)
+        if not queries:
+            source.dropped[f"test identities with a single {'tracklet' if seen[0].tracklet else 'image'}"] += 1
+        alone += later and bool(queries)
+        for found in queries:
+            yield from named(pid, found, query)
+        for found in rest:
+            yield from named(pid, found, gallery, len(cameras) if later else 0)
+        if later and (between := len(own) - len(queries) - len(rest)):
+            source.dropped["images between query and gallery of test identities of one camera"] += between
     if alone:
         source.notes.append(
             f"{alone} test identities are seen by one camera: a query must find later images of its own camera. "
@@ -227,7 +191,7 @@ def _placed(
         )
 
 
-def _require(files: Mapping[str, _View], share: float) -> None:
+def _require(files: Mapping[str, View], share: float) -> None:
     counts = _counts(files)
     if counts["train"]["identities"] < 2:
         raise DataError(f"{counts['train']['identities']} identities are left to train on, two are needed at least")
@@ -235,7 +199,7 @@ def _require(files: Mapping[str, _View], share: float) -> None:
         raise DataError("no identity is left to test on; raise --test-share, or --test-share 0 does without a test")
 
 
-def _counts(files: Mapping[str, _View]) -> dict[str, dict[str, int]]:
+def _counts(files: Mapping[str, View]) -> dict[str, dict[str, int]]:
     counts = {}
     for split, folder in zip(("train", "query", "gallery"), FOLDERS, strict=True):
         own = [(name, view) for name, view in files.items() if name.startswith(f"{folder}/")]

@@ -13,6 +13,7 @@ from watchme.data.check.reid_checks import check_names, check_people
 from watchme.data.check.result import PICTURES, report_brief_check, report_check
 from watchme.data.check.summary_table import people_statistics, summary
 from watchme.data.formats import market1501 as market
+from watchme.data.formats import own_dataset
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import Config, ReidDataset
 from watchme.engines.osnet.data import datasets as reid
@@ -26,8 +27,7 @@ def check(job: Job) -> Result:
     """
     from watchme.data.check.dataset_plots import plot_people  # matplotlib, which a training's start does without
 
-    dataset = cast(Config, job.config).dataset
-    root = reid.root_of(dataset)
+    dataset, root = reid.used_dataset(cast(Config, job.config))
     with Facts(job.folder) as facts:
         for name, roles in _used(dataset).items():
             try:
@@ -42,7 +42,7 @@ def check(job: Job) -> Result:
 
 def check_briefly(job: Job, datasets: reid.Datasets) -> None:
     """Check identities, cameras and splits as they were read, and warn of what is wrong with them."""
-    dataset = cast(Config, job.config).dataset
+    dataset, _ = reid.used_dataset(cast(Config, job.config))
     with Facts() as facts:
         for name, roles in _used(dataset).items():
             splits = datasets.sources.get(name) or datasets.targets[name]
@@ -66,8 +66,10 @@ def _split(dataset: ReidDataset, name: str, role: str) -> str:
 
 
 def _list(facts: Facts, dataset: ReidDataset, name: str, folder: Path, roles: Sequence[str]) -> None:
-    if reid.format_of(dataset, name) != "market1501":
-        splits = reid.read_splits(dataset, name, folder)
+    own = reid.has_own_names(dataset, name, folder)
+    if own or reid.format_of(dataset, name) != "market1501":
+        splits = _read_own(facts, dataset, name, folder) if own else reid.read_splits(dataset, name, folder)
+        facts.add(_left_out(_split(dataset, name, role), path, pid) for role, path, pid in splits.left_out)
         for role in roles:
             if crops := getattr(splits, role):  # some datasets are for training, others for testing alone
                 _list_crops(facts, dataset, name, role, crops)
@@ -81,6 +83,16 @@ def _list(facts: Facts, dataset: ReidDataset, name: str, folder: Path, roles: Se
             _market_rows(facts, split, role, place, dataset.first_id) for place in places[role]
         )
         facts.list_images(split, role, market.ROLES.index(role) > 0, rows, name)
+
+
+def _read_own(facts: Facts, dataset: ReidDataset, name: str, folder: Path) -> market.Splits:
+    """A dataset with names of its own; what cannot be read becomes findings."""
+    pattern, roles = reid.pattern_of(dataset, name), reid.roles_of(dataset, name)
+
+    def fault(where: object, what: str) -> None:
+        facts.add([Finding("name breaks the convention", _split(dataset, name, ""), str(where), detail=what)])
+
+    return own_dataset.read_own(folder, roles, pattern, tracklets=dataset.tracklets, fault=fault)
 
 
 def _market_rows(

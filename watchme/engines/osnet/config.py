@@ -54,6 +54,9 @@ class ReidDataset(DatasetConfig):
     sources: list[str] | None = option(None, "datasets to train on; null: this one alone")
     targets: list[str] | None = option(None, "datasets to test on; null: the sources")
     roots: dict[str, str] | None = option(None, "folders of datasets that are not below root, by name")
+    pattern: str | dict[str, str] | None = option(
+        None, "names of your own: how paths say id, camera, tracklet, e.g. '{id}_{camera}_{*}'; by name for several"
+    )
     first_id: int = option(1, "market1501 naming: 0 reads 0000 as a person, not as a distractor", ge=0, le=1)
     split_id: int = option(0, "which of its splits, for datasets that have several", ge=0)
     cuhk03_labeled: bool = option(False, "cuhk03: boxes drawn by hand instead of detected ones")

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from watchme.config.devices import device_problems
 from watchme.config.suggestions import one_of
 from watchme.core.errors import CheckpointError, Problem
+from watchme.core.metric_names import SAME_CAMERA
 from watchme.engines.osnet.config import OWN_HEAD, Config, OsnetTrain, ReidLoss
 from watchme.engines.osnet.dataset_rules import dataset_problems
 from watchme.weights.initial import find_initial
@@ -177,7 +178,8 @@ def _selection_rules(config: Config) -> Iterator[Problem]:
             repr(objective),
         )
     # With nothing held out nothing is selected, and any name will do.
-    known = objective in names or objective.startswith("train/") or objective.startswith("test/")
+    # Validation is called val_same_camera/... where nobody is seen by two cameras, as the data will show.
+    known = objective.replace(f"{SAME_CAMERA}/", "val/", 1) in names or objective.startswith(("train/", "test/"))
     if not known and (dataset.val_identities > 0 or dataset.select_on_test):
         yield Problem("objective", f"is not computed; expected one of {', '.join(names)}", repr(objective))
     if dataset.select_on_test and dataset.val_identities > 0:
@@ -197,7 +199,12 @@ def _option_rules(config: Config) -> Iterator[Problem]:
         if config.train.device in ("cpu", "mps"):
             yield Problem("dataset.cache", "gpu needs a CUDA GPU; use ram", "'gpu'")
     held_out = config.dataset.val_identities > 0 or config.dataset.select_on_test
-    if config.mode == "train" and config.train.patience and not held_out and config.objective.startswith("val/"):
+    if (
+        config.mode == "train"
+        and config.train.patience
+        and not held_out
+        and config.objective.startswith(("val/", SAME_CAMERA))
+    ):
         expected = "nothing is validated with dataset.val_identities=0, so nothing can stop early; leave it 0"
         yield Problem("train.patience", expected, repr(config.train.patience))
     for key in ("erase_area", "patch_area"):

@@ -2,20 +2,24 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from watchme.core.errors import DataError, Problem
 from watchme.data.formats import market1501 as market
+from watchme.data.formats.own_names import compiled
 from watchme.data.formats.reid_datasets import TORCHREID_DATASETS, expected_layout, splits_of
 from watchme.engines.osnet.config import Config, ReidDataset
 from watchme.engines.osnet.data.datasets import (
     folder_of,
     format_of,
     has_500k,
+    pattern_of,
     roots_of,
     source_names,
     target_names,
     used_names,
+    with_targets,
 )
 
 _NAME = re.compile(r"[\w.-]+")
@@ -24,10 +28,13 @@ _NAME = re.compile(r"[\w.-]+")
 def dataset_problems(config: Config) -> list[Problem]:
     """Every problem of the dataset section whose types and ranges are right."""
     dataset = config.dataset
+    dataset = with_targets(dataset, None if dataset.root is None else Path(dataset.root), config.mode)
+    config = replace(config, dataset=dataset)
     names = used_names(dataset, config.mode)
     return [
         *_name_problems(config),
         *_option_problems(dataset, names),
+        *_pattern_problems(dataset, names),
         *_use_problems(config),
         *_video_problems(dataset, names),
         *_folder_problems(dataset, names),
@@ -40,8 +47,9 @@ def _formats(dataset: ReidDataset, names: list[str]) -> list[str]:
 
 def _name_problems(config: Config) -> Iterator[Problem]:
     dataset = config.dataset
-    # An evaluation needs targets alone; a training can do without them.
-    needed = ("sources",) if config.mode in ("train", "check") or dataset.targets is None else ("targets",)
+    # An evaluation needs targets alone; a training can do without them, and an export that is checked on its people.
+    trains = config.mode in ("train", "check") or (config.mode == "export" and config.export.split == "val")
+    needed = ("sources",) if trains or dataset.targets is None else ("targets",)
     if dataset.targets == [] and config.mode == "train":
         uses = {"objective": config.objective.startswith("test/"), "dataset.select_on_test": dataset.select_on_test}
         for key in (key for key, used in uses.items() if used):
@@ -81,6 +89,27 @@ def _option_problems(dataset: ReidDataset, names: list[str]) -> Iterator[Problem
     if dataset.load_train_targets and overlap:
         expected = f"adapts to targets that are not trained on, but {', '.join(overlap)} is both; name dataset.targets"
         yield Problem("dataset.load_train_targets", expected, "True")
+
+
+def _pattern_problems(dataset: ReidDataset, names: list[str]) -> Iterator[Problem]:
+    """What is wrong with names of one's own."""
+    given = dataset.pattern if isinstance(dataset.pattern, dict) else {"": dataset.pattern}
+    for name, pattern in given.items():
+        if pattern is None:
+            continue
+        key = f"dataset.pattern.{name}" if name else "dataset.pattern"
+        if not any(pattern_of(dataset, each) == pattern for each in ([name] if name else names) if each in names):
+            yield Problem(key, f"does nothing with {', '.join(names)}, whose names are known; leave it null", pattern)
+            continue
+        try:
+            rule = compiled(pattern).rule
+        except DataError as error:
+            yield Problem(key, str(error), repr(pattern))
+            continue
+        if dataset.tracklets and "tracklet" not in rule.groupindex:
+            yield Problem(key, "dataset.tracklets needs {tracklet} in it", repr(pattern))
+    if dataset.pattern is not None and dataset.first_id == 0:
+        yield Problem("dataset.first_id", "does nothing with dataset.pattern: everybody is a person; leave it 1", "0")
 
 
 def _use_problems(config: Config) -> Iterator[Problem]:

@@ -83,8 +83,8 @@ class OsnetExporter(Exporter):
             return
         if self.config.dataset.val_identities and self.training:
             held = hold_out(self.training, self.config.dataset.val_identities, self.config.train.seed)
-            self.split = "val"
-            self.galleries = {"val": self._gallery(held.query, [*held.gallery, *held.distractors])}
+            self.split = held.split
+            self.galleries = {held.split: self._gallery(held.query, [*held.gallery, *held.distractors])}
         else:
             self.job.fallback("no identities are held out, so the export is checked on query and gallery, as test/...")
 

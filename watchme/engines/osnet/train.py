@@ -14,6 +14,7 @@ import torch
 from watchme.core import device as runtime
 from watchme.core.errors import ConfigError, Problem
 from watchme.core.interfaces import Job, Result
+from watchme.core.metric_names import measured_objective
 from watchme.core.seed import seed_everything
 from watchme.engines.osnet.batch_size import find_batch_size, resumed_batch_size
 from watchme.engines.osnet.check import check_briefly
@@ -88,6 +89,9 @@ class _Run:
     def prepare(self) -> None:
         """Assemble the splits and build the model, before it is known which processes train it."""
         self.dataset, self.val = self.data.train_and_val()
+        metric = self.config.objective.rpartition("/")[2]
+        objective = measured_objective("train", self.config.objective, [f"{split}/{metric}" for split in self.val])
+        self.config = dataclasses.replace(self.config, objective=objective)
         crops, classes = self.dataset.images.crops, len(self.dataset.classes)
         self.model = _build_model(self.job, self.config, classes)
         if self.config.train.batch_size == -1:

@@ -189,7 +189,7 @@ function drawComparison() {
   const metrics = sorted(chosen.flatMap((run) => Object.keys(run.metrics)));
   drawTable(byId("finals"), ["metric", ...named], metrics.map((name) => [name, ...chosen.map((run) => finalCell(run, chosen[0], name))]), true);
   const objectives = new Set(chosen.map((run) => run.objective));
-  const rank = (name) => (objectives.has(name) ? 0 : name.startsWith("val/") ? 1 : name.startsWith("train/") ? 2 : 3);
+  const rank = (name) => (objectives.has(name) ? 0 : name.startsWith("val") ? 1 : name.startsWith("train/") ? 2 : 3);
   const series = sorted(chosen.flatMap((run) => Object.keys(run.series))).sort((a, b) => rank(a) - rank(b));
   drawCharts(
     byId("curves"),

@@ -5,11 +5,13 @@ import logging
 from collections.abc import Sequence
 from typing import cast
 
+from watchme.core.errors import ConfigError, Problem
 from watchme.core.interfaces import Job
+from watchme.core.metric_names import SAME_CAMERA, measured_objective
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import Config
-from watchme.engines.osnet.data.datasets import Datasets, merged, read_datasets, root_of
-from watchme.engines.osnet.data.holdout import hold_out
+from watchme.engines.osnet.data.datasets import Datasets, merged, read_datasets, target_names, used_dataset
+from watchme.engines.osnet.data.holdout import Holdout, hold_out
 from watchme.engines.osnet.data.images import Gallery, Images, fingerprint
 from watchme.engines.osnet.data.loader import TrainSet
 from watchme.engines.osnet.data.tracklets import thinned
@@ -33,7 +35,10 @@ class ReidData:
         self.evaluates = evaluates
 
     def train_and_val(self) -> tuple[TrainSet, dict[str, Gallery]]:
-        """The training set, and what is validated on: `val`, the test splits with select_on_test, or nothing."""
+        """The training set, and what is validated on.
+
+        That is `val` or `val_same_camera` (see `Holdout.split`), the test splits with select_on_test, or nothing.
+        """
         config, datasets, val = self.config, self.datasets, {}
         crops = merged(splits.train for splits in datasets.sources.values())
         if config.dataset.combineall and (both := set(datasets.sources) & set(datasets.targets)):
@@ -43,12 +48,8 @@ class ReidData:
             )
         if config.dataset.val_identities:
             held = hold_out(crops, config.dataset.val_identities, config.train.seed)
-            crops, val = held.train, {"val": self._gallery(held.query, [*held.gallery, *held.distractors])}
-            if held.same_camera:
-                self.job.fallback(
-                    "no training identity is seen by two cameras: val/... finds later images of the same camera, which "
-                    "is easier than re-identification across cameras"
-                )
+            crops, val = held.train, {held.split: self._gallery(held.query, [*held.gallery, *held.distractors])}
+            self._require_objective(held)
             log.info(
                 "Held out for validation: %d identities, %d queries, %d gallery images and %d distractors",
                 len({crop.pid for crop in held.gallery}),
@@ -67,6 +68,27 @@ class ReidData:
         # The trainer puts the training images on the GPU itself.
         cache = "none" if config.dataset.cache == "gpu" else config.dataset.cache
         return TrainSet(self._images(crops, cache), classes, config.augmentation, config.dataset), val
+
+    def _require_objective(self, held: Holdout) -> None:
+        """Announce validation within cameras.
+
+        Raises:
+            ConfigError: If the objective is such a validation's, and identities are seen by two cameras.
+        """
+        objective = self.config.objective
+        if not held.same_camera:
+            if objective.startswith(f"{SAME_CAMERA}/"):
+                expected = "is measured where nobody is seen by two cameras; here people are: objective="
+                raise ConfigError(
+                    [Problem("objective", expected + objective.replace(SAME_CAMERA, "val", 1), repr(objective))]
+                )
+            return
+        chosen = measured_objective("train", objective, [objective.replace("val/", f"{SAME_CAMERA}/", 1)])
+        self.job.fallback(
+            f"no training identity is seen by two cameras: validation finds later images of a query's own camera, "
+            f"which is easier than re-identification across cameras. It is called {SAME_CAMERA}/..., and "
+            + (f"{chosen} is the objective instead of {objective}" if chosen != objective else "is not comparable")
+        )
 
     @functools.cached_property
     def test_splits(self) -> dict[str, Gallery]:
@@ -98,8 +120,10 @@ class ReidData:
 def read_run(job: Job) -> Datasets:
     """Read all datasets of a run; what they hold is logged and recorded."""
     config = cast(Config, job.config)
-    dataset = config.dataset
-    datasets = read_datasets(dataset, root_of(dataset), config.mode)
+    dataset, root = used_dataset(config)
+    if untested := set(target_names(config.dataset)) - set(target_names(dataset)):
+        job.fallback(f"there is a training set alone of {', '.join(sorted(untested))}: it is not tested on")
+    datasets = read_datasets(dataset, root, config.mode)
     parts: dict[str, Sequence[Crop]] = {}
     alone = list(datasets.sources) == list(datasets.targets) and len(datasets.sources) == 1
     for name, splits in datasets.sources.items():

@@ -11,9 +11,10 @@ from pathlib import Path
 from watchme.config.suggestions import nearest
 from watchme.core.errors import DataError
 from watchme.data.formats import market1501 as market
+from watchme.data.formats import own_dataset, own_names
 from watchme.data.formats.market1501 import Crop, Splits
 from watchme.data.formats.reid_datasets import REID_DATASETS, TORCHREID_DATASETS, find_known, splits_of
-from watchme.engines.osnet.config import ReidDataset
+from watchme.engines.osnet.config import Config, ReidDataset
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,41 @@ def target_names(dataset: ReidDataset) -> list[str]:
     return source_names(dataset) if dataset.targets is None else dataset.targets
 
 
+def with_targets(dataset: ReidDataset, root: Path | None, mode: str = "train") -> ReidDataset:
+    """The config with `targets` named, where it names none and sources have nothing to test on: all others.
+
+    Args:
+        dataset: The config.
+        root: `dataset.root`, or the demo world.
+        mode: An evaluation needs its targets, so that nothing is left out.
+    """
+    if dataset.targets is not None or mode == "evaluate":
+        return dataset
+    tested = [name for name in source_names(dataset) if not _is_train_only(dataset, name, root)]
+    return dataset if tested == source_names(dataset) else replace(dataset, targets=tested)
+
+
+def _is_train_only(dataset: ReidDataset, name: str, root: Path | None) -> bool:
+    reader = format_of(dataset, name)
+    if reader != "market1501":
+        return TORCHREID_DATASETS[reader].use == "train"
+    place = _place(dataset, name, root)
+    if place is None or not place.expanduser().exists():
+        return False
+    if has_own_names(dataset, name, place):
+        return not own_dataset.has_test(place)
+    return market.is_train_only(place)
+
+
+def _place(dataset: ReidDataset, name: str, root: Path | None) -> Path | None:
+    """The folder in which a dataset is looked for; None where the config gives none."""
+    if name in roots_of(dataset):
+        return Path(roots_of(dataset)[name]).expanduser()
+    if root is None or name == dataset.name or name in REID_DATASETS:
+        return root
+    return root.expanduser() / name
+
+
 def roots_of(dataset: ReidDataset) -> dict[str, str]:
     """Folders of datasets that are not below `dataset.root`."""
     return dataset.roots or {}
@@ -46,6 +82,22 @@ def format_of(dataset: ReidDataset, name: str) -> str:
     if name == dataset.name:
         return dataset.format
     return name if name in TORCHREID_DATASETS else "market1501"
+
+
+def pattern_of(dataset: ReidDataset, name: str) -> str | None:
+    """`dataset.pattern` for a dataset: one text is for the dataset itself, or for those that are not known by name."""
+    if format_of(dataset, name) != "market1501":
+        return None
+    if dataset.pattern is None or isinstance(dataset.pattern, str):
+        own = name == dataset.name if dataset.sources is None else name not in REID_DATASETS
+        return dataset.pattern if own or name not in REID_DATASETS else None
+    return dataset.pattern.get(name)
+
+
+def has_own_names(dataset: ReidDataset, name: str, place: Path) -> bool:
+    """Whether a dataset in a folder, or a CSV, is read by `own_names`."""
+    listed = format_of(dataset, name) == "market1501" and own_names.is_list(place)
+    return listed or pattern_of(dataset, name) is not None
 
 
 def has_500k(dataset: ReidDataset, name: str) -> bool:
@@ -68,24 +120,24 @@ def folder_of(dataset: ReidDataset, name: str, root: Path | None) -> Path:
     Raises:
         DataError: If it is not there; says what is expected.
     """
-    reader = format_of(dataset, name)
-    if name in roots_of(dataset):
-        root = Path(roots_of(dataset)[name])
-    elif root is None:
+    reader, place = format_of(dataset, name), _place(dataset, name, root)
+    if place is None:
         raise DataError(f"no folder is given for {name}: dataset.root=<folder>, or 'dataset.roots={{{name}:<folder>}}'")
-    elif name != dataset.name and name not in REID_DATASETS:
-        root = root.expanduser() / name
-        if not root.is_dir():
-            close = nearest(name, REID_DATASETS)
-            raise DataError(
-                f"torchreid knows no {name}, and there is no folder {root} in Market-1501 naming"
-                + (f"; did you mean {close}?" if close else "")
-                + f"\nknown: {', '.join(REID_DATASETS)}; any other in the folder that "
-                f"'dataset.roots={{{name}:<folder>}}' names"
-            )
-    if reader == "market1501":
-        return market.find_root(root, roles_of(dataset, name))
-    return find_known(reader, root)
+    unknown = name != dataset.name and name not in REID_DATASETS and name not in roots_of(dataset)
+    if unknown and not place.is_dir():
+        close = nearest(name, REID_DATASETS)
+        raise DataError(
+            f"torchreid knows no {name}, and there is no folder {place} in Market-1501 naming"
+            + (f"; did you mean {close}?" if close else "")
+            + f"\nknown: {', '.join(REID_DATASETS)}; any other in the folder that "
+            f"'dataset.roots={{{name}:<folder>}}' names"
+        )
+    if reader != "market1501":
+        return find_known(reader, place)
+    roles = roles_of(dataset, name)
+    if has_own_names(dataset, name, place):
+        return own_dataset.find_root(place, roles)
+    return market.find_root(place, roles)
 
 
 def roles_of(dataset: ReidDataset, name: str) -> tuple[str, ...]:
@@ -113,6 +165,12 @@ def root_of(dataset: ReidDataset) -> Path | None:
     if world.created:
         log.info("Made the demo world in %s", world.root)
     return world.reid
+
+
+def used_dataset(config: Config) -> tuple[ReidDataset, Path | None]:
+    """The dataset section of a run with its targets (see `with_targets`), and its root (see `root_of`)."""
+    root = root_of(config.dataset)
+    return with_targets(config.dataset, root, config.mode), root
 
 
 def read_datasets(dataset: ReidDataset, root: Path | None, mode: str = "train") -> Datasets:
@@ -161,13 +219,17 @@ def read_splits(dataset: ReidDataset, name: str, folder: Path) -> Splits:
     reader = format_of(dataset, name)
     if reader != "market1501":
         return _read_known(dataset, reader, folder)
-    splits = market.read_market(
-        folder,
-        roles_of(dataset, name),
-        more_distractors=has_500k(dataset, name),
-        tracklets=dataset.tracklets,
-        first_id=dataset.first_id,
-    )
+    roles = roles_of(dataset, name)
+    if has_own_names(dataset, name, folder):
+        splits = own_dataset.read_own(folder, roles, pattern_of(dataset, name), tracklets=dataset.tracklets)
+    else:
+        splits = market.read_market(
+            folder,
+            roles,
+            more_distractors=has_500k(dataset, name),
+            tracklets=dataset.tracklets,
+            first_id=dataset.first_id,
+        )
     if dataset.combineall:
         people = [crop for crop in (*splits.query, *splits.gallery) if crop.pid > 0]
         splits = replace(splits, train=[*splits.train, *people])

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from watchme.core.errors import DataError
+from watchme.core.metric_names import SAME_CAMERA
 from watchme.data.formats.market1501 import Crop
 
 # Distractors for each image of a held-out identity, where there are so many.
@@ -27,6 +28,11 @@ class Holdout:
     distractors: list[Crop]
     same_camera: bool = False
 
+    @property
+    def split(self) -> str:
+        """The first part of the names of its metrics, which says what they measure."""
+        return SAME_CAMERA if self.same_camera else "val"
+
 
 def hold_out(crops: Sequence[Crop], wanted: float, seed: int) -> Holdout:
     """Hold identities out of a training set.
@@ -34,9 +40,11 @@ def hold_out(crops: Sequence[Crop], wanted: float, seed: int) -> Holdout:
     Only identities seen by at least two cameras are taken, so that each query has a match from another camera. Where
     no identity is, those with two images are: the first image by file name is the query, the last third is in the
     gallery as if another camera had taken it, and what is between them is left out, as neighbouring frames are all but
-    equal. That is easier than re-identification across cameras, and serves to compare epochs only. Of
-    several sources each gives in proportion to such identities. They are drawn in a random order that is fixed by the
-    seed, each time for the camera that is least served so far in proportion to its identities. One image of each
+    equal. That is easier than re-identification across cameras, serves to compare epochs only, and has a name of its
+    own: `Holdout.split`.
+
+    Of several sources each gives in proportion to such identities. They are drawn in a random order that is fixed by
+    the seed, each time for the camera that is least served so far in proportion to its identities. One image of each
     identity and camera is a query; the gallery is all of their images (a query's own image is of its own camera and
     so never counts).
 
