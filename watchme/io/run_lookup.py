@@ -9,6 +9,7 @@ from watchme.core.errors import CheckpointError
 
 MANIFEST = "run.json"
 CONFIG = "config.yaml"
+CALIBRATION = "calibration.json"
 
 
 def folder_of(checkpoint: Path) -> Path | None:

@@ -1,22 +1,25 @@
-"""The demo world: drawn pedestrians seen by several cameras, as a detection, re-ID and person-search dataset."""
+"""The demo world: drawn pedestrians seen by several cameras, as datasets of each task and as a film."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from watchme.data.demo.config import DemoWorldConfig
+from watchme.data.demo.config import DemoFilmConfig, DemoWorldConfig
 from watchme.io.cache import cache_dir, writable_cache_dir
 from watchme.io.files import whole_folder
 
 GENERATOR_VERSION = 5
 """Raise it with every change of what is drawn or written: worlds in the cache are then drawn again."""
-_DONE = "world.json"
+FILM_VERSION = 1
+"""Raise it with every change of the film alone."""
+_DONE, _FILM_DONE = "world.json", "film.json"
 
-__all__ = ["DemoWorld", "DemoWorldConfig", "ensure_demo_world"]
+__all__ = ["DemoFilm", "DemoFilmConfig", "DemoWorld", "DemoWorldConfig", "ensure_demo_film", "ensure_demo_world"]
 
 
 @dataclass(frozen=True)
@@ -45,20 +48,70 @@ def ensure_demo_world(config: DemoWorldConfig, cache: Path | None = None) -> Dem
     """
     if problems := config.problems():
         raise ValueError("; ".join(problems))
+
+    def draw(folder: Path) -> None:
+        from watchme.data.demo.world import write_world  # NumPy and Pillow, which validation does without
+
+        write_world(config, folder)
+
     parameters = {"version": GENERATOR_VERSION, **dataclasses.asdict(config)}
-    key = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
-    root = (cache or cache_dir()) / f"demo-{key}"
-    created = not (root / _DONE).is_file()
-    if created:
-        if cache is None:
-            writable_cache_dir()
-        _draw(config, root, parameters)
+    root, created = _ensure("demo", parameters, _DONE, draw, cache)
     return DemoWorld(root, root / "detection", root / "reid", root / "search", created)
 
 
-def _draw(config: DemoWorldConfig, root: Path, parameters: dict[str, object]) -> None:
-    from watchme.data.demo.world import write_world  # NumPy and Pillow, which validation does without
+@dataclass(frozen=True)
+class DemoFilm:
+    """A film on disk: a street under one camera after the other, and everybody who walks there.
 
-    with whole_folder(root, _DONE) as temporary:
-        write_world(config, temporary)
-        (temporary / _DONE).write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
+    Attributes:
+        root: its folder; `scenes.json` there tells which camera shows which frames.
+        video: the MP4 file.
+        truth: who is where in each frame, in MOTChallenge's format (`gt.txt`), visibility last.
+        portraits: a picture of each person, in the order of their numbers, by a camera that the film does not show.
+        created: whether it was drawn by this call.
+    """
+
+    root: Path
+    video: Path
+    truth: Path
+    portraits: tuple[Path, ...]
+    created: bool
+
+
+def ensure_demo_film(config: DemoFilmConfig | None = None, cache: Path | None = None) -> DemoFilm:
+    """Return the film of these parameters, drawn if it is not in the cache yet, whole or not at all.
+
+    Args:
+        config: parameters of the film; None: the defaults.
+        cache: folder that it is kept in; by default watchme's cache folder.
+
+    Raises:
+        OSError: if OpenCV cannot write MPEG-4.
+    """
+    chosen = config or DemoFilmConfig()
+
+    def draw(folder: Path) -> None:
+        from watchme.data.demo.film import write_film
+
+        write_film(chosen, folder)
+
+    parameters = {"version": FILM_VERSION, "drawing": GENERATOR_VERSION, **dataclasses.asdict(chosen)}
+    root, created = _ensure("demo-film", parameters, _FILM_DONE, draw, cache)
+    portraits = tuple(root / "people" / f"person{pid:02d}.jpg" for pid in range(1, chosen.people + 1))
+    return DemoFilm(root, root / "street.mp4", root / "gt.txt", portraits, created)
+
+
+def _ensure(
+    name: str, parameters: dict[str, object], last: str, draw: Callable[[Path], None], cache: Path | None
+) -> tuple[Path, bool]:
+    """The folder of what these parameters give, and whether `draw` has filled it now; the file `last` is its seal."""
+    key = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
+    root = (cache or cache_dir()) / f"{name}-{key}"
+    created = not (root / last).is_file()
+    if created:
+        if cache is None:
+            writable_cache_dir()
+        with whole_folder(root, last) as temporary:
+            draw(temporary)
+            (temporary / last).write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
+    return root, created

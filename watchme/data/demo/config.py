@@ -52,3 +52,22 @@ class DemoWorldConfig:
         """The same reasons as problems of the keys `dataset.demo.<field>`."""
         parts = (text.partition(":") for text in self.problems())
         return [Problem(f"dataset.demo.{name}", reason.strip()) for name, _, reason in parts]
+
+
+@dataclass(frozen=True)
+class DemoFilmConfig:
+    """Parameters of the demo film; equal parameters give equal frames.
+
+    Its people are drawn for it alone: nobody of the demo world, on whom models are trained, walks in it.
+    """
+
+    seed: int = 0  # draws people, walks and noise; the streets are those of the world with this seed
+    seconds: float = 60.0  # of all scenes together
+    fps: int = 8
+    frame_size: int = 640  # side of the square frames, pixels
+    people: int = 12  # who walk through every scene
+
+    @property
+    def frames(self) -> int:
+        """Frames of the film: as many in each of its three scenes."""
+        return 3 * round(self.seconds * self.fps / 3)

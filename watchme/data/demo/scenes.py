@@ -18,6 +18,9 @@ from watchme.data.demo.pedestrian import Pose, draw_figure
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels; the pixels at right and bottom lie outside."""
 
+Region = tuple[slice, slice]
+"""Rows and columns."""
+
 COVERED = 0.4
 """From this coverage on, a pixel at the rim counts as part of a person."""
 
@@ -114,12 +117,14 @@ def paint_scene(
     for _, sprite, left, top, index in layers:
         frame.paste(sprite.image, (left, top), sprite.image)
         alpha = sprite.alpha()
-        placed = _place(alpha, left, top, camera.size)
+        on_frame, of_sprite = _overlap(alpha.shape, left, top, camera.size)
         for behind in coverage:
             if behind is not None:
-                behind *= 1 - placed
+                behind[on_frame] *= 1 - alpha[of_sprite]
         if index >= 0:
-            coverage[index], whole[index] = placed, float(alpha.sum())
+            mask = coverage[index] = np.zeros((camera.size, camera.size), dtype=np.float32)
+            mask[on_frame] = alpha[of_sprite]
+            whole[index] = float(alpha.sum())
     sightings = [
         Sighting(walker.pid, _extent(mask), float(mask.sum()) / total)
         for walker, mask, total in zip(walkers, coverage, whole, strict=True)
@@ -137,14 +142,14 @@ def _cast_shadow(frame: Image.Image, x: float, ground: float, height: float) -> 
     frame.paste((24, 24, 30), (*corner, corner[0] + rx * 4, corner[1] + ry * 4), stencil)
 
 
-def _place(alpha: NDArray[np.float32], left: int, top: int, size: int) -> NDArray[np.float32]:
-    """Return the coverage on the frame, shape (size, size)."""
-    placed = np.zeros((size, size), dtype=np.float32)
-    height, width = alpha.shape
+def _overlap(shape: tuple[int, ...], left: int, top: int, size: int) -> tuple[Region, Region]:
+    """Return the region of the frame that a sprite covers, and the region of the sprite that lies there."""
+    height, width = shape
     x0, y0, x1, y1 = max(0, left), max(0, top), min(size, left + width), min(size, top + height)
-    if x0 < x1 and y0 < y1:
-        placed[y0:y1, x0:x1] = alpha[y0 - top : y1 - top, x0 - left : x1 - left]
-    return placed
+    if x0 >= x1 or y0 >= y1:
+        nothing = slice(0, 0), slice(0, 0)
+        return nothing, nothing
+    return (slice(y0, y1), slice(x0, x1)), (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
 
 
 def _extent(mask: NDArray[np.float32]) -> Box:

@@ -1,16 +1,19 @@
 """mode=evaluate of an OSNet, and the evaluations of a training: query against gallery of each split."""
 
+import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from watchme.core.device import choose_deterministic, choose_device
 from watchme.core.interfaces import Job, Result
 from watchme.core.seed import seed_everything
 from watchme.engines.osnet.batch_norm_adaptation import adapt_batch_norm
+from watchme.engines.osnet.calibration import calibrate
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data.data_module import ReidData, read_run
 from watchme.engines.osnet.data.device_batches import uses_channels_last
@@ -40,7 +43,7 @@ def evaluate(job: Job) -> Result:
         load_weights(model.backbone, path, keep_classifier=False, min_matched=config.model.min_matched)
     metrics = evaluator.test(model, data)
     name = "test/" + config.objective.split("/", 1)[1]
-    return Result(metrics, metrics.get(name, math.nan))
+    return Result(metrics, metrics.get(name, math.nan), details=evaluator.calibrate(data.test_splits))
 
 
 class Evaluator:
@@ -57,6 +60,7 @@ class Evaluator:
         self.device = device
         self.embedder = Embedder(self.config, device)
         self._adapted: dict[str, ReidNet] = {}  # by target, where dataset.load_train_targets adapts
+        self._tested: dict[str, tuple[Tensor, Tensor]] = {}  # embeddings by split
 
     def validate(self, galleries: dict[str, Gallery], data: ReidData, model: ReidNet, epoch: int) -> dict[str, float]:
         """Metrics of a model after an epoch; ranked results are drawn every `evaluation.visrank_every` epochs."""
@@ -74,6 +78,7 @@ class Evaluator:
         rankings = self._rank(model, galleries, data)
         for split, ranking in rankings.items():
             plot_ranking(self.job, ranking, galleries[split], split, self.config.evaluation)
+            self._tested[split] = ranking.query, ranking.gallery
         if self._adapted:
             self.job.record("adapted_to_targets", {name: len(data.target_images(name)) for name in self._adapted})
             self.job.fallback(
@@ -81,6 +86,19 @@ class Evaluator:
                 "target's training images, without labels; weights/best.pt itself is not adapted"
             )
         return metrics_of(rankings)
+
+    def calibrate(self, galleries: Mapping[str, Gallery], model: ReidNet | None = None) -> dict[str, Any]:
+        """Write calibration.json, see `calibrate`.
+
+        Args:
+            galleries: Split -> its images.
+            model: Embeds them; None: they are those of `test`, whose embeddings are at hand.
+        """
+        features = self._tested
+        if model is not None:
+            embed = functools.partial(self.embedder.embed, model)
+            features = {name: (embed(each.query), embed(each.gallery)) for name, each in galleries.items()}
+        return calibrate(self.job, galleries, features)
 
     def save_adapted(self, best: Mapping[str, Any], folder: Path) -> dict[str, Path]:
         """Save the weights that were tested, as `best_<target>.pt`, where they were adapted.

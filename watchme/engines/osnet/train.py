@@ -7,7 +7,7 @@ import math
 import shlex
 import shutil
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -143,7 +143,14 @@ class _Run:
         model.backbone.load_state_dict(state_of(content, weights["best"]))
         metrics = best.metrics | self.evaluator.test(model, self.data)
         weights |= self.evaluator.save_adapted(content, folder)
-        return Result(metrics, metrics.get(config.objective, math.nan), best_epoch, last, weights)
+        details = self._calibrate(model)
+        return Result(metrics, metrics.get(config.objective, math.nan), best_epoch, last, weights, details)
+
+    def _calibrate(self, model: ReidNet) -> dict[str, Any]:
+        if self.config.dataset.val_identities and self.val:
+            return self.evaluator.calibrate(self.val, model)
+        self.job.fallback("no identities are held out, so similarities are calibrated on the test split")
+        return self.evaluator.calibrate(self.data.test_splits)
 
 
 def _build_model(job: Job, config: Config, identities: int) -> ReidNet:
