@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data", "metrics"),
     ("config.schema",),
     ("core.interfaces",),
-    ("export", "data.check.result"),
+    ("export", "inference", "data.check.result"),
     ("engines",),
     ("core.registry",),
     ("config.validation",),

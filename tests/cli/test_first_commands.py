@@ -53,7 +53,7 @@ COMMANDS = [
     ("dataset", "dataset=<option>"),
     ("mode=val", "mode=evaluate checkpoint="),
     ("mode=test", "mode=evaluate checkpoint="),
-    ("mode=predict", "mode=search"),
+    ("mode=infer", "mode=predict source="),
     ("model=yolo11", "yolo11n, yolo11s, yolo11m, yolo11l or yolo11x"),
     ("model=osnet_ibnn", "did you mean osnet_ibn?"),
     ("mode=evaluate mode=export", "is given twice"),
@@ -113,7 +113,7 @@ def test_a_dataset_of_another_task_comes_with_its_model(composed_config: Compose
         ("train.epochs", ["passes over the training set", "an integer >= 1", "conf/train/osnet.yaml"]),
         ("dataset.image_size", ["a multiple of 32", "conf/dataset/person_detection.yaml"]),
         ("optimizer", ["adamw", "One vocabulary"]),
-        ("mode", ["one of train, evaluate, check, export, search", "conf/config.yaml: train"]),
+        ("mode", ["one of train, evaluate, check, export, search, predict, embed", "conf/config.yaml: train"]),
         ("scheduler.final_lr_ratio", ["last learning rate over the first", "conf/scheduler/cosine.yaml"]),
     ],
 )

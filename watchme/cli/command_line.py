@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import os
+import re
 import secrets
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -94,12 +95,13 @@ def register_resolvers() -> None:
     `${token:}` makes run folders of the same second differ, `${help_text:}` is --help, `${if_set:value,yes,no}` is
     `no` where the value is null, and `${if_auto:value,other}` is `other` where the value is -1.
     `${default_weights:name}` is the default of model.weights: the published weights of that name for real data, null
-    for the demo world, unless model.pretrained says otherwise.
+    for the demo world, unless model.pretrained says otherwise. `${source_name:street.mp4}` is what run folders call it.
     """
     OmegaConf.register_resolver("if_set", lambda value, yes, no: no if value is None else yes, replace=True)
     OmegaConf.register_resolver("default_weights", _default_weights, replace=True)
     OmegaConf.register_resolver("if_auto", lambda value, other: other if value == -1 else value, replace=True)
     OmegaConf.register_resolver("token", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+    OmegaConf.register_resolver("source_name", _source_name, replace=True)
     OmegaConf.register_resolver("help_text", lambda: help_text(CONF), replace=True)
 
 
@@ -109,6 +111,15 @@ def _default_weights(name: str, *, _root_: DictConfig) -> str | None:
         return name if pretrained else None
     root, demo = (OmegaConf.select(_root_, f"dataset.{key}") for key in ("root", "demo"))
     return None if root is None and demo is not None else name
+
+
+def _source_name(source: str | int | None) -> str:
+    """`street` of videos/street.mp4, `photos` of photos/*.jpg, `camera0` of 0."""
+    text = "" if source is None else str(source)
+    if text.isdigit():
+        return f"camera{text}"
+    parts = [part for part in re.split(r"[/\\\\]", text.rstrip("/")) if part and not set("*?[") & set(part)]
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(parts[-1]).stem if parts else "")[:40].strip("._-") or "source"
 
 
 def show_version() -> None:

@@ -10,6 +10,8 @@ from watchme.config.validation import fields_of
 from watchme.core.registry import engine_names, load_config_class
 from watchme.io.files import read_yaml
 
+# Modes that name their models by `detector` and `reid` -> option of `model`.
+_MODELS = {"search": "search", "predict": "predict", "embed": "predict"}
 # The run of a checkpoint comes with its model.
 _COME_WITH_A_MODEL = {"model", "checkpoint", "train.resume"}
 
@@ -17,16 +19,17 @@ _COME_WITH_A_MODEL = {"model", "checkpoint", "train.resume"}
 def default_model(given: Mapping[str, str], folders: Sequence[Path]) -> str | None:
     """The option of `model` to add; None where the command line or the defaults have a fitting one.
 
-    mode=search names its two models by `detector` and `reid`. Otherwise the dataset's `task` decides: the model is the
-    one with the shortest name of an engine that takes it, so that `dataset=market1501` alone trains a re-ID model.
+    mode=search, predict and embed name their models by `detector` and `reid`. Otherwise the dataset's `task` decides:
+    the model is the one with the shortest name of an engine that takes it, so that `dataset=market1501` alone trains a
+    re-ID model.
 
     Args:
         given: The command line's overrides, see `values_by_key`.
         folders: Folders of config groups, the project's first.
     """
     dataset = given.get("dataset")
-    if given.get("mode") == "search" and "model" not in given:
-        return "search"
+    if "model" not in given and (model := _MODELS.get(given.get("mode", ""))):
+        return model
     if dataset is None or given.keys() & _COME_WITH_A_MODEL or _chosen_model(given, folders):
         return None
     task = option_value("dataset", dataset, "task", folders)

@@ -15,14 +15,14 @@ _WORDS = {
     "train": "training is what happens without a mode: python train.py model=<option> dataset=<option>",
     "val": "python train.py mode=evaluate checkpoint=<run>/weights/best.pt",
     "test": "python train.py mode=evaluate checkpoint=<run>/weights/best.pt",
-    "predict": "python train.py mode=search detector=<file> reid=<file>, or mode=export",
+    "predict": "python train.py mode=predict source=<pictures or a video> detector=<run>",
     "tune": "python train.py -m sweeper=<option>",
     "yolo": "this is not ultralytics' command line: python train.py model=yolo11n dataset.root=<folder>",
     "detect": "the task follows from the model and the dataset: model=yolo11n",
     "resume": "python train.py train.resume=<run folder>",
     "sweep": "python train.py -m sweeper=<option>",
 }
-_MODES = ("evaluate", "check", "export", "search")
+_MODES = ("evaluate", "check", "export", "search", "embed")
 _LONGEST_PATH = 4096
 
 

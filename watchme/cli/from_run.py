@@ -18,8 +18,8 @@ from watchme.io.files import read_json, read_yaml
 from watchme.io.run_lookup import CONFIG, MANIFEST, folder_of
 
 EXPERIMENT = "from_run"
-# What belongs to one run and not to the next. A resumed run keeps its tracker.
-_OWN = {"mode", "checkpoint", "trial"}
+# What belongs to one run and not to the next. A resumed run keeps its mode and its tracker.
+_OWN = {"mode", "checkpoint", "trial", "tracker", "source"}
 # Groups that are no section of the config.
 _NO_SECTIONS = {"experiment", "sweeper", "tracker", "hydra"}
 
@@ -42,12 +42,13 @@ def with_run_config(arguments: Sequence[str], group_names: Collection[str]) -> l
         if given.get("train.resume") == "auto":
             return _with_resume(arguments, "null")  # nothing is there yet: start
         return list(arguments)  # a plain weights file, which validation looks for
-    if resumes and not any((folder / "weights").glob("*.pt")):
-        arguments = _with_resume(arguments, "null")  # stopped before its first checkpoint: start again in its folder
+    if resumes and not any((folder / "weights").glob("*.pt")) and not _has_finished(folder):
+        # Stopped before its first checkpoint, or of a mode that makes none: start again in its folder.
+        arguments = _with_resume(arguments, "null")
     elif given.get("train.resume") == "auto":
         arguments = _with_resume(arguments, quoted(str(folder)))
     overrides = parse_overrides(arguments)
-    _store(folder, given.keys() & set(group_names), keep_tracker=resumes)
+    _store(folder, given.keys() & set(group_names), resumes=resumes)
     experiment = [each for each in given.get("experiment", "").strip("[]").split(",") if each.strip()]
     added = [argument for argument, each in zip(arguments, overrides, strict=True) if each.key_or_group != "experiment"]
     added.append(f"experiment=[{','.join([EXPERIMENT, *experiment])}]")
@@ -84,7 +85,11 @@ def _with_resume(arguments: Sequence[str], value: str) -> list[str]:
     return [*kept, f"train.resume={value}"]
 
 
-def _store(folder: Path, chosen: set[str], *, keep_tracker: bool) -> None:
+def _has_finished(folder: Path) -> bool:
+    return read_json(folder / MANIFEST).get("status") == "finished"
+
+
+def _store(folder: Path, chosen: set[str], *, resumes: bool) -> None:
     """Put the run's config into Hydra's store as an experiment, less the groups that the command line chooses."""
     saved = read_yaml(folder / CONFIG)
     if not isinstance(saved.get("model"), dict):
@@ -92,7 +97,7 @@ def _store(folder: Path, chosen: set[str], *, keep_tracker: bool) -> None:
             f"{folder / CONFIG} is damaged or holds no config of a run; without it this run cannot be loaded.\n"
             "    Restore the file, or name the model, the dataset and the weights: model=... model.weights=<file>"
         )
-    without = _OWN | chosen | (set() if keep_tracker else {"tracker"})
+    without = chosen | ({"trial"} if resumes else _OWN)
     node = {key: value for key, value in saved.items() if key not in without}
     if isinstance(node.get("train"), dict):
         node["train"] = {key: value for key, value in node["train"].items() if key != "resume"}

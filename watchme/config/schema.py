@@ -158,10 +158,13 @@ class CheckConfig:
 class RunConfig:
     """One run, whole. An engine's config narrows the types of its sections."""
 
-    mode: Literal["train", "evaluate", "check", "export", "search"] = option("train")
+    mode: Literal["train", "evaluate", "check", "export", "search", "predict", "embed"] = option("train")
     checkpoint: str | None = option(None, "mode=evaluate and export: the weights")
-    detector: str | None = option(None, "mode=search: weights of the detector")
-    reid: str | None = option(None, "mode=search: weights of the re-ID model")
+    source: str | int | None = option(
+        None, "mode=predict and embed: an image, folder, glob, video, list of paths, camera number or address"
+    )
+    detector: str | None = option(None, "mode=search and predict: run folder or weights of the detector")
+    reid: str | None = option(None, "mode=search, predict and embed: run folder or weights of the re-ID model")
     objective: str = option(help="metric that best checkpoints, early stopping and sweeps use")
     output_root: str = option("outputs", "folder of run folders")
     model: ModelConfig = option()

@@ -31,7 +31,6 @@ _OTHER_TOOLS: dict[str, tuple[str, ...]] = {
     "data": ("dataset=<option> dataset.root=<folder>",),
     "data_dir": ("dataset.root",),
     "root": ("dataset.root",),
-    "source": ("dataset.root",),
     "name": ("hydra.run.dir=<folder>, the folder of the run",),
     "save_dir": ("hydra.run.dir=<folder>",),
     "output_dir": ("hydra.run.dir=<folder>",),
@@ -58,7 +57,7 @@ _OTHER_TOOLS: dict[str, tuple[str, ...]] = {
     "single_cls": ("dataset.single_class",),
     "nbs": ("train.nominal_batch_size",),
     "arch": ("model=<option>",),
-    "task": ("dataset=<option>, which has the task; mode=train, evaluate, check, export or search",),
+    "task": ("dataset=<option>, which has the task; mode=train, evaluate, check, export, search, predict or embed",),
 }
 # Values of `mode` in other tools.
 _MODES = {
@@ -66,8 +65,10 @@ _MODES = {
     "validate": "mode=evaluate checkpoint=<run>/weights/best.pt",
     "eval": "mode=evaluate checkpoint=<run>/weights/best.pt",
     "test": "mode=evaluate checkpoint=<run>/weights/best.pt",
-    "predict": "mode=search for people in frames, or mode=export for a model that predicts elsewhere",
-    "infer": "mode=search for people in frames, or mode=export for a model that predicts elsewhere",
+    "infer": "mode=predict source=<pictures or a video> detector=<run>",
+    "detect": "mode=predict source=<pictures or a video> detector=<run>",
+    "track": "mode=predict source=<video> detector=<run> reid=<run>",
+    "extract": "mode=embed source=<folder of crops> reid=<run>",
     "fit": "mode=train, the default",
     "resume": "train.resume=<run folder>",
     "tune": "python train.py -m sweeper=<option>",

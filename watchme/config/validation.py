@@ -33,6 +33,12 @@ T = TypeVar("T")
 # A section's field of this name says which engines can use the section; see `_Walk.family_problem`.
 _FAMILY_FIELDS = ("task", "engine")
 _NOTHING = object()
+# Keys of one's own models and pictures -> the modes that use them.
+_USERS = {
+    "source": ("predict", "embed"),
+    "detector": ("search", "predict"),
+    "reid": ("search", "predict", "embed"),
+}
 
 
 def validate(config: DictConfig) -> RunConfig:
@@ -86,9 +92,10 @@ def _idle_weights(config: RunConfig) -> list[Problem]:
     if config.mode == "train" and config.checkpoint is not None:
         expected = "mode=train uses none: model.weights=<file> starts from weights, train.resume=<run> goes on"
         problems.append(Problem("checkpoint", expected, repr(config.checkpoint)))
-    for key in ("detector", "reid"):
-        if config.mode != "search" and getattr(config, key) is not None:
-            problems.append(Problem(key, "belongs to mode=search", repr(getattr(config, key))))
+    for key, users in _USERS.items():
+        if config.mode not in users and getattr(config, key) is not None:
+            expected = f"belongs to {' and '.join(f'mode={mode}' for mode in users)}"
+            problems.append(Problem(key, expected, repr(getattr(config, key))))
     return problems
 
 

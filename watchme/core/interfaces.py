@@ -141,7 +141,7 @@ class Job:
 
 
 class Detector(Protocol):
-    """A trained person detector, as `watchme/engines/<name>/predict.py` loads it.
+    """A trained person detector, as `watchme/engines/<name>/inference.py` loads it.
 
     Attributes:
         assumed: What was taken for granted because the weights lie in no run folder, a sentence each.
@@ -163,7 +163,7 @@ class Detector(Protocol):
 
 
 class Embedder(Protocol):
-    """A trained re-ID model, as `watchme/engines/<name>/predict.py` loads it.
+    """A trained re-ID model, as `watchme/engines/<name>/inference.py` loads it.
 
     Attributes:
         assumed: What was taken for granted because the weights lie in no run folder, a sentence each.

@@ -9,7 +9,9 @@ only when the config is known to be valid:
     check.py    check(job): find faults of the dataset; no torch
     export.py   export(job): weights in other formats
     search.py   search(job): person search, by a detector and a re-ID model together
-    predict.py  load(weights, device, *, trust): a trained `Detector` or `Embedder`, for the modes of other engines
+    predict.py  predict(job): people in one's own pictures and videos
+    embed.py    embed(job): features of one's own crops
+    inference.py load(weights, device, *, trust): a trained `Detector` or `Embedder`, for the modes of other engines
 
 A mode is a function `<mode>(job: Job) -> Result` in the file `<mode>.py`. See interfaces.py for `Job`, `Result`,
 `Detector` and `Embedder`.
@@ -27,7 +29,7 @@ from watchme.config.schema import RunConfig
 from watchme.core.errors import Problem
 from watchme.core.interfaces import Detector, Embedder, Job, Result
 
-MODES = ("train", "evaluate", "check", "export", "search")
+MODES = ("train", "evaluate", "check", "export", "search", "predict", "embed")
 
 
 def engine_names() -> list[str]:
@@ -69,7 +71,7 @@ def load_mode(name: str, mode: str) -> Callable[[Job], Result]:
 
 
 def load_model(name: str, weights: Path, device: str | int | list[int], *, trust: bool = False) -> Detector | Embedder:
-    """Load trained weights for inference by the engine's predict.py; see `train.device` and YOLO's `model.trust`."""
-    predict = importlib.import_module(f"{engines.__name__}.{name}.predict")
-    model: Detector | Embedder = predict.load(weights, device, trust=trust)
+    """Load trained weights for inference by the engine's inference.py; see `train.device` and YOLO's `model.trust`."""
+    inference = importlib.import_module(f"{engines.__name__}.{name}.inference")
+    model: Detector | Embedder = inference.load(weights, device, trust=trust)
     return model

@@ -20,6 +20,11 @@ def folder_of(checkpoint: Path) -> Path | None:
     return None
 
 
+def weights_of(path: Path) -> Path:
+    """A weights file as it is; of a run folder its best weights."""
+    return path / "weights" / "best.pt" if folder_of(path) == path else path
+
+
 def config_of(weights: Path) -> dict[str, Any] | None:
     """The resolved config of the run whose weights/ a file is in; None for any other file.
 

@@ -95,6 +95,6 @@ def _as_jpeg(data: bytes) -> bytes:
 def _figure(entry: dict[str, Any], data: bytes) -> Figure:
     with Image.open(io.BytesIO(data)) as image:
         wide = image.width > _WIDE * image.height and image.width > 500
-    kind = "sheet" if entry["name"].startswith("offenders/") else "wide" if wide else ""
+    kind = "sheet" if entry["name"].startswith(("offenders/", "people/")) else "wide" if wide else ""
     epoch = "" if entry["epoch"] is None else f"· epoch {entry['epoch']}"
     return Figure(entry["name"], data_url(data), f"{epoch} {entry['caption'] or ''}".strip(), kind)

@@ -56,6 +56,7 @@ def render(run: Run, *, served: bool = False) -> str:
     tables = read_tables(run.folder)
     check = run.manifest.get("check")
     quality, speed = _curves(run)
+    figures = gallery(run.folder)
     is_check = run.config.get("mode") == "check"
     return render_page(
         "run.jinja",
@@ -74,7 +75,8 @@ def render(run: Run, *, served: bool = False) -> str:
         inputs=_inputs(run),
         verdict=_verdict(run),
         served=served,
-        figures=gallery(run.folder),
+        people=[figure for figure in figures if figure.title.startswith("people/")],
+        figures=[figure for figure in figures if not figure.title.startswith("people/")],
         cmc=_cmc(tables),
         tables=_details(tables),
         overrides=_overrides(run),
@@ -104,6 +106,9 @@ def _traceback(run: Run) -> str:
 
 
 def _cards(run: Run) -> list[Card]:
+    took: Card = ("duration", duration(run.manifest.get("timings", {}).get("total_s")), "")
+    if own := (run.summary.get("details") or {}).get("cards"):
+        return [*((str(label), str(value), str(note)) for label, value, note in own), took]
     first = dict(run.series.get(run.objective, [])).get(0)
     before = f"{number(first)} before training" if first is not None else ""
     cards = [(run.objective or "objective", number(run.objective_value), before)]
@@ -112,7 +117,7 @@ def _cards(run: Run) -> list[Card]:
     partner = f"test/{run.objective.partition('/')[2]}"
     if partner != run.objective and partner in run.metrics:
         cards.append((partner, number(run.metrics[partner]), ""))
-    cards.append(("duration", duration(run.manifest.get("timings", {}).get("total_s")), ""))
+    cards.append(took)
     if speed := run.series.get("perf/images_per_s"):
         waits = [value for _, value in run.series.get("perf/data_wait_share", [])]
         note = f"{100 * sum(waits) / len(waits):.0f}% of the time waiting for data" if waits else ""

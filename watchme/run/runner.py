@@ -145,6 +145,9 @@ def _finished_result(config: RunConfig, record: RunFolder) -> Result | None:
         return None
     if config.objective != saved.get("objective") or config.train.patience != before.get("patience"):
         return None  # a run that stopped early may train on
+    if config.mode != "train":
+        log.info("%s has finished; nothing was changed", console.relative(record.path))
+        return Result({}, math.nan)
     summary = read_json(record.path / SUMMARY)
     value = summary.get("objective_value")
     epochs = int(summary.get("epochs") or 0)

@@ -47,7 +47,8 @@ class Session:
             self._record_evaluated(Path(self.config.checkpoint).expanduser())
         self.start()
         if self.record.starts_again:
-            log.info("The run in this folder ended before its first checkpoint; it starts again")
+            if self.config.mode == "train":
+                log.info("The run in this folder ended before its first checkpoint; it starts again")
             for callback in self.callbacks:
                 callback.on_resume(-1)
 

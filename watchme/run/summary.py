@@ -20,6 +20,10 @@ def announce(config: RunConfig, folder: Path) -> None:
     device = ",".join(map(str, config.train.device)) if isinstance(config.train.device, list) else config.train.device
     if config.mode == "check":
         log.info("Checking %s", config.dataset.name)
+    elif config.mode in ("predict", "embed"):
+        models = " and ".join(str(path) for path in (config.detector, config.reid) if path is not None)
+        doing = "Looking for people in" if config.mode == "predict" else "Embedding"
+        log.info("%s %s with %s, device %s", doing, config.source, models, device)
     elif config.mode == "search":
         log.info("Searching people in %s with %s and %s", config.dataset.name, config.detector, config.reid)
     elif config.mode == "train":
@@ -47,6 +51,8 @@ def report(config: RunConfig, folder: Path, status: str, result: Result, first: 
     log.info("")
     if config.mode == "check":
         log.info("Checked %s: %s", config.dataset.name, _checked(result))
+    elif "headline" in result.details:
+        log.info("%s", result.details["headline"])
     else:
         log.info("%s %s on %s", status.capitalize(), config.model.name, config.dataset.name)
     rows = [(name, value) for name, value in result.metrics.items() if is_result(name) and not name.endswith("_loss")]
@@ -121,6 +127,11 @@ def how_to_resume(config: RunConfig, folder: Path, *, begun: bool = True) -> str
     if config.mode == "train" and (folder / "weights" / "last.pt").is_file():
         return (
             f"Interrupted; the last whole epoch is saved. Go on with:\n"
+            f"    python train.py train.resume={shlex.quote(relative(folder))}"
+        )
+    if (folder / "sightings").is_dir():
+        return (
+            f"Interrupted; what was seen so far is kept. Go on with:\n"
             f"    python train.py train.resume={shlex.quote(relative(folder))}"
         )
     if config.mode != "train":

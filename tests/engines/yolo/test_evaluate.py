@@ -225,7 +225,7 @@ def test_single_class_of_several_is_what_ultralytics_measures(tiny: Tiny, two_cl
     from ultralytics import YOLO
 
     from watchme.engines.yolo.export import export
-    from watchme.engines.yolo.predict import load
+    from watchme.engines.yolo.inference import load
 
     asked = (f"dataset.root={two_classes}", "dataset.single_class=true")
     trained = train(tiny(*asked, "train.epochs=1"), Recorder(tmp_path / "run"))

@@ -46,7 +46,7 @@ def evaluate(tiny: Tiny, file: Path, folder: Path) -> None:
 
 
 def search(tiny: Tiny, file: Path, folder: Path) -> None:
-    from watchme.engines.yolo.predict import load
+    from watchme.engines.yolo.inference import load
 
     load(file, "cpu")
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from watchme.core.errors import CheckpointError, ExportError
+from watchme.engines.osnet.inference import architecture_of
 from watchme.engines.osnet.model import CLASSIFIER, ReidNet
-from watchme.engines.osnet.predict import architecture_of
 from watchme.engines.osnet.state_dict import state_of
 from watchme.export.base import Reader, torch_reader
 from watchme.io.checkpoint import load_checkpoint, save_checkpoint

@@ -6,6 +6,8 @@ from typing import Literal
 from watchme.config.schema import DatasetConfig, DemoWorldConfig, ModelConfig, RunConfig, TrainConfig, option
 from watchme.data.person_search.readers import Format
 
+Output = Literal["jsonl", "yolo", "coco", "drawn", "frames", "parquet"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchModel(ModelConfig):
@@ -52,6 +54,27 @@ class SearchEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """How one's own pictures and videos are gone through, and what is written of them."""
+
+    confidence: float = option(0.25, "detections from this confidence on count", ge=0, le=1)
+    stride: int = option(1, "every how many frames one is looked at", ge=1)
+    frames: int | None = option(None, "stop before this frame of the source; null: at its end", ge=1)
+    frame_batch: int = option(8, "frames that are detected in together", ge=1)
+    crop_batch: int = option(64, "crops that are embedded together", ge=1)
+    save: list[Output] = option(
+        factory=lambda: ["jsonl", "drawn"],
+        help="what is written: jsonl (a line a frame), yolo (labels/*.txt), coco (predictions.json), drawn (boxes in "
+        "pictures or a video), frames (each frame of a video as a picture), parquet (embeddings)",
+    )
+    video: Literal["mp4", "webm"] = option("mp4", "format of a drawn video")
+    same_person: float = option(
+        0.65, "with reid: tracks of at least this mean cosine similarity are one person", gt=-1, le=1
+    )
+    pictures: int = option(16, "people, and at most 12 frames, on the page", ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchRun(TrainConfig):
     """Only device and workers do anything here."""
 
@@ -61,9 +84,10 @@ class SearchRun(TrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Config(RunConfig):
-    """One evaluation of person search."""
+    """One evaluation of person search, or the two models on one's own pictures."""
 
     model: SearchModel = option()
     dataset: SearchDataset = option()
     evaluation: SearchEvaluation = option()
     train: SearchRun = option()
+    predict: PredictConfig = option(factory=PredictConfig)

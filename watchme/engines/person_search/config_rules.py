@@ -1,5 +1,6 @@
 """What a valid config of person search must fulfil beyond its types, found without torch: two models, a dataset."""
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,34 +9,37 @@ from watchme.core.errors import CheckpointError, DataError, Problem
 from watchme.core.metric_names import SEARCH
 from watchme.data.person_search.readers import EXPECTED, find_format
 from watchme.engines.person_search.config import Config
-from watchme.io.run_lookup import config_of
+from watchme.io.run_lookup import config_of, weights_of
 
+_NEEDED = {"search": ("detector", "reid"), "predict": ("detector",), "embed": ("reid",)}
 _TASKS = {"detector": "detection", "reid": "reid"}
 _WANTED = {"detector": "a detector", "reid": "a re-ID model"}
 
 
 def check(config: Config) -> list[Problem]:
-    """Return what is wrong with the two models and the dataset, without importing torch."""
+    """Return what is wrong with the models, the dataset and the source, without importing torch."""
+    needed = _NEEDED.get(config.mode, ())
     return [
-        *_model_problems("detector", config.detector),
-        *_model_problems("reid", config.reid),
-        *_dataset_problems(config),
+        *_model_problems("detector", config.detector, config.mode, needed="detector" in needed),
+        *_model_problems("reid", config.reid, config.mode, needed="reid" in needed),
+        *(_dataset_problems(config) if config.mode == "search" else _source_problems(config)),
         *_other_problems(config),
     ]
 
 
-def _model_problems(key: str, path: str | None) -> Iterator[Problem]:
+def _model_problems(key: str, path: str | None, mode: str, *, needed: bool) -> Iterator[Problem]:
     wanted = _WANTED[key]
     if path is None:
-        yield Problem(key, f"mode=search needs the weights of {wanted}: {key}=<run>/weights/best.pt")
+        if needed:
+            yield Problem(key, f"mode={mode} needs the weights of {wanted}: {key}=<run>/weights/best.pt")
         return
-    file = Path(path).expanduser()
+    given = Path(path).expanduser()
+    file = weights_of(given)
     if file.is_dir():
-        inside = file / "weights" / "best.pt"
-        fix = f"{key}={inside}" if inside.is_file() else f"{key}=<run>/weights/best.pt"
-        yield Problem(key, f"is a folder; give the weights in it: {fix}", repr(path))
+        yield Problem(key, f"is a folder, and no run's; give the weights: {key}=<run>/weights/best.pt", repr(path))
     elif not file.is_file():
-        yield Problem(key, f"no such file; give the weights of {wanted}: {key}=<run>/weights/best.pt", repr(path))
+        what = "no such file" if file == given else "is a run without weights/best.pt"
+        yield Problem(key, f"{what}; give the weights of {wanted}: {key}=<run>/weights/best.pt", repr(path))
     else:
         try:
             found = config_of(file)
@@ -48,10 +52,21 @@ def _model_problems(key: str, path: str | None) -> Iterator[Problem]:
             yield Problem(key, f"is of a run that trained {name} for the task {task}; give {wanted}", repr(path))
 
 
+def _source_problems(config: Config) -> Iterator[Problem]:
+    if config.source is None:
+        kinds = (
+            "a folder of crops" if config.mode == "embed" else "an image, folder, glob, video, list or camera number"
+        )
+        yield Problem("source", f"mode={config.mode} needs what to look at, {kinds}: source=<path>")
+    if "parquet" in config.predict.save and importlib.util.find_spec("pyarrow") is None:
+        yield Problem("predict.save", "parquet needs pyarrow: uv sync --extra parquet; embeddings.npz needs nothing")
+
+
 def _other_problems(config: Config) -> Iterator[Problem]:
     for key, value in (("checkpoint", config.checkpoint), ("model.weights", config.model.weights)):
         if value is not None:
-            yield Problem(key, "mode=search takes its two models from detector and reid; leave it null", repr(value))
+            expected = f"mode={config.mode} takes its models from detector and reid; leave it null"
+            yield Problem(key, expected, repr(value))
     names = [f"test/{name}" for name in SEARCH]
     if config.objective not in names:
         close = nearest(config.objective, names)

@@ -6,8 +6,8 @@ from typing import cast
 
 import numpy as np
 
-from watchme.core.errors import CheckpointError, DataError
-from watchme.core.interfaces import Detector, Embedder, Job, Picture, Result
+from watchme.core.errors import DataError
+from watchme.core.interfaces import Job, Picture, Result
 from watchme.data.demo import ensure_demo_world
 from watchme.data.person_search.readers import read_search_set
 from watchme.data.person_search.search_set import SearchSet
@@ -15,14 +15,10 @@ from watchme.engines.person_search import score_tables as tables
 from watchme.engines.person_search import search_plots as pictures
 from watchme.engines.person_search.config import Config
 from watchme.engines.person_search.embed_frames import FrameFeatures, embed_frames
+from watchme.engines.person_search.models import load_detector, load_embedder
 from watchme.engines.person_search.scores import Outcome, measure, save
-from watchme.io.run_lookup import config_of
 
 log = logging.getLogger(__name__)
-
-_KINDS = {"detector": "detector", "reid": "re-ID model"}
-# The engine of weights that are not in a run folder.
-_DETECTOR_ENGINE, _REID_ENGINE = "yolo", "osnet"
 
 
 def search(job: Job) -> Result:
@@ -34,11 +30,7 @@ def search(job: Job) -> Result:
     """
     config = cast(Config, job.config)
     data = _read(job, config)
-    assert config.detector is not None
-    assert config.reid is not None
-    detector = cast(Detector, _load(job, "detector", config.detector, _DETECTOR_ENGINE, "detect"))
-    embedder = cast(Embedder, _load(job, "reid", config.reid, _REID_ENGINE, "embed"))
-    seen = embed_frames(data, detector, embedder, config.evaluation, config.train.workers)
+    seen = embed_frames(data, load_detector(job), load_embedder(job), config.evaluation, config.train.workers)
     if seen.unreadable:
         some = ", ".join(path.name for path in seen.unreadable[:5])
         job.fallback(f"{len(seen.unreadable)} unreadable frames are left out, with the queries in them: {some}")
@@ -73,31 +65,6 @@ def _read(job: Job, config: Config) -> SearchSet:
     place = {"name": dataset.name, "root": str(data.root.resolve()), "format": data.format}
     job.record("dataset", {**place, "fingerprint": data.fingerprint, **counts})
     return data
-
-
-def _engine_of(weights: Path, default: str) -> str:
-    """The engine that weights belong to: that of their run, or `default` where they lie in none."""
-    config = config_of(weights)
-    return default if config is None else str(config["model"]["engine"])
-
-
-def _load(job: Job, key: str, path: str, default: str, method: str) -> Detector | Embedder:
-    weights = Path(path).expanduser()
-    engine = _engine_of(weights, default)
-    try:
-        model = job.load_model(engine, weights)
-    except CheckpointError as error:
-        fix = f"Give the weights of a {_KINDS[key]}: {key}=<run>/weights/best.pt"
-        raise CheckpointError(f"{key}: {error}\n    {fix}") from error
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.endswith(f"{engine}.predict"):
-            raise
-        raise CheckpointError(f"{key}: the {engine} engine, which trained {weights}, offers no models") from None
-    if not hasattr(model, method):
-        raise CheckpointError(f"{key}: {weights} is of the {engine} engine, which is no {_KINDS[key]}")
-    for text in model.assumed:
-        job.fallback(text)
-    return model
 
 
 def _evaluate(job: Job, config: Config, seen: FrameFeatures) -> Result:

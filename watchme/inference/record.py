@@ -1,0 +1,88 @@
+"""Goes through a source, and keeps what is seen in a run folder; a second call goes on where the first was."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from watchme.core.interfaces import Detector, Embedder
+from watchme.inference.frames import Frame, FrameSource
+from watchme.inference.pipeline import Settings, sightings_of
+from watchme.inference.sightings import Seen, SightingsWriter
+
+Watcher = Callable[[list[tuple[Frame, Seen]]], None]
+
+
+def record_sightings(
+    source: FrameSource,
+    detector: Detector,
+    embedder: Embedder | None,
+    writer: SightingsWriter,
+    settings: Settings,
+    watch: Watcher = lambda batch: None,
+) -> bool:
+    """Append everybody in a source to a store, from the frame on that it stands at.
+
+    Args:
+        source: Where frames come from.
+        detector: Finds people.
+        embedder: Embeds them; None: nobody does.
+        writer: The store.
+        settings: Thresholds and batches.
+        watch: Gets each batch of frames as soon as it is in the store.
+
+    Returns:
+        Whether the source's end was reached; false after Ctrl-C in a live one, which ends so.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C, with all that was seen in the store.
+        DataError: If no frame can be read.
+    """
+    if writer.complete:
+        return True
+    total = _frames_to_do(source, settings, 0)
+    bar = tqdm(total=total, initial=writer.frames, unit="frame", desc="Frames", disable=None, file=sys.stderr)
+    with bar, contextlib.closing(sightings_of(source, detector, embedder, settings, writer.next_frame)) as batches:
+        try:
+            for batch in batches:
+                writer.append([seen for _, seen in batch])
+                watch(batch)
+                bar.update(len(batch))
+                bar.set_postfix(people=writer.sightings, refresh=False)
+        except KeyboardInterrupt:
+            writer.flush()
+            if source.kind != "live":
+                raise
+            return False
+        except BaseException:
+            writer.flush()
+            raise
+    writer.finish()
+    return True
+
+
+def store_key(source: FrameSource, settings: Settings, weights: Mapping[str, str]) -> dict[str, Any]:
+    """What sightings depend on, for `SightingsWriter`.
+
+    Args:
+        source: Where frames come from.
+        settings: Thresholds and batches.
+        weights: Key such as `detector` -> checksum of the file.
+    """
+    asked = {"confidence": settings.confidence, "stride": settings.stride, "frame_batch": settings.frame_batch}
+    return {"source": source.fingerprint or source.given, **weights, **asked}
+
+
+def _frames_to_do(source: FrameSource, settings: Settings, start: int) -> int | None:
+    ends = [end for end in (source.length, settings.limit) if end is not None]
+    return max(0, -(-(min(ends) - start) // settings.stride)) if ends else None
+
+
+def weights_key(paths: Mapping[str, Path | None]) -> dict[str, str]:
+    """Key such as `detector` -> sha256 of its file, of those that there are."""
+    from watchme.weights.checksum import sha256_of
+
+    return {name: sha256_of(path) for name, path in paths.items() if path is not None}

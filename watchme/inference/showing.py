@@ -1,0 +1,229 @@
+"""A second look at a source whose people are known: drawn pictures or a video, frames and people for the page.
+
+Who is who is known at the end only, so that boxes are drawn then. Of a camera or a stream, which cannot be looked at
+twice, `LiveShow` draws what comes, without numbers of persons.
+"""
+
+import contextlib
+import heapq
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from tqdm import tqdm
+
+from watchme.inference.drawing import VideoFile, colour_of, draw_people, write_jpeg
+from watchme.inference.frames import Frame, FrameSource, Image8
+from watchme.inference.outputs import FramePeople, by_frame, file_stems
+from watchme.inference.pipeline import cut_out
+from watchme.inference.sightings import Seen, Sightings
+
+DRAWN, FRAMES, PEOPLE, PAGE = "drawn", "frames", "people", "page"
+_CROPS = 8  # of a person on the page
+_TILE, _GAP, _LINE = (88, 176), 6, 18
+_PAGE_SIDE = 1280
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is drawn.
+
+    Attributes:
+        drawn: Whether each picture, or the video, is drawn.
+        frames: Whether each frame of a video is drawn as a picture.
+        video: Format of a video: mp4 or webm.
+        pictures: How many people, and how many frames, are drawn for the page.
+        stride: Every how many frames one was looked at.
+    """
+
+    drawn: bool
+    frames: bool
+    video: str
+    pictures: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture for the page: its file, and a caption."""
+
+    path: Path
+    caption: str
+
+
+def show(source: FrameSource, found: Sightings, folder: Path, wanted: Wanted) -> tuple[list[Shown], list[Shown]]:
+    """Go through a source once more, and draw.
+
+    Args:
+        source: Pictures or a video.
+        found: Who was seen in it.
+        folder: The run folder.
+        wanted: What is drawn.
+
+    Returns:
+        Pictures of people, those seen most often first, and of frames.
+    """
+    page = _busiest_frames(found, min(wanted.pictures, 12))
+    crops = _crops_of(found, wanted.pictures)
+    strips: dict[int, dict[int, Image8]] = {}
+    stems = file_stems(found)
+    every = wanted.drawn or wanted.frames
+    only = None if every else page | {int(found.frame[row]) for rows in crops.values() for row in rows}
+    shown: list[Shown] = []
+    for frame, people, film in _again(source, found, folder, wanted, only):
+        drawn = draw_people(frame.image, people.box, people.score, people.person)
+        if film is not None:
+            film.write(drawn)
+        if (wanted.drawn and source.kind == "pictures") or (wanted.frames and source.kind == "video"):
+            place = DRAWN if source.kind == "pictures" else FRAMES
+            write_jpeg(folder / place / f"{stems[people.number]}.jpg", drawn)
+        if people.index in page:
+            shown.append(_page_picture(folder, people, drawn))
+        for person, rows in crops.items():
+            for row in rows:
+                if people.rows.start <= row < people.rows.stop:
+                    box = found.box[row].tolist()
+                    strips.setdefault(person, {})[row] = np.ascontiguousarray(cut_out(frame.image, box))
+    return [_strip(folder, found, person, strips[person]) for person in crops if person in strips], shown
+
+
+def _again(
+    source: FrameSource, found: Sightings, folder: Path, wanted: Wanted, only: Collection[int] | None
+) -> Iterator[tuple[Frame, FramePeople, VideoFile | None]]:
+    """Each frame that was looked at, with its people, and the video that is being drawn."""
+    count = len(found.frame_index) if only is None else len(only)
+    known = by_frame([found])
+    last = int(found.frame_index[-1])
+    film: contextlib.AbstractContextManager[VideoFile | None] = contextlib.nullcontext()
+    if wanted.drawn and source.kind == "video":
+        film = VideoFile(folder / f"{DRAWN}.{wanted.video}", (source.fps or 25.0) / wanted.stride)
+    with film as file, tqdm(total=count, unit="frame", desc="Drawing", disable=None) as bar:
+        for frame in source.frames(0, wanted.stride, only):
+            if frame.index > last:
+                break
+            people = next((each for each in known if each.index >= frame.index), None)
+            if people is None or people.index != frame.index:
+                break  # the source has changed meanwhile
+            yield frame, people, file
+            bar.update()
+
+
+class LiveShow:
+    """Draws the frames of a camera or a stream as they come.
+
+    Args:
+        folder: The run folder.
+        wanted: What is drawn.
+        fps: Frames a second of the source; None: unknown.
+    """
+
+    def __init__(self, folder: Path, wanted: Wanted, fps: float | None) -> None:
+        self._folder = folder
+        self._wanted = wanted
+        self._film = VideoFile(folder / f"{DRAWN}.{wanted.video}", (fps or 25.0) / wanted.stride)
+        self._best: list[tuple[int, int, Image8, str]] = []
+
+    def watch(self, batch: list[tuple[Frame, Seen]]) -> None:
+        """Draw a batch."""
+        for frame, seen in batch:
+            nobody = np.full(len(seen.scores), -1, np.int64)
+            drawn = draw_people(frame.image, seen.boxes, seen.scores, nobody)
+            if self._wanted.drawn:
+                self._film.write(drawn)
+            if self._wanted.frames:
+                write_jpeg(self._folder / FRAMES / f"{frame.name}.jpg", drawn)
+            entry = (len(seen.scores), -frame.index, drawn, _caption(frame.name, frame.time_s, len(seen.scores)))
+            if len(self._best) < min(self._wanted.pictures, 12):
+                heapq.heappush(self._best, entry)
+            elif self._best and entry[:2] > self._best[0][:2]:
+                heapq.heapreplace(self._best, entry)
+
+    def close(self) -> list[Shown]:
+        """Finish the video; returns pictures of the frames with most people."""
+        self._film.close()
+        shown = []
+        for _, index, drawn, caption in sorted(self._best, key=lambda entry: -entry[1]):
+            path = self._folder / PAGE / f"frame_{-index:06d}.jpg"
+            write_jpeg(path, _smaller(drawn))
+            shown.append(Shown(path, caption))
+        return shown
+
+
+def _busiest_frames(found: Sightings, count: int) -> set[int]:
+    """Of each of `count` parts of the source the frame with most people, of several the surest."""
+    place = np.searchsorted(found.frame_index, found.frame)
+    weight = np.bincount(place, found.score + 1.0, len(found.frame_index))
+    parts = np.array_split(np.arange(len(weight)), max(1, min(count, len(weight))))
+    best = [part[np.argmax(weight[part])] for part in parts if count and len(part)]
+    return {int(found.frame_index[each]) for each in best}
+
+
+def _crops_of(found: Sightings, count: int) -> Mapping[int, Sequence[int]]:
+    """Person -> sightings to show, spread over the source, of the `count` persons that were seen most often."""
+    numbers, seen = np.unique(found.person[found.person >= 0], return_counts=True)
+    chosen = numbers[np.argsort(-seen, kind="stable")[:count]]
+    area = np.sqrt(np.maximum((found.box[:, 2] - found.box[:, 0]) * (found.box[:, 3] - found.box[:, 1]), 0))
+    value = found.score * area
+    crops = {}
+    for person in chosen.tolist():
+        rows = np.flatnonzero(found.person == person)
+        parts = np.array_split(rows, min(_CROPS, len(rows)))
+        crops[person] = [int(part[np.argmax(value[part])]) for part in parts]
+    return crops
+
+
+def _page_picture(folder: Path, people: FramePeople, drawn: Image8) -> Shown:
+    path = folder / PAGE / f"frame_{people.index:06d}.jpg"
+    write_jpeg(path, _smaller(drawn))
+    return Shown(path, _caption(people.name, people.time_s, len(people.score)))
+
+
+def _caption(name: str, time_s: float, people: int) -> str:
+    when = "" if math.isnan(time_s) else f"{clock(time_s)}, "
+    return f"{when}{name}: {people} {'person' if people == 1 else 'people'}"
+
+
+def _smaller(image: Image8) -> Image8:
+    picture = Image.fromarray(image)
+    picture.thumbnail((_PAGE_SIDE, _PAGE_SIDE))
+    return np.asarray(picture)
+
+
+def _strip(folder: Path, found: Sightings, person: int, crops: Mapping[int, Image8]) -> Shown:
+    """A row of one person's crops, in the order of time."""
+    width, height = _TILE
+    colour = colour_of(person)
+    canvas = Image.new("RGB", (_CROPS * (width + _GAP) - _GAP, height + _LINE), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=12)
+    for place, row in enumerate(sorted(crops)):
+        left = place * (width + _GAP)
+        tile = ImageOps.pad(
+            Image.fromarray(crops[row]), (width, height), Image.Resampling.BICUBIC, color=(235, 235, 235)
+        )
+        canvas.paste(tile, (left, 0))
+        draw.rectangle((left, 0, left + width - 1, height - 1), outline=colour, width=2)
+        seconds = float(found.time[row])
+        text = found.name(row).rpartition("/")[2][-14:] if math.isnan(seconds) else clock(seconds)
+        draw.text((left + width / 2, height + 3), text, fill=(60, 60, 60), font=font, anchor="ma")
+    path = folder / PEOPLE / f"person_{person:04d}.jpg"
+    write_jpeg(path, np.asarray(canvas))
+    return Shown(path, person_line(found, person))
+
+
+def person_line(found: Sightings, person: int) -> str:
+    """`31 sightings, 0:02 to 1:14`."""
+    rows = np.flatnonzero(found.person == person)
+    text = f"{len(rows)} {'sighting' if len(rows) == 1 else 'sightings'}"
+    if math.isnan(float(found.time[rows[0]])):
+        return text
+    return f"{text}, {clock(float(found.time[rows[0]]))} to {clock(float(found.time[rows[-1]]))}"
+
+
+def clock(seconds: float) -> str:
+    """Seconds of a video as 0:02.4, 12:05.0 or 1:02:03.5."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
