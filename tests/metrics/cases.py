@@ -8,6 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from watchme.metrics.ranks import Identities
+from watchme.metrics.retrieval import RetrievalResult, evaluate_blocks
+
 Ids = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
 
@@ -34,6 +37,14 @@ def make_case(
     if grid:
         query, clutter = (query / grid).round() * grid, (clutter / grid).round() * grid
     return Case(query, clutter, (ids[0], ids[1], ids[2], ids[3]))
+
+
+def evaluate_distances(distances: Tensor, *ids: Any, rows: int = 10**6, **options: Any) -> RetrievalResult:
+    """The scores of a whole distance matrix, handed over in blocks of some rows."""
+    settings: dict[str, Any] = {"max_rank": 50, "metric": "market1501", "seed": 0, **options}
+    query_pids, gallery_pids, query_cams, gallery_cams = ids
+    identities = Identities.of(query_pids, gallery_pids, query_cams, gallery_cams, *distances.shape)
+    return evaluate_blocks(distances.split(rows), identities, **settings)
 
 
 class NaiveScores(NamedTuple):

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torchreid.reid.utils.rerank import re_ranking
 
-from metrics.cases import make_case
+from metrics.cases import evaluate_distances, make_case
 from watchme.core.errors import WatchmeError
 from watchme.metrics import reranking
 from watchme.metrics.distance import Distance, pairwise_distance
 from watchme.metrics.reranking import reranked_chunks
-from watchme.metrics.retrieval import evaluate_distances, evaluate_features
+from watchme.metrics.retrieval import evaluate_features
 
 
 def reranked(query: Tensor, gallery: Tensor, **options: Any) -> Tensor:

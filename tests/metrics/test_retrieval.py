@@ -9,9 +9,9 @@ from torch import Tensor
 from torchreid.reid.metrics.distance import compute_distance_matrix
 from torchreid.reid.metrics.rank import evaluate_rank
 
-from metrics.cases import Case, Ids, make_case, naive_scores
+from metrics.cases import Case, Ids, evaluate_distances, make_case, naive_scores
 from watchme.metrics.distance import Distance, pairwise_distance
-from watchme.metrics.retrieval import RetrievalResult, evaluate_distances, evaluate_features
+from watchme.metrics.retrieval import RetrievalResult, evaluate_features
 
 
 def assert_equals_torchreid(ours: RetrievalResult, distances: Tensor, ids: Ids, max_rank: int = 10) -> None:
@@ -128,7 +128,7 @@ def test_chunk_size_changes_no_bit(metric: Any, distance: Distance) -> None:
         for size in (10**9, 1, 300_000)
     )
     distances = pairwise_distance(query, gallery, distance)
-    chunked += [evaluate_distances(distances, *case.ids, metric=metric, chunk_bytes=size) for size in (1, 10**9)]
+    chunked += [evaluate_distances(distances, *case.ids, metric=metric, rows=rows) for rows in (64, 150)]
     for result in chunked:
         assert_same(result, all_at_once)
 
@@ -139,8 +139,6 @@ def test_half_precision_is_ranked_in_float32(dtype: torch.dtype) -> None:
     query, gallery = case.query.to(dtype), case.gallery.to(dtype)
     ours = evaluate_features(query, gallery, *case.ids)
     assert_same(ours, evaluate_features(query.float(), gallery.float(), *case.ids))
-    rounded = pairwise_distance(query, gallery).to(dtype)
-    assert_same(evaluate_distances(rounded, *case.ids), evaluate_distances(rounded.float(), *case.ids))
 
 
 def test_double_precision_keeps_apart_what_float32_would_tie() -> None:
@@ -195,8 +193,6 @@ def test_unfit_identities_are_refused(case: Case, position: int, values: list[An
     ids[position] = values
     with pytest.raises(ValueError, match=message):
         evaluate_features(case.query, case.gallery, *ids)
-    with pytest.raises(ValueError, match=message):
-        evaluate_distances(torch.ones(4, 6), *ids)
 
 
 @pytest.mark.parametrize(
@@ -212,17 +208,13 @@ def test_unknown_options_are_refused(case: Case, options: dict[str, Any], messag
         evaluate_features(case.query, case.gallery, *case.ids, **options)
 
 
-def test_non_finite_distances_and_features_are_counted(case: Case) -> None:
-    distances = torch.ones(4, 6)
-    distances[1, 2] = distances[3, 0] = torch.nan
-    with pytest.raises(ValueError, match="distances: 2 of 4 rows hold NaN or infinity"):
-        evaluate_distances(distances, *case.ids)
+def test_non_finite_features_are_counted(case: Case) -> None:
     query = case.query.clone()
     query[:3, 0] = torch.inf
     with pytest.raises(ValueError, match="query features: 3 of 4 rows hold NaN or infinity"):
         evaluate_features(query, case.gallery, *case.ids)
-    with pytest.raises(ValueError, match="distances are empty"):
-        evaluate_distances(torch.ones(0, 6), [], case.ids[1], [], case.ids[3])
+    with pytest.raises(ValueError, match="query features are empty"):
+        evaluate_features(query[:0], case.gallery, [], case.ids[1], [], case.ids[3])
 
 
 @pytest.mark.parametrize("k", [0, 51])

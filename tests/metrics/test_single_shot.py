@@ -8,9 +8,8 @@ import numpy.typing as npt
 import pytest
 from torchreid.reid.metrics import rank as torchreid_rank
 
-from metrics.cases import Case, make_case
+from metrics.cases import Case, evaluate_distances, make_case
 from watchme.metrics.distance import pairwise_distance
-from watchme.metrics.retrieval import evaluate_distances
 
 
 def theirs(monkeypatch: pytest.MonkeyPatch, case: Case, seed: int) -> tuple[npt.NDArray[Any], float]:

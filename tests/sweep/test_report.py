@@ -63,16 +63,6 @@ def test_the_winner_can_be_trained_again(tuned: Swept, train: Train, tmp_path: P
     assert "epochs: 2" in longer.stdout
 
 
-def test_pictures(tuned: Swept) -> None:
-    names = {path.name for path in (tuned.folder / "report").glob("*.png")}
-    assert names >= {"history.png", "curves.png", "importances.png", "slices.png"}
-    assert "pareto.png" not in names
-    for name in names:
-        with Image.open(tuned.folder / "report" / name) as image:
-            assert image.width > 600
-            assert len(image.convert("L").getcolors() or []) > 8, "something is drawn"
-
-
 def test_the_page_is_one_file_that_links_to_the_trials(tuned: Swept) -> None:
     page = (tuned.folder / "report" / "index.html").read_text()
     data = json.loads(re.findall(r'id="study">(.*?)</script>', page, re.S)[0])
@@ -98,7 +88,9 @@ def test_two_objectives_give_a_pareto_front(sweep: Sweep, tmp_path: Path) -> Non
     )
     assert done.code == 0, done.stderr
     assert all(len(trial.values) == 2 for trial in done.trials)
-    assert (done.folder / "report" / "pareto.png").is_file()
+    with Image.open(done.folder / "report" / "pareto.png") as image:
+        assert image.width > 600
+        assert len(image.convert("L").getcolors() or []) > 8, "something is drawn"
     assert "on the Pareto front" in (done.folder / "report" / "index.html").read_text()
     assert (done.folder / "leaderboard.csv").read_text().startswith("rank,trial,state,val/map,val/rank1,")
 

@@ -27,10 +27,6 @@ _NO_SECTIONS = {"experiment", "sweeper", "tracker", "hydra"}
 def with_run_config(arguments: Sequence[str], group_names: Collection[str]) -> list[str]:
     """Add the config of the run that `checkpoint` or `train.resume` is in, if they name one.
 
-    Args:
-        arguments: The command line's overrides.
-        group_names: Names of the config groups.
-
     Raises:
         ConfigError: If a resumed run is given another folder than its own.
         RunFolderError: If the run's config cannot be read.

@@ -33,11 +33,7 @@ _EXAMPLES = (
 
 
 def help_text(conf: Path) -> str:
-    """Return the help: what it does, the groups with their options, six commands, flags.
-
-    Args:
-        conf: The folder of the config groups.
-    """
+    """Return the help: what it does, the groups of `conf` with their options, commands, flags."""
     lines = [
         "Train and evaluate person detectors (YOLO) and re-ID models (OSNet).",
         "",

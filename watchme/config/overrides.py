@@ -41,11 +41,7 @@ def with_home(argument: str) -> str:
 
 
 def parse_overrides(arguments: Iterable[str], loader: ConfigLoader | None = None) -> list[Override]:
-    """Parse overrides by Hydra's grammar.
-
-    Args:
-        arguments: The overrides.
-        loader: Hydra's, which lists the options of a group for the values of a `glob(*)`.
+    """Parse overrides by Hydra's grammar; Hydra's `loader` lists the options of a group for the values of a `glob(*)`.
 
     Raises:
         ConfigError: With every argument that cannot be parsed, and how to quote it.

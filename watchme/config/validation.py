@@ -17,14 +17,7 @@ from watchme.config.group_options import options_with
 from watchme.config.resolution import environment_source, resolve
 from watchme.config.schema import RunConfig
 from watchme.config.suggestions import key_of_another_engine, mode_of_another_tool, one_of, unknown_key
-from watchme.config.type_conversion import (
-    BOUNDS,
-    convert,
-    describe,
-    literals_of,
-    options_of,
-    stand_in,
-)
+from watchme.config.type_conversion import BOUNDS, convert, describe, literals_of, options_of, stand_in
 from watchme.core.errors import CheckpointError, ConfigError, Problem
 from watchme.core.registry import check_config, engine_names, load_config_class, modes
 from watchme.io.run_lookup import config_of

@@ -19,9 +19,7 @@ _COMPILE_STEPS = 2000
 def choose_device(wanted: str | int | list[int], fallback: Callable[[str], None] = log.warning) -> torch.device:
     """Return the device that `train.device` names; of several GPUs the first.
 
-    Args:
-        wanted: `train.device`.
-        fallback: Takes the reason why `auto` is the CPU although there is a GPU: `job.fallback` where there is a job.
+    `fallback` takes the reason why `auto` is the CPU although there is a GPU: `job.fallback` where there is a job.
 
     Raises:
         ConfigError: If the machine does not have it, or torch cannot use it.
@@ -74,11 +72,8 @@ def choose_devices(
 ) -> list[torch.device]:
     """Return a device for each training process.
 
-    Args:
-        wanted: `train.device`. A list names GPUs, one for each process.
-        processes: `train.processes`; None: as many as `wanted` lists, else one. Several on `auto` or `cuda` take the
-            first GPUs, on `cpu` they share it.
-        fallback: See `choose_device`.
+    `train.processes` None is as many as `wanted` lists, else one. Several on `auto` or `cuda` take the first GPUs, on
+    `cpu` they share it.
 
     Raises:
         ConfigError: If the machine does not have them, or torch cannot use them.
@@ -94,10 +89,9 @@ def choose_devices(
 def use_device(device: torch.device, *, tf32: bool) -> None:
     """Make a device the current one, and say how exact float32 is on it; for the whole process.
 
-    Args:
-        device: Else CUDA's current device stays 0, and pinned memory and monitors open a context on GPU 0.
-        tf32: Whether float32 convolutions and matrix products may use TF32 (10 bits of mantissa, several times as
-            fast, from Ampere on). torch's own default is yes for convolutions and no for products.
+    Else CUDA's current device stays 0, and pinned memory and monitors open a context on GPU 0. TF32 has 10 bits of
+    mantissa and is several times as fast, from Ampere on; torch's own default is yes for convolutions and no for matrix
+    products.
     """
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
@@ -139,13 +133,7 @@ def choose_compile_mode(wanted: bool | str, device: torch.device, steps: int) ->
 
 
 def out_of_memory(error: torch.OutOfMemoryError, device: torch.device, advice: str) -> TrainingError:
-    """One message for a GPU that is full: the numbers, and the keys that help.
-
-    Args:
-        error: torch's.
-        device: Where it happened.
-        advice: Which keys to lower.
-    """
+    """One message for a GPU that is full: the numbers, and the keys that help."""
     numbers = ""
     if device.type == "cuda" and torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info(device)

@@ -49,12 +49,7 @@ class Difference(Protocol):
 
 
 class Exporter(ABC):
-    """One export: the trained model, the images it is checked on, and the hand-off that is being made.
-
-    Args:
-        job: The run; its config has a checkpoint and an `export` group.
-        checkpoint: What is exported.
-    """
+    """One export: the trained model, the images it is checked on, and the hand-off that is being made."""
 
     original: ClassVar[str]  # format and file name of the exported PyTorch weights
     difference_columns: ClassVar[tuple[str, ...]]
@@ -139,14 +134,10 @@ class Exporter(ABC):
     def compare_metrics(
         self, found: Mapping[str, Mapping[str, float]], split: str, columns: tuple[str, str], judged: str
     ) -> dict[str, float]:
-        """Show what the small formats lose, and refuse those that lose more than `export.max_loss`.
+        """Show what the small formats lose, and refuse those that lose more of `judged` than `export.max_loss`.
 
-        Args:
-            found: Name -> metrics by canonical name; the trained model first. Others than it and the small formats are
-                shown alone.
-            split: Whose metrics they are.
-            columns: Two metrics to show.
-            judged: The metric whose loss counts.
+        `found` holds the metrics by canonical name of the trained model, then of the formats; others than it and the
+        small ones are shown alone. `columns` are the two metrics to show.
         """
         first = next(iter(found))
         best = found[first][f"{split}/{judged}"]

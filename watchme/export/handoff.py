@@ -8,7 +8,6 @@ handoff/
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from typing import Any
 from watchme.core.interfaces import Job, Table
 from watchme.export.tables import markdown_table, text_table
 from watchme.io.run_lookup import folder_of
+from watchme.weights.checksum import sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -115,12 +115,7 @@ _TITLES = {
 
 @contextlib.contextmanager
 def staged(folder: Path, place: str) -> Iterator[Handoff]:
-    """A hand-off in a run folder, renamed into place when the block ends without an error: it is complete, or absent.
-
-    Args:
-        folder: The run folder.
-        place: Path below `handoff` for the weights.
-    """
+    """A hand-off in a run folder, renamed into place when the block ends without an error: complete, or absent."""
     root = folder / f".{FOLDER}.{os.getpid()}.tmp"
     shutil.rmtree(root, ignore_errors=True)
     (root / place).mkdir(parents=True)
@@ -139,11 +134,7 @@ def write_checksums(root: Path) -> Path:
     """Write SHA256SUMS of all files below a folder, in sha256sum's format."""
     lines = []
     for path in sorted(path for path in root.rglob("*") if path.is_file() and path != root / SUMS):
-        with path.open("rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
-        lines.append(f"{digest.hexdigest()}  {path.relative_to(root).as_posix()}\n")
+        lines.append(f"{sha256_of(path)}  {path.relative_to(root).as_posix()}\n")
     sums = root / SUMS
     sums.write_text("".join(lines), encoding="utf-8")
     return sums

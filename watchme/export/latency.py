@@ -19,12 +19,7 @@ class Latency:
 
 
 def measure(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Latency]:
-    """Time calls, each once a round, after three rounds of warm-up.
-
-    Args:
-        calls: Name -> function.
-        rounds: Number of timed calls of each.
-    """
+    """Time calls, each once a round, after three rounds of warm-up."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(_WARM_UP + rounds):
         for name, call in calls.items():

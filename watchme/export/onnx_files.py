@@ -63,13 +63,7 @@ def to_fp16(source: Path, target: Path) -> None:
 
 
 def to_int8(source: Path, target: Path, batches: Iterable[NDArray[np.float32]]) -> None:
-    """Quantise the convolutions and matrix products, statically.
-
-    Args:
-        source: A float32 file.
-        target: The file to write.
-        batches: Calibration inputs, from which the ranges of activations are taken.
-    """
+    """Quantise the convolutions and matrix products, statically, by the ranges of activations in the `batches`."""
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

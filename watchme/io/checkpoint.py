@@ -15,9 +15,7 @@ from watchme.io.files import replacing
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Write a checkpoint by way of a temporary file beside it, synced to disk, so that a kill leaves the old one.
 
-    Args:
-        path: The file; its folder is made.
-        content: Tensors, numbers, text, and lists and dicts of them: what `torch.load(weights_only=True)` reads.
+    It may hold what `torch.load(weights_only=True)` reads: tensors, numbers, text, and lists and dicts of them.
     """
     try:
         with replacing(path, sync=True) as temporary, temporary.open("wb") as file:

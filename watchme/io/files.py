@@ -19,14 +19,10 @@ _YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @contextlib.contextmanager
 def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, and move it there when the block ends without an error.
+    """Yield a temporary path beside `path`, and move it there when the block ends without an error; makes the folder.
 
     Readers see the old file or the new one, and several processes may write at once. A kill leaves the temporary file,
-    which `remove_temporaries` deletes.
-
-    Args:
-        path: The file; its folder is made.
-        sync: Whether to wait until the disk has it, so that it survives a power cut; takes some 10 ms.
+    which `remove_temporaries` deletes. `sync` waits some 10 ms until the disk has it, so that it survives a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
@@ -90,11 +86,8 @@ def remove_temporaries(folder: Path) -> None:
 def whole_folder(folder: Path, last: str) -> Iterator[Path]:
     """Fill a temporary folder, and rename it to `folder` at the end, so that it appears complete or not at all.
 
-    Where another process was first, its folder is kept; one without the file `last` is incomplete, and is replaced.
-
-    Args:
-        folder: Its final path; the parent is made.
-        last: Name of the file that is in every complete folder.
+    Where another process was first, its folder is kept; one without the file `last`, which is in every complete folder,
+    is incomplete, and is replaced.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -133,11 +126,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Let one process of this machine at a time into the block; the system frees the lock of a process that dies.
 
-    On Windows, which has no flock, every process is let in.
-
-    Args:
-        path: A folder, which is locked without leaving a file, or a lock file, which is made.
-        wait: Whether to wait while another process has the lock.
+    `path` is a folder, which is locked without leaving a file, or a lock file, which is made. On Windows, which has no
+    flock, every process is let in.
 
     Raises:
         BlockingIOError: If another process has it and `wait` is false.

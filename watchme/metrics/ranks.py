@@ -35,13 +35,7 @@ class Identities:
 
     @classmethod
     def of(
-        cls,
-        query_pids: Any,
-        gallery_pids: Any,
-        query_cams: Any,
-        gallery_cams: Any,
-        num_queries: int,
-        num_gallery: int,
+        cls, query_pids: Any, gallery_pids: Any, query_cams: Any, gallery_cams: Any, num_queries: int, num_gallery: int
     ) -> Identities:
         """Check and index the identities.
 
@@ -119,11 +113,7 @@ def match_ranks(block: Tensor, identities: Identities, start: int) -> tuple[Ints
 
 
 def single_shot_ranks(
-    distances: Tensor,
-    identities: Identities,
-    query: int,
-    random: np.random.RandomState,
-    repeats: int,
+    distances: Tensor, identities: Identities, query: int, random: np.random.RandomState, repeats: int
 ) -> Ints:
     """Ranks of a query's match in random galleries that hold one image of each person.
 

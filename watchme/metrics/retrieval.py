@@ -19,14 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from watchme.metrics.distance import (
-    Distance,
-    at_least_float32,
-    check_matrix,
-    checked_features,
-    distance_chunks,
-    row_ranges,
-)
+from watchme.metrics.distance import Distance, checked_features, distance_chunks
 from watchme.metrics.ranks import Identities, match_ranks, single_shot_ranks
 from watchme.metrics.reranking import reranked_chunks
 
@@ -109,43 +102,7 @@ def evaluate_features(
     rows = _rows_per_chunk(identities, query.dtype, chunk_bytes)
     chunks = reranked_chunks if rerank else distance_chunks
     blocks = chunks(query, gallery, distance, rows)
-    return _evaluate(blocks, identities, max_rank, metric, seed)
-
-
-def evaluate_distances(
-    distances: Tensor,
-    query_pids: Any,
-    gallery_pids: Any,
-    query_cams: Any,
-    gallery_cams: Any,
-    *,
-    max_rank: int = 50,
-    metric: Metric = "market1501",
-    seed: int | np.random.RandomState = 0,
-    chunk_bytes: int = CHUNK_BYTES,
-) -> RetrievalResult:
-    """Retrieval quality of a distance matrix.
-
-    Args:
-        distances: (Q, G) floating-point distances, smaller is more alike.
-        query_pids: (Q,) as for ``evaluate_features``, like all that follows.
-        gallery_pids: (G,).
-        query_cams: (Q,).
-        gallery_cams: (G,).
-        max_rank: length of the CMC curve.
-        metric: protocol.
-        seed: random choices of ``"cuhk03"``.
-        chunk_bytes: about how much memory to use above the matrix.
-
-    Raises:
-        ValueError: as ``evaluate_features``.
-    """
-    check_matrix(distances, "distances")
-    total, gallery = distances.shape
-    identities = Identities.of(query_pids, gallery_pids, query_cams, gallery_cams, total, gallery)
-    rows = _rows_per_chunk(identities, distances.dtype, chunk_bytes)
-    blocks = (at_least_float32(distances.detach()[a:b]) for a, b in row_ranges(total, rows))
-    return _evaluate(blocks, identities, max_rank, metric, seed)
+    return evaluate_blocks(blocks, identities, max_rank, metric, seed)
 
 
 def _rows_per_chunk(identities: Identities, dtype: torch.dtype, chunk_bytes: int) -> int:
@@ -154,12 +111,8 @@ def _rows_per_chunk(identities: Identities, dtype: torch.dtype, chunk_bytes: int
     return chunk_bytes // (2 * size * len(identities.gallery_pids) + 96 * identities.most_matches)
 
 
-def _evaluate(
-    blocks: Iterable[Tensor],
-    identities: Identities,
-    max_rank: int,
-    metric: Metric,
-    seed: int | np.random.RandomState,
+def evaluate_blocks(
+    blocks: Iterable[Tensor], identities: Identities, max_rank: int, metric: Metric, seed: int | np.random.RandomState
 ) -> RetrievalResult:
     """Scores from consecutive row blocks of the distance matrix."""
     if metric not in get_args(Metric):

@@ -20,12 +20,11 @@ log = logging.getLogger(__name__)
 def visible_gpus(choice: str | list[int]) -> list[str]:
     """The GPUs that slots may use, as `CUDA_VISIBLE_DEVICES` names them: indices, or UUIDs of MIG slices.
 
-    Args:
-        choice: `hydra.sweeper.gpus`: auto, none, or a list of numbers. Numbers count within `CUDA_VISIBLE_DEVICES`
-            where that is set, as `train.device` does, so that a sweep keeps to the GPUs that it was given.
+    Numbers of `hydra.sweeper.gpus` count within `CUDA_VISIBLE_DEVICES` where that is set, as `train.device` does, so
+    that a sweep keeps to the GPUs that it was given.
 
     Raises:
-        ConfigError: For any other value, or a number beyond `CUDA_VISIBLE_DEVICES`.
+        ConfigError: If it is neither auto, none nor a list, or names a number beyond `CUDA_VISIBLE_DEVICES`.
     """
     allowed = os.environ.get(_VARIABLE)
     given = None if allowed is None else [each for one in allowed.split(",") if (each := one.strip()) not in ("", "-1")]

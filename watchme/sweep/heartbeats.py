@@ -9,11 +9,7 @@ BEAT = "watchme:beat"
 
 
 class Heartbeats:
-    """Notices trials whose count of heartbeats no longer grows. Only the clock of this machine is used.
-
-    Args:
-        grace_s: Seconds without a new heartbeat after which a trial is lost.
-    """
+    """Notices trials whose count of heartbeats has not grown for `grace_s`. Only the clock of this machine is used."""
 
     def __init__(self, grace_s: float) -> None:
         self.grace_s = grace_s

@@ -17,11 +17,7 @@ def write_leaderboard(
 ) -> None:
     """Write the table atomically, as several processes of a sweep may write it.
 
-    Args:
-        path: The file.
-        trials: All trials.
-        objectives: Canonical metric names; a pruned trial shows its last value of the first.
-        directions: `maximize` or `minimize`, one per objective.
+    A pruned trial shows its last value of the first objective.
     """
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     text = io.StringIO()

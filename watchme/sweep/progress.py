@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from optuna.trial import FrozenTrial, TrialState
@@ -17,35 +18,20 @@ from watchme.sweep.trial_states import best_of, counts, failed, state_name, valu
 _ROWS = 12
 
 
+@dataclass
 class Progress:
-    """A sweep's progress on the console.
+    """A sweep's progress on the console."""
 
-    Args:
-        title: First line.
-        objectives: Canonical metric names.
-        directions: `maximize` or `minimize`, one per objective.
-        total: The budget of trials.
-        epochs: Most epochs of a trial.
-        read: Returns all trials.
-        live: Redraw a table in place; else write a line for each trial that starts or ends.
-        stream: Standard output by default.
-    """
+    title: str  # first line
+    objectives: Sequence[str]  # canonical metric names
+    directions: Sequence[str]  # `maximize` or `minimize`, one per objective
+    total: int  # the budget of trials
+    epochs: int  # most epochs of a trial
+    read: Callable[[], list[FrozenTrial]]  # returns all trials
+    live: bool  # redraw a table in place; else write a line for each trial that starts or ends
+    stream: TextIO = field(default_factory=lambda: sys.stdout)
 
-    def __init__(
-        self,
-        title: str,
-        objectives: Sequence[str],
-        directions: Sequence[str],
-        total: int,
-        epochs: int,
-        read: Callable[[], list[FrozenTrial]],
-        *,
-        live: bool,
-        stream: TextIO | None = None,
-    ) -> None:
-        self.title, self.objectives, self.directions = title, list(objectives), list(directions)
-        self.total, self.epochs, self.read, self.live = total, epochs, read, live
-        self.stream = stream or sys.stdout
+    def __post_init__(self) -> None:
         self._began = time.monotonic()
         self._here = 0
         self._drawn = 0

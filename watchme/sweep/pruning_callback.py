@@ -31,10 +31,6 @@ class GivenUp(WatchmeError):
 class PruningCallback(Callback):
     """Reports each epoch's objective and asks to stop when the pruner says so.
 
-    Args:
-        config: The run's config; its `trial` names the study.
-        folder: The run folder.
-
     Raises:
         StorageError: If the storage does not answer.
     """

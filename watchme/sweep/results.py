@@ -27,11 +27,10 @@ def write_results(plan: Plan, study: Study) -> None:
         write_experiment(plan, best)
     if plan.settings.report and trials:
         try:
-            from watchme.sweep.study_plots import draw_study
             from watchme.sweep.sweep_page import write_page
 
-            write_page(plan, study, draw_study(plan, study))
-        except Exception:  # days of trials must not end in a traceback because of a plot
+            write_page(plan, study)
+        except Exception:  # days of trials must not end in a traceback because of a page
             log.exception("The report could not be drawn; leaderboard.csv and the study hold every trial.")
 
 

@@ -48,13 +48,10 @@ def make_sampler(name: str, options: Mapping[str, Any], seed: int | None) -> Bas
 
 
 def make_pruner(name: str, options: Mapping[str, Any], epochs: int) -> BasePruner:
-    """Build a pruner; epochs are its steps.
+    """Build a pruner; `train.epochs` are its steps, the most that a trial can use.
 
-    Args:
-        name: Name in the config.
-        options: Arguments of Optuna's class. `patient` also takes `wrapped`, the name of another pruner, and
-            `wrapped_options`.
-        epochs: `train.epochs`, the most a trial can use.
+    `options` are arguments of Optuna's class; `patient` also takes `wrapped`, the name of another pruner, and
+    `wrapped_options`.
 
     Raises:
         ConfigError: If an option is not one of the pruner's, or one that it needs is missing.

@@ -37,9 +37,7 @@ class StorageError(WatchmeError):
 def resolve(text: str | None, folder: Path) -> str:
     """The storage in its canonical form: an absolute URL, or `journal:<absolute path>`; never with a password.
 
-    Args:
-        text: `hydra.sweeper.storage`; null is `study.db` in the sweep's folder.
-        folder: The sweep's folder.
+    `hydra.sweeper.storage` null is `study.db` in the sweep's folder.
 
     Raises:
         ConfigError: If it is not a storage.

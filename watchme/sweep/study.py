@@ -50,38 +50,21 @@ class Budget:
 
 
 class SweepStudy:
-    """The study, as one of the processes that share it uses it.
-
-    Args:
-        storage: The opened storage.
-        name: Name of the study.
-        directions: `maximize` or `minimize`, one per objective.
-        identity: What must be equal for trials to belong to the study.
-        space: The search space.
-        hook: Draws conditional parameters.
-        config: The composed config, for the hook.
-        sampler: Makes the sampler that draws the parameters of a trial, given its number.
-        budget: How many trials.
-        turn: The lock that all processes share.
-        grace_s: Seconds without a heartbeat after which a trial of another machine is lost.
-
-    Attributes:
-        lost: Numbers of the trials that this process has found to be lost; the caller removes what it has handled.
-    """
+    """The study, as one of the processes that share it uses it."""
 
     def __init__(
         self,
         storage: BaseStorage,
         name: str,
-        directions: Sequence[str],
-        identity: Mapping[str, Any],
+        directions: Sequence[str],  # `maximize` or `minimize`, one per objective
+        identity: Mapping[str, Any],  # what must be equal for trials to belong to the study
         space: SearchSpace,
-        hook: Hook | None,
-        config: Any,
-        sampler: Callable[[int], BaseSampler],
+        hook: Hook | None,  # draws conditional parameters
+        config: Any,  # the composed config, for the hook
+        sampler: Callable[[int], BaseSampler],  # makes the sampler that draws the parameters of a trial by its number
         budget: Budget,
-        turn: Callable[[], AbstractContextManager[None]],
-        grace_s: float,
+        turn: Callable[[], AbstractContextManager[None]],  # the lock that all processes share
+        grace_s: float,  # seconds without a heartbeat after which a trial of another machine is lost
     ) -> None:
         self.name, self.space, self.hook, self.config, self.budget = name, space, hook, config, budget
         self._turn, self._sampler = turn, sampler
@@ -89,7 +72,7 @@ class SweepStudy:
         self._me = this_process()
         self._running: dict[int, int] = {}  # number -> id
         self._mine = threading.Lock()
-        self.lost: list[int] = []
+        self.lost: list[int] = []  # trials that this process has found to be lost; the caller removes what it handled
         with turn():
             self.study = optuna.create_study(
                 storage=storage, study_name=name, directions=list(directions), load_if_exists=True

@@ -69,12 +69,7 @@ def start(
 
 
 class Sweep:
-    """The trials of a study that this process runs.
-
-    Args:
-        plan: What the sweep does.
-        slots: What runs the trials.
-    """
+    """The trials of a study that this process runs."""
 
     def __init__(self, plan: Plan, slots: Sequence[Slot]) -> None:
         self.plan, self.slots = plan, slots

@@ -2,7 +2,7 @@
 
 <hydra.sweep.subdir>   a trial's run folder      study.db      the study, by default
 leaderboard.csv        the trials, best first    study.json    the study that the folder belongs to
-experiment/best.yaml   retrains the winner       report/       pictures and page
+experiment/best.yaml   retrains the winner       report/       the page
 """
 
 import json

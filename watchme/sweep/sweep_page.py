@@ -1,4 +1,4 @@
-"""report/index.html of a sweep: one page that explains a study, with its plots embedded."""
+"""report/index.html of a sweep: one page that explains a study."""
 
 import json
 import math
@@ -13,31 +13,29 @@ from optuna import Study
 from optuna.trial import FrozenTrial
 
 from watchme.core.formatting import duration, number
-from watchme.io.files import replace_text
+from watchme.io.files import replace_bytes, replace_text
 from watchme.report.images import Figure, data_url
 from watchme.report.rendering import render_page
 from watchme.run.summary import relative
 from watchme.sweep.importance import importance_ranges
+from watchme.sweep.pareto_plot import draw_pareto
 from watchme.sweep.plan import Plan
 from watchme.sweep.trial_states import best_of, counts, duration_s, failed, folder_of, ranked, state_name, values_of
 
-# The page draws the other plots by itself, so that they can be pointed at; their files remain in `report/`.
-_EMBEDDED = ("pareto.png",)
 _FEW_TRIALS = 30
 _STATE_CLASSES = {"complete": "finished", "lost": "interrupted", "waiting": "soft"}
 
 
-def write_page(plan: Plan, study: Study, drawn: Sequence[tuple[str, str]]) -> Path:
-    """Write the page.
-
-    Args:
-        plan: The sweep.
-        study: The study.
-        drawn: File name and title of each plot in `report/`.
-    """
+def write_page(plan: Plan, study: Study) -> Path:
+    """Write the page, and `report/pareto.png` where there are several objectives."""
     folder = plan.folder / "report"
     trials = study.get_trials(deepcopy=False)
-    front = {trial.number for trial in study.best_trials} if len(plan.objectives) > 1 else set()
+    front: set[int] = set()
+    figures = []
+    if len(plan.objectives) > 1 and (picture := draw_pareto(study, plan.objectives)) is not None:
+        front = {trial.number for trial in study.best_trials}
+        replace_bytes(folder / "pareto.png", picture)
+        figures.append(Figure("Pareto front", data_url(picture)))
     done = sum(counts(trial) and trial.state.is_finished() for trial in trials)
     parameters = list(dict.fromkeys(name for trial in trials for name in trial.params))
     text = render_page(
@@ -49,7 +47,7 @@ def write_page(plan: Plan, study: Study, drawn: Sequence[tuple[str, str]]) -> Pa
         failures=_failures(trials),
         cards=_cards(plan, trials, done),
         best=_best(plan, trials),
-        figures=[Figure(title, data_url((folder / name).read_bytes())) for name, title in drawn if name in _EMBEDDED],
+        figures=figures,
         importances=importance_ranges(trials, plan.directions[0]),
         few=len(trials) if len(trials) < _FEW_TRIALS else None,
         data=_plot_data(plan, trials, parameters),

@@ -23,14 +23,9 @@ class BrokenTransferError(TransferError):
 
 
 def transfer_file(url: str, target: Path, patience: float) -> Path:
-    """Fetch a file over HTTP into `target`.
+    """Fetch a file over HTTP into `target`, whose folder exists; `patience` is the seconds until the first byte.
 
     In a thread, since a name lookup, and one connection after the other to each address of a name, have no deadline.
-
-    Args:
-        url: Its address.
-        target: Where to write it; the folder exists.
-        patience: Seconds until the first byte.
 
     Raises:
         TransferError: If the server cannot be reached, does not answer in time or does not have the file.

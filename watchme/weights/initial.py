@@ -64,16 +64,9 @@ def describe_weights(record: Mapping[str, Any]) -> str:
 
 
 def find_initial(weights: str | None, pretrained: bool | None, engine: str, name: str) -> InitialWeights | None:
-    """Find what a model starts from.
+    """Find what a model starts from by `model.weights`; None for random weights.
 
-    Args:
-        weights: `model.weights`.
-        pretrained: `model.pretrained`, which chooses the default of `weights` in conf/ and must not contradict it.
-        engine: `model.engine`.
-        name: `model.name`.
-
-    Returns:
-        None for random weights.
+    `model.pretrained` chooses the default of `model.weights` in conf/ and must not contradict it.
 
     Raises:
         CheckpointError: If there are no such weights; it says what there is.

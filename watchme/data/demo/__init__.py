@@ -34,14 +34,10 @@ class DemoWorld:
 
 
 def ensure_demo_world(config: DemoWorldConfig, cache: Path | None = None) -> DemoWorld:
-    """Return the world of these parameters, drawn if it is not in the cache yet.
+    """Return the world of these parameters, drawn if it is not in the cache yet (by default watchme's cache folder).
 
-    The same parameters give the same bytes. A world appears in the cache whole or not at all, so that two processes
-    may ask for it at once and one that is killed leaves nothing behind that would be taken for a world.
-
-    Args:
-        config: parameters of the world.
-        cache: folder of worlds; by default watchme's cache folder.
+    The same parameters give the same bytes. A world appears in the cache whole or not at all, so that two processes may
+    ask for it at once and one that is killed leaves nothing behind that would be taken for a world.
 
     Raises:
         ValueError: if a parameter is out of range, naming each.

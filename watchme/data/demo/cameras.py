@@ -27,15 +27,10 @@ class Sensor:
     noise: float  # standard deviation of the noise, grey levels
 
     def develop(self, light: NDArray[np.float32], rng: np.random.Generator, contrast: float) -> NDArray[np.uint8]:
-        """Turn the light of a scene into the camera's picture.
+        """Turn the light of a scene, RGB of shape (height, width, 3), 0 to 255, into the picture of the camera.
 
-        Args:
-            light: RGB of shape (height, width, 3), 0 to 255.
-            rng: source of the noise and of the drift of the daylight.
-            contrast: how far this sensor differs from a plain one: 0 not at all, 1 as described.
-
-        Returns:
-            RGB of the same shape.
+        `rng` gives the noise and the drift of the daylight. `contrast` is how far this sensor differs from a plain one:
+        0 not at all, 1 as described.
         """
         tint = 1 + contrast * (np.asarray(self.tint, dtype=np.float32) - 1)
         exposure = (1 + contrast * (self.exposure - 1)) * float(rng.uniform(0.93, 1.07))
@@ -101,15 +96,7 @@ VIEWS: tuple[tuple[float, float, tuple[float, float]], ...] = (
 
 
 def build_camera(number: int, config: DemoWorldConfig) -> Camera:
-    """Set up one camera: paint its street, place its furniture, choose its sensor.
-
-    Args:
-        number: from 1, at most `config.cameras`.
-        config: the world's parameters.
-
-    Returns:
-        The camera, always the same for the same parameters.
-    """
+    """Set up camera `number`, from 1: paint its street, place its furniture, choose its sensor."""
     rng = np.random.default_rng((config.seed, 1, number))
     size = config.frame_size
     horizon, nearest, (low, high) = VIEWS[number - 1]

@@ -39,12 +39,8 @@ class Sprite:
 class Canvas:
     """A transparent sheet, drawn on three times as large as it will be used, and then averaged down.
 
-    Args:
-        left: the smallest x that can be drawn, in units; x = 0 is where the thing stands.
-        right: the largest x.
-        top: the smallest y.
-        bottom: the largest y; y grows downward.
-        scale: pixels of the frame in one unit.
+    It spans x from `left` to `right` and y, downward, from `top` to `bottom`, in units of `scale` pixels of the frame;
+    the drawn thing stands at x = 0.
     """
 
     def __init__(self, left: float, right: float, top: float, bottom: float, scale: float) -> None:
@@ -65,18 +61,12 @@ class Canvas:
 
     def ellipse(self, centre: Point, rx: float, ry: float, colour: Colour) -> None:
         """Fill an upright ellipse with half axes rx and ry, in units."""
-        low, high = (
-            self.pixel((centre[0] - rx, centre[1] - ry)),
-            self.pixel((centre[0] + rx, centre[1] + ry)),
-        )
+        low, high = (self.pixel((centre[0] - rx, centre[1] - ry)), self.pixel((centre[0] + rx, centre[1] + ry)))
         self._draw.ellipse((*low, *high), fill=colour)
 
     def half_ellipse(self, centre: Point, rx: float, ry: float, colour: Colour) -> None:
         """Fill the upper half of an ellipse."""
-        low, high = (
-            self.pixel((centre[0] - rx, centre[1] - ry)),
-            self.pixel((centre[0] + rx, centre[1] + ry)),
-        )
+        low, high = (self.pixel((centre[0] - rx, centre[1] - ry)), self.pixel((centre[0] + rx, centre[1] + ry)))
         self._draw.pieslice((*low, *high), 180, 360, fill=colour)
 
     def box(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:

@@ -33,14 +33,7 @@ GARMENTS: tuple[Colour, ...] = (
     (36, 36, 40),  # black
 )
 SKINS: tuple[Colour, ...] = ((246, 214, 190), (226, 178, 144), (190, 136, 102), (134, 90, 64), (88, 58, 44))
-HAIRS: tuple[Colour, ...] = (
-    (28, 24, 22),
-    (70, 46, 30),
-    (128, 84, 46),
-    (206, 168, 96),
-    (150, 60, 32),
-    (168, 166, 164),
-)
+HAIRS: tuple[Colour, ...] = ((28, 24, 22), (70, 46, 30), (128, 84, 46), (206, 168, 96), (150, 60, 32), (168, 166, 164))
 
 
 @dataclass(frozen=True)
@@ -69,13 +62,7 @@ class Person:
 def draw_identities(count: int, rng: np.random.Generator) -> list[Person]:
     """Draw people who differ in their clothes, though many share one garment with somebody else.
 
-    Args:
-        count: number of people.
-        rng: source of chance.
-
-    Returns:
-        `count` people, no two of whom wear the same pattern and colours above and below, as long as the
-        palette has unused pairs.
+    No two of them wear the same pattern and colours above and below, as long as the palette has unused pairs.
     """
     people: list[Person] = []
     worn: set[tuple[int, Pattern, int]] = set()

@@ -26,15 +26,9 @@ class Pose:
 
 
 def draw_figure(person: Person, pose: Pose, height: float) -> Sprite:
-    """Draw a pedestrian.
+    """Draw a pedestrian, anchored at the sole of the lower foot, below the hips.
 
-    Args:
-        person: who.
-        pose: heading and step.
-        height: height of an average adult at this place, pixels; the person's stature scales it.
-
-    Returns:
-        The figure, anchored at the sole of its lower foot, below the hips.
+    `height` is that of an average adult at this place, pixels; the person's stature scales it.
     """
     scale = height * person.stature
     sheet = Canvas(-0.55, 0.55, -0.06, 1.06, scale)
@@ -101,13 +95,7 @@ def _skirt(sheet: Canvas, person: Person, pose: Pose) -> None:
     sway = 0.02 * math.sin(pose.phase) * math.sin(pose.yaw)
     hem = waist + 0.05
     sheet.polygon(
-        [
-            (-waist, HIP_Y - 0.04),
-            (waist, HIP_Y - 0.04),
-            (hem + sway, 0.745),
-            (sway, 0.755),
-            (sway - hem, 0.745),
-        ],
+        [(-waist, HIP_Y - 0.04), (waist, HIP_Y - 0.04), (hem + sway, 0.745), (sway, 0.755), (sway - hem, 0.745)],
         person.bottom_colour,
     )
 

@@ -47,17 +47,9 @@ class Sighting:
 def plan_walks(
     camera: Camera, pids: Sequence[int], walk_length: int, crowd: float, rng: np.random.Generator
 ) -> list[list[Walker]]:
-    """Let every person walk once through a camera's view.
+    """Let every person walk once through a camera's view, seen in `walk_length` successive moments.
 
-    Args:
-        camera: where.
-        pids: who; each is seen in `walk_length` successive moments.
-        walk_length: moments of one walk.
-        crowd: people seen at once, on average.
-        rng: source of chance.
-
-    Returns:
-        For each moment, in order, the people in view.
+    `crowd` people are seen at once, on average. Returns the people in view at each moment, in order.
     """
     moments = max(walk_length, math.ceil(len(pids) * walk_length / crowd))
     plan: list[list[Walker]] = [[] for _ in range(moments)]
@@ -90,12 +82,7 @@ def _walk(camera: Camera, pid: int, length: int, rng: np.random.Generator) -> li
 def paint_scene(
     camera: Camera, walkers: Sequence[Walker], people: Sequence[Person]
 ) -> tuple[NDArray[np.float32], list[Sighting]]:
-    """Paint one moment before a camera, as yet untouched by its sensor.
-
-    Args:
-        camera: where.
-        walkers: who is in view.
-        people: all identities; number `pid` is `people[pid - 1]`.
+    """Paint one moment before a camera, as yet untouched by its sensor; identity `pid` is `people[pid - 1]`.
 
     Returns:
         The light, RGB of shape (size, size, 3), 0 to 255, and one sighting per walker, in their order.

@@ -14,16 +14,10 @@ from watchme.data.demo.canvas import Canvas, Colour, Sprite, shade
 
 
 def paint_street(kind: int, size: int, horizon: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Paint an empty street.
+    """Paint an empty street, RGB of shape (size, size, 3), 0 to 255.
 
-    Args:
-        kind: number of the camera, from 0; streets repeat in kind, not in detail, after four.
-        size: side of the square picture, pixels.
-        horizon: y of the horizon, as a share of the side.
-        rng: source of chance.
-
-    Returns:
-        RGB of shape (size, size, 3), 0 to 255.
+    `kind` is the number of the camera, from 0: streets repeat in kind, not in detail, after four. `horizon` is its y as
+    a share of the side.
     """
     sheet = Canvas(0, 1, 0, 1, size)
     painters = (_avenue, _park, _shops, _station)
@@ -213,12 +207,5 @@ def _bollard(rng: np.random.Generator, scale: float) -> Sprite:
     return sheet.sprite(0.02)
 
 
-FURNITURE: tuple[Callable[[np.random.Generator, float], Sprite], ...] = (
-    _lamp,
-    _bench,
-    _bin,
-    _planter,
-    _car,
-    _bollard,
-)
+FURNITURE: tuple[Callable[[np.random.Generator, float], Sprite], ...] = (_lamp, _bench, _bin, _planter, _car, _bollard)
 """Each draws one piece: (rng, pixels of one metre) to a sprite anchored at the ground below its middle."""

@@ -222,10 +222,7 @@ def _choose_queries(crops: Sequence[_Crop], rng: np.random.Generator) -> set[str
 def _write_search(root: Path, frames: Sequence[_Seen], queries: Collection[str]) -> None:
     """Write who is where in the test frames, half-hidden people too, in the format of data/person_search/own_json.py.
 
-    Args:
-        root: the world's folder.
-        frames: all test frames.
-        queries: names of the crops that re-identification asks for; person search asks for the same people.
+    The people asked for are those of the `queries`, names of crops, of re-identification.
     """
     listed: list[dict[str, Any]] = []
     asked: list[dict[str, Any]] = []
