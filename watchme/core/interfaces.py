@@ -19,7 +19,7 @@ class EpochEvent:
     Attributes:
         epoch: 1 for the first epoch; 0 for the evaluation before it.
         epochs: How many there are to be.
-        metrics: Canonical name -> value, e.g. `train/loss`, `val/map50` (see metrics/names.py). Undefined is NaN.
+        metrics: Canonical name -> value, e.g. `train/loss`, `val/map50` (see core/metric_names.py). Undefined is NaN.
             Only what the same seed gives again: no timings.
         timings: Canonical name -> value of what differs between two equal runs, e.g. `time/epoch_s`,
             `perf/images_per_s`, `perf/data_wait_share`.
@@ -150,11 +150,14 @@ class Detector(Protocol):
     assumed: tuple[str, ...]
 
     def detect(self, images: Sequence["NDArray[np.uint8]"]) -> "list[NDArray[np.float32]]":
-        """Find people in RGB images of shape (height, width, 3), of any size.
+        """Find people.
+
+        Args:
+            images: RGB, each of shape (height, width, 3), of any size.
 
         Returns:
-            For each image an array of shape (n, 5): x1, y1, x2, y2 in pixels of that image, and the confidence, the
-                most confident first.
+            For each image an array of shape (n, 5): x1, y1, x2, y2 in pixels of that image, and the confidence,
+            the most confident first.
         """
         ...
 
@@ -169,7 +172,10 @@ class Embedder(Protocol):
     assumed: tuple[str, ...]
 
     def embed(self, crops: Sequence["NDArray[np.uint8]"]) -> "NDArray[np.float32]":
-        """Return an embedding of each RGB crop of one person, of shape (height, width, 3), of any size.
+        """Return an embedding of each crop of one person.
+
+        Args:
+            crops: RGB, each of shape (height, width, 3), of any size.
 
         Returns:
             Array of shape (n, dimensions), divided by its L2 norm, as the backend does.

@@ -68,13 +68,10 @@ class SearchScore:
 
 
 def needed_iou(boxes: Floats, iou: float, *, small_boxes: bool) -> Floats:
-    """(P,) IoU that a detection must reach to be a match.
+    """(P,) IoU that a detection must reach to be a match of the (P, 4) boxes, pixels.
 
-    Args:
-        boxes: (P, 4) of the people, pixels.
-        iou: What it is as a rule.
-        small_boxes: Lower it for small boxes to w h / ((w + 10) (h + 10)), as in the evaluation of CUHK-SYSU and PRW:
-            what is left where a box is 10 pixels too wide and too high.
+    `small_boxes` lowers it for small boxes to w h / ((w + 10) (h + 10)), as in the evaluation of CUHK-SYSU and PRW:
+    what is left where a box is 10 pixels too wide and too high.
     """
     if not small_boxes:
         return np.full(len(boxes), iou)
@@ -211,16 +208,9 @@ def decompose(
 ) -> tuple[SearchScore, Decomposition]:
     """Search, and again with one fault after the other repaired; what each repair gains was lost to that fault.
 
-    The order is: false detections leave the gallery; boxes become those drawn by hand; matches are ranked first;
-    badly placed detections count; missed people are found.
-
-    Args:
-        queries: Who is looked for, and where.
-        people: Who is there.
-        detections: The gallery.
-        features: (N, D) of the detections.
-        drawn_features: (P, D) of the people in the boxes drawn by hand.
-        overlap: Of `people` and `detections`.
+    The order is: false detections leave the gallery; boxes become those drawn by hand; matches are ranked first; badly
+    placed detections count; missed people are found. `features` are (N, D) of the detections, `drawn_features` (P, D)
+    of the people in the boxes drawn by hand.
     """
     real = search(queries, people, detections.frames, features, overlap.matches)
     fair = search(queries, people, detections.frames, features, overlap.matches, fair=overlap)

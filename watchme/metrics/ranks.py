@@ -151,10 +151,8 @@ def _integers(values: Any, name: str, length: int) -> Ints:
 def _by_counting(block: Tensor, own: Tensor, valid: Bools) -> tuple[Ints, Bools]:
     """How many other people's images come before each match, and which rows have a tie with such an image.
 
-    Args:
-        block: (n, G) distances on the CPU.
-        own: (n, M) distances to images of the query's person, ascending.
-        valid: (n, M) which of them are matches; only these are counted, and of tied rows not all.
+    Of (n, M) ascending distances to images of the query's person only the valid ones, matches, are counted, and of tied
+    rows not all.
     """
     own_before, own_upto = _counted(own, own, right=False), _counted(own, own, right=True)
     before, tied = np.zeros_like(own_before), np.zeros(len(block), bool)

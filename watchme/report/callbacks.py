@@ -18,12 +18,7 @@ TABLES = "tables"
 
 
 class ReportWriter(Callback):
-    """Writes pictures.json, `tables/` and report.html. It never fails a run: what it cannot write it warns about.
-
-    Args:
-        config: The run's config.
-        record: The run's folder.
-    """
+    """Writes pictures.json, `tables/` and report.html. It never fails a run: what it cannot write it warns about."""
 
     def __init__(self, config: RunConfig, record: rundir.RunFolder) -> None:
         self._config = config
@@ -87,12 +82,7 @@ class ReportWriter(Callback):
 
 
 class ModelCardWriter(Callback):
-    """Writes weights/MODEL_CARD.md before the trackers, which hand it over with the weights.
-
-    Args:
-        config: The run's config.
-        record: The run's folder.
-    """
+    """Writes weights/MODEL_CARD.md before the trackers, which hand it over with the weights."""
 
     def __init__(self, config: RunConfig, record: rundir.RunFolder) -> None:
         self._config = config

@@ -16,10 +16,6 @@ _MOST_POINTS = 400
 def group(series: Mapping[str, Points], objective: str) -> dict[str, dict[str, Points]]:
     """Gather what belongs in one chart: `train/loss` and `val/loss`; the objective's chart comes first.
 
-    Args:
-        series: Points by canonical name.
-        objective: Canonical name of the objective.
-
     Returns:
         Title of a chart -> label of a curve -> points.
     """
@@ -49,11 +45,8 @@ def line_chart(
 ) -> dict[str, Any]:
     """One chart as `templates/charts.js` reads it.
 
-    Args:
-        title: Shown above.
-        curves: Label -> points (epoch, value), in order of epochs; empty ones are left out.
-        best: Epoch that is marked with a dotted line.
-        axis: What the horizontal axis counts.
+    `curves` maps labels to points (epoch, value) in order of epochs; empty ones are left out. The epoch `best` is
+    marked with a dotted line; `axis` is what the horizontal axis counts.
     """
     series = [
         {"label": label, "colour": _COLOURS.get(label, index), "points": rounded(points, _MOST_POINTS)}

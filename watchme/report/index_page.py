@@ -46,13 +46,7 @@ class Sweep:
 
 
 def write_index(root: Path) -> Path:
-    """Write `index.html` into a folder of run folders, and the reports of runs that lack one.
-
-    Args:
-        root: Folder in which runs are looked for, at any depth.
-
-    Returns:
-        The page's path.
+    """Write `index.html` into a folder of run folders, at any depth, and the reports of runs that lack one.
 
     Raises:
         OSError: If the page cannot be written.

@@ -40,9 +40,6 @@ Tables = dict[str, list[list[str]]]
 def write_report(folder: Path) -> Path:
     """Write `report.html` into a run folder, from what the folder holds.
 
-    Returns:
-        The page's path.
-
     Raises:
         RunFolderError: If the folder is not a run's.
     """

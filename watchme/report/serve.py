@@ -56,10 +56,7 @@ class _Handler(SimpleHTTPRequestHandler):
 def make_server(root: Path, host: str = "127.0.0.1", port: int = 0) -> ThreadingHTTPServer:
     """A server of the runs in a folder; call its `serve_forever`.
 
-    Args:
-        root: Folder of run folders.
-        host: Address to listen on; anything but the loopback interface shows the runs to the network.
-        port: 0 takes a free one.
+    A `host` other than the loopback interface shows the runs to the network; `port` 0 takes a free one.
 
     Raises:
         OSError: If the address is taken or not of this machine.

@@ -10,14 +10,10 @@ log = logging.getLogger(__name__)
 
 
 class EarlyStopping(Callback):
-    """Ends training when the objective has not improved for `patience` validations. The same for both engines.
+    """Ends training when the objective has not improved for `patience` validations (0: never). Same for both engines.
 
     Epochs that are not validated do not count, nor does the evaluation before the first epoch, whose weights may be
     better than those of the first epochs. An undefined value (NaN) counts as one that is not better.
-
-    Args:
-        objective: Canonical name of the metric, e.g. `val/map`.
-        patience: Validations without a better value after which training ends; 0 never stops.
     """
 
     def __init__(self, objective: str, patience: int) -> None:

@@ -22,13 +22,7 @@ def is_full_disk(error: BaseException | None) -> bool:
 
 
 def explain(error: BaseException, config: RunConfig, folder: Path) -> WatchmeError | None:
-    """What to do about an error of the system; None where nothing is known.
-
-    Args:
-        error: What ended the run.
-        config: The run's.
-        folder: The run's.
-    """
+    """What to do about an error of the system; None where nothing is known."""
     again = f"python train.py train.resume={shlex.quote(relative(folder))}"
     if config.mode != "train":
         again = "the same command"

@@ -13,14 +13,11 @@ log = logging.getLogger(__name__)
 
 
 class GpuMonitor:
-    """Samples GPUs once a second in a thread, while it is open as a context.
+    """Samples the GPUs of `train.device` once a second in a thread, while it is open as a context.
 
-    Where there is no GPU that torch can use, it does nothing. It never makes a CUDA context itself: the numbers
-    are the driver's, of the whole device. An error of the driver costs its sample, and is logged once.
-
-    Args:
-        device: `train.device`: auto, cpu, cuda, mps, an index, or a list of indices.
-        processes: `train.processes` of OSNet: as many GPUs, from the first, where `device` lists none.
+    Where there is no GPU that torch can use, it does nothing. It never makes a CUDA context itself: the numbers are the
+    driver's, of the whole device. An error of the driver costs its sample, and is logged once. `train.processes` of
+    OSNet takes as many GPUs, from the first, where the device lists none.
     """
 
     def __init__(self, device: str | int | list[int], processes: int | None = None) -> None:

@@ -43,13 +43,7 @@ _LICENCE = {
 
 
 def write(folder: Path) -> Path:
-    """Write the card beside the weights of a run, from what its folder holds.
-
-    Args:
-        folder: A run folder with run.json, config.yaml and summary.json.
-
-    Returns:
-        The card's path.
+    """Write the card beside the weights of a run, from run.json, config.yaml and summary.json; return its path.
 
     Raises:
         RunFolderError: If the folder is not a run's.

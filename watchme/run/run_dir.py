@@ -42,10 +42,6 @@ _HYDRA = ".hydra"
 class RunFolder:
     """The folder of one run. Nothing of it is written before `open`, so that a command that is refused changes nothing.
 
-    Args:
-        path: The folder; made if it is not there.
-        resume: Whether the run that the folder holds is resumed.
-
     Raises:
         RunFolderError: If another process works on it, if it holds a run and `resume` is false, or holds none and
             `resume` is true. A run that ended before its first checkpoint is started again.
@@ -81,12 +77,7 @@ class RunFolder:
         return not ended and not any((self.path / WEIGHTS).glob("*.pt"))
 
     def open(self, config: DictConfig, overrides: list[str]) -> None:
-        """Write the resolved config, what Hydra composed, and the manifest; status `running`.
-
-        Args:
-            config: The composed config.
-            overrides: The command line's overrides.
-        """
+        """Write the resolved config, what Hydra composed, and the manifest; status `running`."""
         for folder in (self.path, self.path / WEIGHTS):
             remove_temporaries(folder)
         replace_text(self.path / CONFIG, OmegaConf.to_yaml(config, resolve=True))

@@ -24,9 +24,6 @@ class RunLock:
 
     The file `.lock` is locked by the system (POSIX record locks: forked loader processes do not inherit them, and NFS
     has them). It names its holder, which changes the file's time every few seconds, for file systems without locks.
-
-    Args:
-        folder: The run folder.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -21,10 +21,7 @@ log = logging.getLogger(__name__)
 class Session:
     """The callbacks of a run, and the hooks that a `Job` gives to its engine.
 
-    Args:
-        config: The run's config.
-        record: The run's folder.
-        open_folder: Writes the folder's first files; called once, when nothing can be refused any more.
+    `open_folder` writes the folder's first files; it is called once, when nothing can be refused any more.
     """
 
     def __init__(self, config: RunConfig, record: RunFolder, open_folder: Callable[[], None] = lambda: None) -> None:

@@ -40,12 +40,7 @@ def announce(config: RunConfig, folder: Path) -> None:
 def report(config: RunConfig, folder: Path, status: str, result: Result, first: Mapping[str, float]) -> None:
     """Log the closing table of a run; its last line is the run folder's path.
 
-    Args:
-        config: The run's config.
-        folder: The run folder.
-        status: finished or pruned.
-        result: What the engine returned.
-        first: Metrics of the evaluation before the first epoch, if there was one.
+    `first` has the metrics of the evaluation before the first epoch, if there was one.
     """
     shown = relative(folder)
     log.info("")

@@ -24,13 +24,9 @@ _PATIENCE_S = 30.0
 
 
 class InProcess:
-    """Runs trials in this process through a Hydra launcher.
+    """Runs trials in this process through a Hydra launcher, each with the `extra` overrides of this slot.
 
-    Args:
-        launcher: Hydra's launcher; the basic one runs trials in this process.
-        config: The sweep's composed config.
-        capture: Write what a trial prints into `console.log` of its folder instead of the console.
-        extra: Overrides of this slot.
+    `capture` writes what a trial prints into `console.log` of its folder instead of the console.
     """
 
     def __init__(self, launcher: Launcher, config: DictConfig, *, capture: bool, extra: Sequence[str] = ()) -> None:
@@ -75,12 +71,8 @@ class InProcess:
 class WorkerProcess:
     """Runs trials, one after the other, in a process of its own: the same command, started again as a worker.
 
-    If the worker dies, its trial fails and the sweep goes on; the next trial gets a new worker.
-
-    Args:
-        folder: The sweep's folder.
-        name: Name of the worker's log file.
-        variables: Environment variables in addition to those of this process.
+    If the worker dies, its trial fails and the sweep goes on; the next trial gets a new worker. `name` is that of the
+    worker's log file, `variables` are added to this process's environment.
     """
 
     def __init__(self, folder: Path, name: str, variables: Mapping[str, str]) -> None:

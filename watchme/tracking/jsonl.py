@@ -12,13 +12,10 @@ from watchme.io.metrics_log import read_metrics
 
 
 class JsonlTracker(Callback):
-    """Appends a line to `metrics.jsonl` at the end of each epoch.
+    """Appends a line to `metrics.jsonl` at the end of each epoch; a file that is there is continued.
 
-    A line is `{"epoch": 3, "time": <seconds since the epoch of Unix>, "is_best": true, "train/loss": ...}`.
-    Undefined values (NaN, infinities) are written as null, since JSON has no NaN.
-
-    Args:
-        path: The file; kept and continued if it is there.
+    A line is `{"epoch": 3, "time": <seconds since the epoch of Unix>, "is_best": true, "train/loss": ...}`. Undefined
+    values (NaN, infinities) are written as null, since JSON has no NaN.
     """
 
     def __init__(self, path: Path) -> None:

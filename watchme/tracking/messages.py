@@ -27,11 +27,7 @@ def receive(pipe: IO[bytes]) -> Iterator[Any]:
 
 
 class Replies:
-    """What trackers report to the training process. A training that is gone gets nothing.
-
-    Args:
-        pipe: Where replies go, each as (kind, arguments).
-    """
+    """What trackers report to the training process, as (kind, arguments). A training that is gone gets nothing."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe

@@ -39,11 +39,9 @@ _BACKLOG = 2000
 
 
 class TrackingProcess(Callback):
-    """Passes every call on to the tracking process; never raises, and never waits before the end.
+    """Passes every call on to the tracking process, which reports into the run's manifest.
 
-    Args:
-        setup: What the tracking process must know.
-        record: The run folder, into whose manifest it reports.
+    It never raises, and never waits before the end.
     """
 
     def __init__(self, setup: Setup, record: RunFolder) -> None:

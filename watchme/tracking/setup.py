@@ -51,13 +51,7 @@ class Setup:
 
 
 def make_setup(config: RunConfig, record: RunFolder, *, wandb: bool) -> Setup:
-    """Gather what the tracking process needs, and write W&B's run id and mode into the manifest.
-
-    Args:
-        config: The run's config.
-        record: The run's folder, opened.
-        wandb: Whether W&B is wanted.
-    """
+    """Gather what the tracking process needs, and write W&B's run id and mode into the manifest."""
     trial = config.trial
     return Setup(
         folder=str(record.path),

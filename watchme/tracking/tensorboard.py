@@ -33,12 +33,9 @@ _SECTIONS = ("model", "dataset", "optimizer", "scheduler", "augmentation", "loss
 class TensorBoardTracker(Callback):
     """Scalars under canonical names with the epoch as step, pictures, and hyper-parameters with the result.
 
-    The hparams view shows the last value of a scalar. So that it shows the result rather than the last epoch,
-    final metrics are written once more, as `final/<name>`. No experiment summary is written: TensorBoard takes that of
-    the first run for all of them, while without one it gathers columns and filters from all runs, differing ones first.
-
-    Args:
-        setup: What is known of the run.
+    The hparams view shows the last value of a scalar. So that it shows the result rather than the last epoch, final
+    metrics are written once more, as `final/<name>`. No experiment summary is written: TensorBoard takes that of the
+    first run for all of them, while without one it gathers columns and filters from all runs, differing ones first.
     """
 
     def __init__(self, setup: Setup) -> None:

@@ -37,11 +37,8 @@ _MODEL_CARD = "MODEL_CARD.md"
 class WandbTracker(Callback):
     """Logs config, metrics, pictures, tables and weights of a run.
 
-    The epoch is both the axis of every metric and W&B's own step, so that a resumed run goes on where it was.
-
-    Args:
-        setup: What is known of the run.
-        replies: Reports mode, address and the stop button to the training process.
+    The epoch is both the axis of every metric and W&B's own step, so that a resumed run goes on where it was. `replies`
+    reports mode, address and the stop button to the training process.
 
     Raises:
         wandb.Error: If not even an offline run can be started.

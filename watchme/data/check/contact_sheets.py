@@ -18,12 +18,7 @@ _NOT_SHOWN = ("note",)
 
 
 def draw_sheets(facts: Facts, folder: Path) -> list[Shown]:
-    """One PNG for each kind of error and warning that has pictures to show.
-
-    Args:
-        facts: What a check has found.
-        folder: Where the files are written; made if absent.
-    """
+    """One PNG in `folder` for each kind of error and warning that has pictures to show."""
     shown = []
     for count in facts.counts():
         if count.kind.severity in _NOT_SHOWN:

@@ -60,11 +60,7 @@ class Shown(NamedTuple):
 
 
 class Facts:
-    """The database of one check; a context that removes it at the end.
-
-    Args:
-        folder: Of its file; None keeps it in memory, for what is small.
-    """
+    """The database of one check, in a file in `folder` or, for what is small, in memory; a context that removes it."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._file: Path | None = None

@@ -22,13 +22,7 @@ _TAIL = 0.995
 
 
 def plot_detection(facts: Facts, names: Sequence[str], folder: Path) -> list[Shown]:
-    """Class balance, box sizes, box centres, people per image.
-
-    Args:
-        facts: What a check has found.
-        names: Class names by id.
-        folder: Where the files are written; made if absent.
-    """
+    """Class balance, box sizes, box centres, people per image."""
     if not facts.scalar("SELECT COUNT(*) FROM boxes"):
         return []
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,12 +46,7 @@ def plot_detection(facts: Facts, names: Sequence[str], folder: Path) -> list[Sho
 
 
 def plot_people(facts: Facts, folder: Path) -> list[Shown]:
-    """Images of an identity, of an identity by a camera, cameras of an identity, image sizes.
-
-    Args:
-        facts: What a check has found.
-        folder: Where the files are written; made if absent.
-    """
+    """Images of an identity, of an identity by a camera, cameras of an identity, image sizes."""
     if not facts.scalar("SELECT COUNT(*) FROM images WHERE pid > 0"):
         return []
     folder.mkdir(parents=True, exist_ok=True)

@@ -26,12 +26,9 @@ class Classes:
 
 
 def check_detection(facts: Facts, classes: Classes, label_folders: Iterable[Path] = ()) -> None:
-    """Probe every listed image and read its labels, and record what is wrong.
+    """Probe every image listed by `split` and `side` and read its labels, and record what is wrong.
 
-    Args:
-        facts: With the images of all splits, listed by `split` and `side`.
-        classes: What the labels may name.
-        label_folders: Where label files without an image are looked for.
+    Label files without an image are looked for in `label_folders`.
     """
     rules = len(classes.names), classes.keypoint_values
     for image, look, lines in scan_with_labels(facts, rules, _LEAST_SIDE, whole=True):

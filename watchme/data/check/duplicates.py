@@ -40,10 +40,8 @@ def equal_files(facts: Facts) -> Iterator[list[dict[str, Any]]]:
 def near_duplicates(facts: Facts, *, with_boxes: bool = False) -> Iterator[Finding]:
     """Images that look like one of an earlier side; each is named once, with the one most like it.
 
-    Args:
-        facts: Images that were looked at.
-        with_boxes: Compare images with boxes alone, and only those whose boxes are alike: frames of a fixed camera
-            without anyone are all alike, and no leak.
+    `with_boxes` compares images with boxes alone, and only those whose boxes are alike: frames of a fixed camera
+    without anyone are all alike, and no leak.
     """
     facts.db.execute("CREATE TABLE pairs (later INTEGER PRIMARY KEY, earlier INTEGER, difference REAL)")
     if with_boxes:

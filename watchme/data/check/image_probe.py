@@ -35,10 +35,8 @@ class ImageProbe(NamedTuple):
 def probe_image(path: Path, least_side: int = 1, *, whole: bool = False) -> ImageProbe:
     """Read an image file once, and look at it.
 
-    Args:
-        path: The file.
-        least_side: Pixels below which it counts as unreadable.
-        whole: A JPEG without its end marker counts as unreadable, even if all of its pixels were there.
+    It counts as unreadable below `least_side` pixels, and as a `whole` one, a JPEG, without its end marker, even if all
+    of its pixels were there.
     """
     digest, width, height = None, 0, 0
     try:
@@ -71,12 +69,9 @@ def has_end(tail: bytes) -> bool:
 
 
 def hash_of(pixels: npt.NDArray[np.float32]) -> int:
-    """64 bits, signed as SQLite keeps them: signs of the low frequencies against their median.
+    """64 bits of (32, 32) grey levels, signed as SQLite keeps them: signs of the low frequencies against their median.
 
     That is pHash (Zauner, 2010) with the 8 x 8 lowest frequencies that vary in both directions.
-
-    Args:
-        pixels: (32, 32) grey levels.
     """
     basis = _cosines()
     low = basis @ pixels @ basis.T

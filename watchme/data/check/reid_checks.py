@@ -14,11 +14,7 @@ _SHAPES = (0.8, 8.0)
 
 
 def check_people(facts: Facts) -> None:
-    """Probe every listed image, and record what is wrong.
-
-    Args:
-        facts: With images listed by `dataset` and `role` (train, query, gallery), `side` 0 for train and 1 for test.
-    """
+    """Probe every image listed by `dataset`, `role` and `side` (0 for train, 1 for test), and record what is wrong."""
     scan_images(facts)
     facts.add(
         Finding("unreadable image", *row)

@@ -22,14 +22,8 @@ def report_check(
 ) -> Result:
     """Write issues.csv, log and emit tables and pictures, and return the result.
 
-    Args:
-        job: The run.
-        facts: What its check has found.
-        shown: Pictures that were drawn below `job.folder / PICTURES`.
-        statistics: Columns and rows of the numbers of each split.
-
-    Returns:
-        A result whose `refused` says what would spoil a training; its metrics are `check/errors|warnings|notes`.
+    `shown` are pictures below `job.folder / PICTURES`, `statistics` columns and rows of the numbers of each split. The
+    result's `refused` says what would spoil a training; its metrics are `check/errors|warnings|notes`.
     """
     facts.write_issues(job.folder / ISSUES)
     job.show(Table("check/splits", *statistics))
@@ -49,13 +43,9 @@ def report_check(
 
 
 def report_brief_check(job: Job, found: Mapping[str, Any]) -> None:
-    """Record what the short form before a training has found; errors and warnings go to the log.
+    """Record a `summary` of the short form before a training; errors and warnings go to the log.
 
     Nothing is refused: the engine itself ends a training that cannot be done.
-
-    Args:
-        job: The run.
-        found: A `summary`.
     """
     job.record("check", {"short": True, **found})
     for one in found["findings"]:

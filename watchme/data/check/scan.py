@@ -31,13 +31,7 @@ class Scanned(NamedTuple):
 
 
 def scan_images(facts: Facts, least_side: int = 1, *, whole: bool = False) -> None:
-    """Probe every image of `facts.images`, and record sizes, hashes and faults.
-
-    Args:
-        facts: Where the images are listed.
-        least_side: See `image_probe.probe_image`.
-        whole: See `image_probe.probe_image`.
-    """
+    """Probe every image of `facts.images`, and record sizes, hashes and faults. See `image_probe.probe_image`."""
     for _ in scan_with_labels(facts, None, least_side, whole=whole):
         pass
 
@@ -45,14 +39,7 @@ def scan_images(facts: Facts, least_side: int = 1, *, whole: bool = False) -> No
 def scan_with_labels(
     facts: Facts, labels: LabelRules | None, least_side: int = 1, *, whole: bool = False
 ) -> Iterator[Scanned]:
-    """Like `scan_images`, and yield each image with its labels, in the order of the list.
-
-    Args:
-        facts: Where the images are listed, with their label files.
-        labels: How they are read; None: they are not.
-        least_side: See `image_probe.probe_image`.
-        whole: See `image_probe.probe_image`.
-    """
+    """Like `scan_images`, and yield each image with its labels, in the order of the list; None: labels are not read."""
     work = partial(_look_at_some, labels=labels, least_side=least_side, whole=whole)
     total = facts.scalar("SELECT COUNT(*) FROM images")
     with tqdm(total=total, desc="Looking at images", unit="image", disable=None, leave=False) as bar:

@@ -41,13 +41,9 @@ class Box(NamedTuple):
 def read_label(path: Path, classes: int, keypoint_values: int = 0) -> list[Line]:
     """Lines of a label file; none where it is not there.
 
-    Boxes may have keypoints behind them where data.yaml says so by `kpt_shape`; they are dropped. Without it, lines
-    that may be boxes with more columns as well as polygons are faults: as polygons they would be wrong boxes.
-
-    Args:
-        path: The file.
-        classes: How many classes there are.
-        keypoint_values: Numbers of keypoints behind a box, by `kpt_shape`.
+    Boxes may have `keypoint_values` numbers behind them where data.yaml says so by `kpt_shape`; they are dropped.
+    Without it, lines that may be boxes with more columns as well as polygons are faults: as polygons they would be
+    wrong boxes.
     """
     if not path.is_file():
         return []

@@ -72,11 +72,7 @@ class Splits:
 
 
 def find_root(root: Path, roles: Sequence[str] = ROLES) -> Path:
-    """The folder that holds `bounding_box_train`, in `root` or where torchreid puts it.
-
-    Args:
-        root: The dataset's folder, or the one in which torchreid nests it.
-        roles: What is read of train, query and gallery: their folders must be there.
+    """The folder that holds the folders of `roles`, in `root` or where torchreid puts it.
 
     Raises:
         DataError: If it is not there; the message shows the expected layout.

@@ -20,11 +20,9 @@ expected one of:
 
 
 def find_format(root: Path, wanted: str | None = None) -> Format:
-    """Return which reader a folder is for; standard library only, so that validation may ask.
+    """Return which reader a folder, or a json file, is for; standard library only, so that validation may ask.
 
-    Args:
-        root: The dataset's folder, or a json file.
-        wanted: The format that was asked for; None looks.
+    `wanted` is the format that was asked for; None looks.
 
     Raises:
         DataError: If it is none of them, or not the one that was asked for.

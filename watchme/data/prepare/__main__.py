@@ -71,11 +71,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        The exit status: 1 where the source or the output cannot be used, 130 after Ctrl-C.
-    """
+    """Run the command line; its exit status is 1 where the source or the output cannot be used, 130 after Ctrl-C."""
     arguments = parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))

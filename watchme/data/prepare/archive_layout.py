@@ -22,16 +22,10 @@ class Move:
 
 
 def find_move(dataset: DatasetLayout, paths: set[str]) -> tuple[Move, int] | None:
-    """How an archive's paths map to a dataset's layout.
+    """How an archive's files and folders map to a dataset's layouts: the move that satisfies most paths, and how many.
 
-    A path of the layout is found in the archive by its end; the folders before it, there and here, make a move.
-
-    Args:
-        dataset: Whose layouts are tried.
-        paths: All files and folders of the archive.
-
-    Returns:
-        The move that satisfies most paths of a layout, and how many; None where the archive holds none of them.
+    A path of the layout is found in the archive by its end; the folders before it, there and here, make a move. None
+    where the archive holds none of them.
     """
     ends: dict[str, list[str]] = {}
     for path in paths:

@@ -63,11 +63,7 @@ def is_archive(path: Path) -> bool:
 
 @contextmanager
 def opened(path: Path, limit: int) -> Iterator[Container]:
-    """Open an archive or a folder and check every entry.
-
-    Args:
-        path: Zip or tar file, or a folder.
-        limit: Bytes that it may unpack to.
+    """Open an archive (zip or tar) or a folder and check every entry; it may unpack to `limit` bytes.
 
     Raises:
         DataError: If it cannot be read, or holds an entry that is refused.

@@ -89,12 +89,7 @@ class Folder:
             temporary.write_bytes(data)
 
     def has(self, name: str, size: int | None = None) -> bool:
-        """Whether `name` was made from this source before, and need not be made again.
-
-        Args:
-            name: Path below the folder.
-            size: Its bytes, where they are known.
-        """
+        """Whether `name` was made from this source before, with `size` bytes if known, and need not be made again."""
         there = _stat(self.root / name) if self.same_source else None
         if there is None or (size is not None and there.st_size != size):
             return False
@@ -166,15 +161,9 @@ def filling(
     copy: bool = False,
     sources: Mapping[str, Any] | None = None,
 ) -> Iterator[Folder]:
-    """Open an output folder, alone.
+    """Open an output folder, alone; it is made if it is not there.
 
-    Args:
-        root: The folder; it is made if it is not there.
-        command: Sub-command.
-        options: What the output depends on; a folder made with others is refused.
-        fingerprint: Hash over the source.
-        copy: Whether images are copied instead of linked.
-        sources: Paths and the like, which are noted but may change.
+    A folder made with other `options` is refused; `sources` are paths and the like, which are noted but may change.
 
     Raises:
         DataError: If the folder holds something else, another process is filling it, or it cannot be written.

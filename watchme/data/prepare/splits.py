@@ -63,9 +63,8 @@ def by_name(groups: Sequence[str], val: Sequence[str], test: Sequence[str]) -> d
 def grouping(rule: str | None) -> Callable[[str, str], str]:
     """`group(folder, stem)` -> the group that an image belongs to, by `--group-by`.
 
-    Args:
-        rule: None: each image is its own; `folder`: images of a folder belong together; else a regular expression
-            that is searched in the name: what it matches (its first group, if it has one) is the group.
+    None: each image is its own; `folder`: images of a folder belong together; else a regular expression that is
+    searched in the name: what it matches (its first group, if it has one) is the group.
 
     Raises:
         DataError: If it is not a regular expression.

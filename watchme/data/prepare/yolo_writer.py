@@ -81,19 +81,10 @@ def write(
     options: Mapping[str, Any],
     folders: Sequence[Path],
 ) -> int:
-    """Make the dataset, and print its counts.
+    """Make the dataset of all photos of the source, print its counts, and return the exit status.
 
-    Args:
-        command: Sub-command.
-        arguments: `out`, `copy`.
-        photos: All photos of the source.
-        source: Where bad records are noted.
-        rules: How the dataset is made.
-        options: What the output depends on besides the rules' own values.
-        folders: Of the source: the output must not be in one.
-
-    Returns:
-        The exit status.
+    `options` are what the output depends on besides the rules' own values. The output must be in none of the `folders`
+    of the source.
 
     Raises:
         DataError: If records are bad and are not to be skipped, a split stays empty, or the folder cannot be used.

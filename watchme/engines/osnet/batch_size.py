@@ -24,13 +24,9 @@ _FIRST = 16
 
 
 def find_batch_size(config: Config, model: ReidNet, dataset: TrainSet, device: torch.device) -> int:
-    """The largest batch size whose step takes at most 80% of the GPU's memory.
+    """The largest batch size whose step takes at most 80% of the GPU's memory, and that the dataset allows.
 
-    Args:
-        config: Its `train.batch_size` is -1.
-        model: Is not changed, nor are the random generators.
-        dataset: No batch is larger than it allows.
-        device: The GPU.
+    Neither the model nor the random generators are changed.
 
     Raises:
         ConfigError: If it is no GPU, or not even a small batch fits.

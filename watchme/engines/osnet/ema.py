@@ -33,11 +33,10 @@ class ExponentialMovingAverage(Generic[Model]):
 
     @torch.no_grad()
     def update(self, steps: int) -> None:
-        """Take the model's weights after a step into the average.
+        """Take the model's weights after `steps` steps into the average.
 
-        Args:
-            steps: How many there have been. At first the decay is less, as in TensorFlow: a short run would otherwise
-                be evaluated with little but its initial weights.
+        At first the decay is less, as in TensorFlow: a short run would otherwise be evaluated with little but its
+        initial weights.
         """
         decay = min(self.decay, (1 + steps) / (10 + steps))
         torch._foreach_lerp_(self._averages, self._values, 1 - decay)

@@ -36,11 +36,7 @@ class Trained:
 
 
 def load_trained(path: Path, name: str) -> Trained:
-    """Load every tensor of a checkpoint of watchme or torchreid.
-
-    Args:
-        path: The checkpoint.
-        name: The architecture that it must hold.
+    """Load every tensor of a checkpoint of watchme or torchreid, which must hold the architecture `name`.
 
     Raises:
         CheckpointError: If it cannot be read, is not an OSNet or one of another architecture, or holds NaN.

@@ -22,13 +22,7 @@ def onnx_metadata(config: Config, trained: Trained) -> dict[str, str]:
 
 
 class OsnetHandoffText(HandoffText):
-    """The texts of one export of an OSNet.
-
-    Args:
-        config: The run's config.
-        trained: The model that is exported.
-        checkpoint: The file that it was loaded from.
-    """
+    """The texts of one export of an OSNet."""
 
     def __init__(self, config: Config, trained: Trained, checkpoint: Path) -> None:
         self.config = config

@@ -45,13 +45,10 @@ class Match:
 
 
 def load_weights(backbone: nn.Module, path: Path, *, keep_classifier: bool, min_matched: float) -> Match:
-    """Fill a backbone from a checkpoint and log what matched.
+    """Fill a backbone of torchreid from a checkpoint and log what matched.
 
-    Args:
-        backbone: torchreid's model.
-        path: The checkpoint.
-        keep_classifier: Take the classifier over too, where its size is the same.
-        min_matched: Least share of the backbone's tensors, the classifier aside, that must be filled.
+    At least the share `min_matched` of its tensors, the classifier aside, must be filled. `keep_classifier` takes the
+    classifier over too, where its size is the same.
 
     Raises:
         CheckpointError: If the file cannot be read, or fewer tensors match.
@@ -94,10 +91,8 @@ def _advice(content: Mapping[str, Any], body: Mapping[str, Tensor], share: float
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Stop training the parameters whose names match a pattern (shell style, e.g. `conv1*`, `*.bn.*`).
-
-    Returns:
-        The names that are frozen.
+    """Stop training the parameters whose names match a pattern (shell style, e.g. `conv1*`, `*.bn.*`); returns their
+    names.
 
     Raises:
         ConfigError: If a pattern matches nothing, or nothing is left to train.
@@ -120,12 +115,9 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
 def set_trainable(model: nn.Module, frozen: Collection[str], open_layers: Sequence[str] | None) -> None:
     """Say which parameters of a `ReidNet` learn in an epoch; it is in training mode before.
 
-    Args:
-        model: The model.
-        frozen: Names of the parameters that never learn. Batch normalisation with all of its own among them keeps its
-            running statistics, too.
-        open_layers: In the first epochs (torchreid's fixbase) only these modules of the backbone learn, and all others
-            are in evaluation mode; None: all learn.
+    The `frozen` ones never learn; batch normalisation with all of its own among them keeps its running statistics, too.
+    In the first epochs (torchreid's fixbase) only the modules `open_layers` of the backbone learn, and all others are
+    in evaluation mode; None: all learn.
     """
     opened = ("neck.", *(f"backbone.{layer}." for layer in open_layers or ()))
     for name, value in model.named_parameters():

@@ -18,11 +18,7 @@ except ImportError:
 
 
 def load_reid(path: str | Path, device: str = "cpu") -> nn.Module:
-    """Build the model in a file and load its weights.
-
-    Args:
-        path: A model.pth.tar of watchme.
-        device: Where to put it.
+    """Build the model in a model.pth.tar of watchme and load its weights.
 
     Returns:
         torchreid's model in evaluation mode: (B, 3, 256, 128) normalised images to (B, D) embeddings.
@@ -37,11 +33,7 @@ def load_reid(path: str | Path, device: str = "cpu") -> nn.Module:
 
 
 def restore_embedding(model: nn.Module, path: str | Path) -> None:
-    """Restore the trained embedding layer of a model whose loader dropped it.
-
-    Args:
-        model: torchreid's OSNet of the same architecture.
-        path: The model.pth.tar that it was loaded from.
+    """Restore the trained embedding layer of torchreid's OSNet, which its loader dropped, from the same file.
 
     Raises:
         RuntimeError: If the layer is not in the file, or of another shape.

@@ -25,14 +25,8 @@ class LossParts(NamedTuple):
 class ReidCriterion(nn.Module):
     """weight_x * softmax with label smoothing + weight_t * batch-hard triplet + weight_m * the metric loss.
 
-    Parameters (the proxies of ArcFace and CosFace) and buffers (the centers) are the metric loss's; they belong in
-    the optimizer and in checkpoints.
-
-    Args:
-        config: Which losses, with their weights.
-        classes: Training identities.
-        feature_dim: Size of an embedding.
-        group: The processes that share a batch.
+    Parameters (the proxies of ArcFace and CosFace) and buffers (the centers) are the metric loss's; they belong in the
+    optimizer and in checkpoints.
     """
 
     def __init__(self, config: ReidLoss, classes: int, feature_dim: int, group: ProcessGroup | None = None) -> None:
@@ -104,13 +98,8 @@ def metric_loss(config: ReidLoss, classes: int, feature_dim: int) -> nn.Module |
 class CenterLoss(nn.Module):
     """Half the squared Euclidean distance of an embedding to its identity's center (Wen et al., ECCV 2016).
 
-    The mean over the batch, where the paper has the sum. Centers follow the paper's own rule rather than the
-    optimizer, whose weight decay would draw them to zero: they are buffers.
-
-    Args:
-        classes: Identities.
-        feature_dim: Size of an embedding.
-        rate: The paper's alpha, by which centers move.
+    The mean over the batch, where the paper has the sum. Centers follow the paper's own rule, at the `rate` that it
+    calls alpha, rather than the optimizer, whose weight decay would draw them to zero: they are buffers.
     """
 
     centers: Tensor

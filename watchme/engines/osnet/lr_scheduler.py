@@ -10,12 +10,8 @@ from watchme.config.schema import SchedulerConfig
 def learning_rate_factor(config: SchedulerConfig, epoch: int, epochs: int, lr: float, progress: float = 0.0) -> float:
     """Factor of the initial learning rate: a pure function, so that a resumed run has it without any state.
 
-    Args:
-        config: The schedule.
-        epoch: From 0.
-        epochs: How many there are.
-        lr: Initial learning rate, which `eta_min` is held against.
-        progress: Share of the epoch that is done; used by warm-up alone, all else goes by whole epochs as in torch.
+    `epoch` counts from 0; `progress` is the share of it that is done, which warm-up alone uses: all else goes by whole
+    epochs as in torch. `eta_min` is held against the initial learning rate `lr`.
     """
     return _warmup(config, epoch + progress) * _decay(config, epoch, epochs, lr)
 

@@ -19,13 +19,9 @@ class ReidNet(nn.Module):
     """An OSNet of torchreid, with a BNNeck if asked for.
 
     `backbone.state_dict()` has exactly torchreid's keys, so that what is saved loads into torchreid's model and into
-    the WatchMe backend, which builds it with loss='triplet' and drops the classifier.
-
-    Args:
-        name: Architecture in torchreid's spelling.
-        num_classes: Size of the classifier.
-        bnneck: Batch normalisation (without bias) between embedding and classifier (Luo et al., Bag of Tricks, CVPRW
-            2019). The embedding that is compared, and that the backend uses, is the one before it.
+    the WatchMe backend, which builds it with loss='triplet' and drops the classifier. The BNNeck is batch normalisation
+    (without bias) between embedding and classifier (Luo et al., Bag of Tricks, CVPRW 2019); the embedding that is
+    compared, and that the backend uses, is the one before it.
     """
 
     def __init__(self, name: str, num_classes: int, *, bnneck: bool = False) -> None:

@@ -16,11 +16,7 @@ _NAMES = (*LossParts._fields, "hits", "images")
 
 
 class EpochMetrics:
-    """Sums of losses and hits over the images of an epoch.
-
-    Args:
-        paths: Of the training images, to name those of a batch whose loss is not finite.
-    """
+    """Sums of losses and hits over the images of an epoch; `paths` name those of a batch whose loss is not finite."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = paths
@@ -31,14 +27,7 @@ class EpochMetrics:
 
     @torch.no_grad()
     def add(self, parts: LossParts, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
-        """Note a batch, without waiting for the device.
-
-        Args:
-            parts: Its losses.
-            logits: (B, classes) on the device.
-            labels: (B,) on the device.
-            indices: (B,) of its images, on the CPU.
-        """
+        """Note a batch of (B, classes) logits without waiting for the device; `indices` are on the CPU."""
         hits = (logits.argmax(1) == labels).sum()
         self._unread.append((*(part.detach() for part in parts), hits))
         self._indices.append(indices)

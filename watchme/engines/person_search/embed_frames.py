@@ -40,14 +40,7 @@ class FrameFeatures:
 def embed_frames(
     data: SearchSet, detector: Detector, embedder: Embedder, config: SearchEvaluation, workers: int
 ) -> FrameFeatures:
-    """Run both models on every frame.
-
-    Args:
-        data: The dataset.
-        detector: Finds people.
-        embedder: Embeds crops.
-        config: Lowest confidence of the gallery, in which frames queries are searched, batch sizes.
-        workers: Threads that read frames.
+    """Run both models on every frame, which `workers` threads read.
 
     Raises:
         DataError: If no frame or no query can be read, or if cameras are needed and unknown.

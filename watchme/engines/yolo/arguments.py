@@ -120,17 +120,9 @@ REFUSED: dict[str, str] = {
 
 
 def training_arguments(config: Config, *, model: str, data: str, save_dir: str, device: str) -> dict[str, Any]:
-    """Return the overrides for ultralytics' trainer.
+    """Return the overrides for ultralytics' trainer: every argument that `MAPPED` names, plus `model.args`.
 
-    Args:
-        config: The run's config.
-        model: Model file: a .yaml (from scratch) or .pt.
-        data: The data.yaml to train on.
-        save_dir: Where ultralytics writes its own files, below the run folder.
-        device: In ultralytics' spelling: cpu, mps, 0, 0,1.
-
-    Returns:
-        Every argument that `MAPPED` names, plus `model.args`.
+    `model` is a .yaml (from scratch) or .pt; `device` is in ultralytics' spelling: cpu, mps, 0, 0,1.
     """
     train, dataset = config.train, config.dataset
     return {

@@ -41,11 +41,8 @@ def check(job: Job) -> Result:
 def check_briefly(job: Job, layout: Layout, copy: Path) -> None:
     """Check names, labels and splits, and warn of what is wrong with them.
 
-    Args:
-        job: The run.
-        layout: Where the dataset is.
-        copy: The folder of its checked copy, a new one for every change of a file. The findings are kept there, so
-            that labels are read once and not at every start.
+    The findings are kept in the checked `copy`, a new folder for every change of a file, so that labels are read once
+    and not at every start.
     """
     config = cast(Config, job.config)
     kept = copy / "check.json"

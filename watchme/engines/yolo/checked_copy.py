@@ -61,14 +61,9 @@ class _Item:
 
 
 def prepare(layout: Layout, classes: Sequence[int | str] | None) -> tuple[Path, Scan]:
-    """Check a dataset and return the data.yaml of its copy, and the counts.
+    """Check a dataset and return the data.yaml of its copy, with absolute paths, and the counts.
 
-    Args:
-        layout: Where the dataset is.
-        classes: Class ids or names to keep; None keeps all.
-
-    Returns:
-        The data.yaml with absolute paths, and the scan. Unchanged files reuse the copy.
+    Only `classes` (ids or names) are kept; None keeps all. Unchanged files reuse the copy.
 
     Raises:
         DataError: If a label line is invalid (each file and line is named), or a split has no readable image.

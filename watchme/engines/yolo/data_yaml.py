@@ -56,11 +56,7 @@ class Layout:
 
 
 def read_layout(root: Path, required: Sequence[str] = ("train", "val")) -> Layout:
-    """Read the layout of a dataset from its yaml, or assume the standard one with the class `person`.
-
-    Args:
-        root: The dataset's folder, or its yaml file.
-        required: Splits that must exist.
+    """Read the layout of a dataset (folder or yaml), or assume the standard one with the class `person`.
 
     Raises:
         DataError: If a folder is missing or the yaml contradicts itself; the message shows the expected layout.

@@ -34,8 +34,7 @@ GRACE = 10.0
 def serve(emit: Emit) -> Iterator[None]:
     """Answer the events of the ranks that are started within the block; none of them outlives it.
 
-    Args:
-        emit: Takes the events of rank 0; its answer is sent back.
+    `emit` takes the events of rank 0, and its answer is sent back.
 
     Raises:
         WatchmeError: The reason why the first rank failed, instead of the launcher's exit status.

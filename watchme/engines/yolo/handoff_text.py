@@ -12,14 +12,7 @@ BACKEND_CLASS = "person"
 
 
 class YoloHandoffText(HandoffText):
-    """The texts of one export of a detector.
-
-    Args:
-        config: The run's config.
-        names: Class names of the model by number.
-        checkpoint: The file that is exported.
-        file_size: Image size in that file, at which `YOLO(path)` detects unless told otherwise.
-    """
+    """The texts of one export of a detector. `YOLO(path)` detects at the file's image size unless told otherwise."""
 
     def __init__(self, config: Config, names: Mapping[int, str], checkpoint: Path, file_size: int) -> None:
         self.config = config

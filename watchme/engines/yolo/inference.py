@@ -49,14 +49,7 @@ def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> D
 
 
 class YoloDetector:
-    """Finds people with a model of ultralytics, as its predict mode does.
-
-    Args:
-        path: The weights, for messages.
-        model: ultralytics' model.
-        config: The config of its run; None for weights that are in no run folder.
-        device: In ultralytics' spelling.
-    """
+    """Finds people as ultralytics' predict mode does; without the config of a run by ultralytics' defaults."""
 
     def __init__(self, path: Path, model: Any, config: Mapping[str, Any] | None, device: str) -> None:
         self._model = model

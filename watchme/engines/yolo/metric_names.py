@@ -13,12 +13,7 @@ _NAMES = {
 
 
 def canonical_metrics(metrics: Mapping[str, Any], split: str) -> dict[str, float]:
-    """ultralytics' metrics under canonical names, with F1 = 2PR / (P + R), NaN where both are 0.
-
-    Args:
-        metrics: e.g. {"metrics/mAP50(B)": 0.5, "val/box_loss": 1.2}.
-        split: train, val or test, the prefix of the names.
-    """
+    """ultralytics' metrics under canonical names, with F1 = 2PR / (P + R), NaN where both are 0."""
     named = {f"{split}/{name}": float(metrics[theirs]) for theirs, name in _NAMES.items() if theirs in metrics}
     if f"{split}/precision" in named and f"{split}/recall" in named:
         named[f"{split}/f1"] = f1(named[f"{split}/precision"], named[f"{split}/recall"])

@@ -12,14 +12,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def training_error(error: BaseException, *, batch_size: int, devices: int, image_size: int) -> TrainingError:
-    """The error of a training that ran out of memory.
-
-    Args:
-        error: What torch raised.
-        batch_size: Images in a batch over all devices.
-        devices: Number of devices.
-        image_size: Side of the images, pixels.
-    """
+    """The error of a training that ran out of memory."""
     each = f", {batch_size // devices} on each of {devices} GPUs," if devices > 1 else ""
     automatic = "" if devices > 1 else " train.batch_size=-1 takes what fits one GPU."
     return TrainingError(

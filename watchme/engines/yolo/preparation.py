@@ -16,11 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def choose_device(wanted: str | int | list[int], fallback: Callable[[str], None] = log.warning) -> str:
-    """`train.device` in ultralytics' spelling: cpu, mps, 0, 0,1.
-
-    Args:
-        wanted: `train.device`.
-        fallback: Takes the reason why `auto` is the CPU although there is a GPU: `job.fallback` where there is a job.
+    """`train.device` in ultralytics' spelling: cpu, mps, 0, 0,1. See `watchme.core.device.choose_device`.
 
     Raises:
         ConfigError: If the machine does not have it.
@@ -36,16 +32,9 @@ def choose_device(wanted: str | int | list[int], fallback: Callable[[str], None]
 
 
 def prepare(job: Job, config: Config, required: tuple[str, ...], *, only_one: bool = False) -> tuple[Path, data.Scan]:
-    """Check the dataset, report and record what was found.
+    """Check the dataset, report and record what was found; return the data.yaml of the checked copy, and the counts.
 
-    Args:
-        job: The run.
-        config: Its config.
-        required: Splits that must be there and have boxes.
-        only_one: Whether one split is enough: the first required one, else test, val or train.
-
-    Returns:
-        The data.yaml of the checked copy, and the counts.
+    The `required` splits must be there and have boxes; with `only_one` the first of them, else test, val or train.
 
     Raises:
         DataError: If the dataset is missing, has invalid labels, or no boxes where they are required.

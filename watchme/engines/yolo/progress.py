@@ -17,11 +17,7 @@ _WIDTH = 80
 class BatchProgress:
     """Iterates over numbered batches in place of ultralytics' TQDM, whose line takes 110 columns without names.
 
-    Args:
-        batches: What ultralytics enumerates.
-        total: Their number.
-        title: Name of the epoch, e.g. `epoch 3/100`.
-        losses: Returns the running means by name; empty before the first batch.
+    `losses` returns the running means by name; empty before the first batch.
     """
 
     def __init__(

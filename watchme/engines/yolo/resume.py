@@ -79,12 +79,6 @@ def read_checkpoint(folder: Path, config: Config, names: list[str], wanted: Mapp
     A best.pt of an epoch after the checkpoint belongs to epochs that are trained again; it is replaced by the
     checkpoint.
 
-    Args:
-        folder: The run folder.
-        config: The config of the resumed run.
-        names: Class names of its dataset.
-        wanted: Arguments for ultralytics' trainer.
-
     Raises:
         CheckpointError: If the checkpoint cannot be read, or is of a finished run that is to train longer.
         ConfigError: If a value was changed that ultralytics would silently take from the checkpoint.

@@ -32,13 +32,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB
 def augment(
     image: Image, config: ReidAugmentation, rng: Rng, other: Callable[[Rng], Image]
 ) -> tuple[Image, Box | None]:
-    """Augment one image for training.
+    """Augment one image for training, (H, W, 3) uint8 RGB, contiguous, which is not changed.
 
-    Args:
-        image: (H, W, 3) uint8 RGB, contiguous, not changed.
-        config: Probabilities and parameters.
-        rng: The generator that decides everything.
-        other: Returns a random other image of the training set, for patches.
+    `rng` decides everything; `other` returns a random other image of the training set, for patches.
 
     Returns:
         (H, W, 3) uint8, and the rectangle that `to_network` is to erase.

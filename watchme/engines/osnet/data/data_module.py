@@ -20,13 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class ReidData:
-    """Training, validation and test images of a run.
-
-    Args:
-        job: The run; unusual choices are announced to it as fallbacks.
-        datasets: Sources and targets, as `read_run` returns them.
-        evaluates: Whether this process evaluates; else validation and test splits are empty.
-    """
+    """Training, validation and test images of a run; the latter two are empty in a process that does not evaluate."""
 
     def __init__(self, job: Job, datasets: Datasets, *, evaluates: bool = True) -> None:
         self.job = job

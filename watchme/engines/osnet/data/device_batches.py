@@ -23,11 +23,7 @@ def to_device(
 ) -> Iterator[DeviceBatch]:
     """Move batches to the device and normalise them there; on CUDA on a stream of their own, beside the computation.
 
-    Args:
-        batches: See `loader.read_batches`.
-        device: Where the network is.
-        normalize: See `to_network`.
-        channels_last: Memory layout of the images; see `uses_channels_last`.
+    See `loader.read_batches`, `to_network` and `uses_channels_last`.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
 

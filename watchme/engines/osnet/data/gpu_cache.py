@@ -21,14 +21,7 @@ from watchme.engines.osnet.data.sampler import EpochBatches
 
 
 class GpuCache:
-    """The training images on a device.
-
-    Args:
-        dataset: What is drawn from, read from disk now.
-        device: Takes height * width * 3 bytes an image.
-        normalize: See `to_network`.
-        channels_last: Memory layout of batches.
-    """
+    """The training images on a device, read from disk now; they take height * width * 3 bytes each."""
 
     def __init__(self, dataset: TrainSet, device: torch.device, *, normalize: bool, channels_last: bool) -> None:
         self.dataset = dataset

@@ -50,13 +50,8 @@ class View(NamedTuple):
 class TrainSet(Dataset[Any]):
     """Augmented training images, a batch at a time. A key is a `Draw`, which fixes the augmentation.
 
-    As in torchreid, each image of a tracklet is augmented on its own and trained with the identity's label.
-
-    Args:
-        images: What is drawn from.
-        classes: Identity -> class index.
-        augmentation: Probabilities and parameters.
-        dataset: How many views of an image there are, and which images of a tracklet; None: one view.
+    As in torchreid, each image of a tracklet is augmented on its own and trained with the identity's label. `classes`
+    maps identities to class indices; without a `dataset` there is one view of an image.
     """
 
     def __init__(

@@ -26,13 +26,8 @@ def identity_batches(pids: Sequence[int], batch_size: int, instances: int, rng: 
 
     Each identity's images are shuffled and cut into groups; a batch takes a group of each of P identities drawn at
     random from those that have groups left, as torchreid's RandomIdentitySampler does. An identity with fewer images
-    than `instances` repeats some; images of an incomplete last group sit out this epoch.
-
-    Args:
-        pids: Identity of each image.
-        batch_size: Images in a batch, a multiple of `instances`.
-        instances: Images of an identity in a batch.
-        rng: Decides.
+    than `instances` repeats some; images of an incomplete last group sit out this epoch. `pids` are the identities of
+    the images; `batch_size` is a multiple of `instances`.
     """
     by_pid: dict[int, list[int]] = defaultdict(list)
     for index, pid in enumerate(pids):
@@ -68,16 +63,11 @@ def random_batches(count: int, batch_size: int, rng: np.random.Generator) -> lis
 def grouped_batches(
     groups: Sequence[int], batch_size: int, wanted: int | None, rng: np.random.Generator
 ) -> list[list[int]]:
-    """Batches of equally many images of each of `wanted` groups, as torchreid's domain and dataset samplers make them.
+    """Batches of equally many images of each of `wanted` groups (None: all), as of torchreid's samplers.
 
-    Groups are drawn again for each batch, their images without repetition; the epoch ends once one of them has too few
-    left for another batch.
-
-    Args:
-        groups: Group of each image: its camera or its dataset.
-        batch_size: Images in a batch, a multiple of `wanted`.
-        wanted: Groups in a batch, None: all; each group has at least batch_size / wanted images.
-        rng: Decides.
+    Groups (the camera or the dataset of each image) are drawn again for each batch, their images without repetition;
+    the epoch ends once one of them has too few left for another batch. `batch_size` is a multiple of `wanted`, and each
+    group has at least batch_size / wanted images.
     """
     left: dict[int, list[int]] = defaultdict(list)
     for index, group in enumerate(groups):
