@@ -16,22 +16,36 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """Ground truth over all frames, in order of the frames."""
+    """Ground truth over all frames, in order of the frames.
 
-    frames: Ints  # (P,) int64 number of the frame of each person
-    boxes: Floats  # (P, 4) float64: x1, y1, x2, y2, pixels
-    pids: Ints  # (P,) int64 identities; 0 is unknown
-    ignored_frames: Ints  # (I,) frames of the regions in which a detection is neither right nor wrong
-    ignored_boxes: Floats  # (I, 4)
+    Attributes:
+        frames: (P,) int64 number of the frame of each person.
+        boxes: (P, 4) float64: x1, y1, x2, y2, pixels.
+        pids: (P,) int64 identities; 0 is unknown.
+        ignored_frames: (I,) frames of the regions in which a detection is neither right nor wrong.
+        ignored_boxes: (I, 4).
+    """
+
+    frames: Ints
+    boxes: Floats
+    pids: Ints
+    ignored_frames: Ints
+    ignored_boxes: Floats
 
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """Output of a detector over all frames, in order of the frames."""
+    """Output of a detector over all frames, in order of the frames.
 
-    frames: Ints  # (N,) int64 number of the frame of each detection
-    boxes: Floats  # (N, 4) float64: x1, y1, x2, y2, pixels
-    scores: Floats  # (N,) float64 confidences
+    Attributes:
+        frames: (N,) int64 number of the frame of each detection.
+        boxes: (N, 4) float64: x1, y1, x2, y2, pixels.
+        scores: (N,) float64 confidences.
+    """
+
+    frames: Ints
+    boxes: Floats
+    scores: Floats
 
     def chosen(self, chosen: Bools) -> Detections:
         """Those that a mask (N,) chooses."""
@@ -40,14 +54,23 @@ class Detections:
 
 @dataclass(frozen=True)
 class DetectionScore:
-    """How well a detector finds people. What is undefined is NaN."""
+    """How well a detector finds people. What is undefined is NaN.
 
-    recall: float  # share of the people that are found
-    precision: float  # share of the detections that are people
-    ap: float  # area under precision over recall, all confidences
-    people: int  # how many there are
-    detections: int  # how many count
-    right: int  # how many of them are people
+    Attributes:
+        recall: Share of the people that are found.
+        precision: Share of the detections that are people.
+        ap: Area under precision over recall, all confidences.
+        people: How many there are.
+        detections: How many count.
+        right: How many of them are people.
+    """
+
+    recall: float
+    precision: float
+    ap: float
+    people: int
+    detections: int
+    right: int
 
 
 def frame_ranges(frames: Ints, total: int) -> tuple[Ints, Ints]:
@@ -91,8 +114,16 @@ def score_detections(
 
     In each frame the most confident detection chooses first: it is right if a person whom no other has taken overlaps
     it by at least `iou`, and takes the one that overlaps most, as COCO's evaluation does. A detection in an ignored
-    region that is not right does not count. `ap`, for which detections of the lowest confidences belong in, is the area
-    under the curve of precision (made monotonous) over recall, not sampled at points.
+    region that is not right does not count.
+
+    Args:
+        people: Who is there.
+        detections: All that the detector found, of the lowest confidences too, for the average precision.
+        iou: Overlap that makes a detection right.
+        confidence: Recall and precision are those of the detections with at least this confidence.
+
+    Returns:
+        `ap` is the area under the curve of precision (made monotonous) over recall, not sampled at points.
     """
     right = np.zeros(len(detections.frames), bool)
     for _, there, overlaps in side_by_side(people, detections):

@@ -38,7 +38,12 @@ def pairwise_distance(query: Tensor, gallery: Tensor, distance: Distance = "eucl
 
 
 def checked_features(query: Tensor, gallery: Tensor, *, normalize: bool = False) -> tuple[Tensor, Tensor]:
-    """The two (n, D) feature sets, detached, in float32 or float64, found fit to compare (L2-normalised if asked).
+    """The two feature sets, detached, in float32 or float64, found fit to compare (L2-normalised if asked).
+
+    Args:
+        query: (Q, D) features.
+        gallery: (G, D) features.
+        normalize: divide each row by its L2 norm (a zero row stays zero).
 
     Raises:
         ValueError: what is wrong with the features, and in how many rows.
@@ -90,11 +95,17 @@ def at_least_float32(matrix: Tensor) -> Tensor:
 
 
 def distance_chunks(query: Tensor, gallery: Tensor, distance: Distance, rows: int) -> Iterator[Tensor]:
-    """Consecutive blocks of about ``rows`` rows of the distance matrix of what ``checked_features`` returned.
+    """Consecutive row blocks of the distance matrix, about ``rows`` rows (at least ``MIN_ROWS``) each.
+
+    Args:
+        query: (Q, D) features that ``checked_features`` returned.
+        gallery: (G, D) features that ``checked_features`` returned.
+        distance: as for ``pairwise_distance``.
+        rows: wanted rows in a block.
 
     Yields:
-        Matrices (n, G), all of them finite, whose concatenation is ``pairwise_distance(query, gallery, distance)``. A
-            block has at least ``MIN_ROWS`` rows. They share their memory: each is overwritten by the next.
+        Matrices (n, G), all of them finite, whose concatenation is ``pairwise_distance(query, gallery, distance)``.
+        They share their memory: each is overwritten by the next.
 
     Raises:
         ValueError: unknown distance.

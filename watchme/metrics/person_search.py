@@ -24,19 +24,30 @@ _CHUNK = 256
 
 @dataclass(frozen=True, eq=False)
 class Queries:
-    """Who is looked for, and where."""
+    """Who is looked for, and where.
 
-    features: Features  # (Q, D) float32, of unit length
-    pids: Ints  # (Q,) int64 identities
-    allowed: Bools  # (Q, F) which frames make up the gallery of each query
+    Attributes:
+        features: (Q, D) float32, of unit length.
+        pids: (Q,) int64 identities.
+        allowed: (Q, F) which frames make up the gallery of each query.
+    """
+
+    features: Features
+    pids: Ints
+    allowed: Bools
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Which entries of a gallery may stand for which person."""
+    """Which entries of a gallery may stand for which person.
 
-    entries: Ints  # numbers of gallery entries, those of a person in a row
-    starts: Ints  # (P + 1,) where the entries of each person begin
+    Attributes:
+        entries: Numbers of gallery entries, those of a person in a row.
+        starts: (P + 1,) where the entries of each person begin.
+    """
+
+    entries: Ints
+    starts: Ints
 
     def of(self, person: int) -> Ints:
         """The entries of a person."""
@@ -50,12 +61,19 @@ class Matches:
 
 @dataclass(frozen=True, eq=False)
 class SearchScore:
-    """The result of each query; NaN where its person is in no frame of its gallery."""
+    """The result of each query; NaN where its person is in no frame of its gallery.
 
-    average_precision: Floats  # (Q,) scaled by the share of appearances that have a match
-    first_rank: Floats  # (Q,) 1-based rank of the first match; infinite where there is none
-    wanted: Ints  # (Q,) int64, in how many frames of its gallery the person is
-    matched: Ints  # (Q,) int64, how many of them have a match
+    Attributes:
+        average_precision: (Q,) scaled by the share of appearances that have a match.
+        first_rank: (Q,) 1-based rank of the first match; infinite where there is none.
+        wanted: (Q,) int64, in how many frames of its gallery the person is.
+        matched: (Q,) int64, how many of them have a match.
+    """
+
+    average_precision: Floats
+    first_rank: Floats
+    wanted: Ints
+    matched: Ints
 
     @property
     def map(self) -> float:
@@ -68,10 +86,13 @@ class SearchScore:
 
 
 def needed_iou(boxes: Floats, iou: float, *, small_boxes: bool) -> Floats:
-    """(P,) IoU that a detection must reach to be a match of the (P, 4) boxes, pixels.
+    """(P,) IoU that a detection must reach to be a match.
 
-    `small_boxes` lowers it for small boxes to w h / ((w + 10) (h + 10)), as in the evaluation of CUHK-SYSU and PRW:
-    what is left where a box is 10 pixels too wide and too high.
+    Args:
+        boxes: (P, 4) of the people, pixels.
+        iou: What it is as a rule.
+        small_boxes: Lower it for small boxes to w h / ((w + 10) (h + 10)), as in the evaluation of CUHK-SYSU and PRW:
+            what is left where a box is 10 pixels too wide and too high.
     """
     if not small_boxes:
         return np.full(len(boxes), iou)
@@ -82,12 +103,19 @@ def needed_iou(boxes: Floats, iou: float, *, small_boxes: bool) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Overlap:
-    """Which detections overlap which people."""
+    """Which detections overlap which people.
 
-    matches: Matches  # the detections that overlap each person by enough
-    near: Bools  # (P,) who has no such detection, but one that belongs to nobody and overlaps by at least `LOOSE`
-    best: Ints  # (P,) the detection that overlaps each person most; -1 where none matches
-    false: Bools  # (N,) detections that are nobody's best: background, doubles, and badly placed ones
+    Attributes:
+        matches: The detections that overlap each person by enough.
+        near: (P,) who has no such detection, but one that belongs to nobody and overlaps by at least `LOOSE`.
+        best: (P,) the detection that overlaps each person most; -1 where none matches.
+        false: (N,) detections that are nobody's best: background, doubles, and badly placed ones.
+    """
+
+    matches: Matches
+    near: Bools
+    best: Ints
+    false: Bools
 
     @classmethod
     def of(cls, people: People, detections: Detections, needed: Floats) -> Overlap:
@@ -186,16 +214,23 @@ class Decomposition:
     """Where the average precision of each query goes, (Q,) each; NaN where it is undefined.
 
     real + missed + boxes + false_detections + embedding = 1, for each query and so for their means.
+
+    Attributes:
+        real: What is left: detections, and embeddings of what they cut out.
+        missed: Appearances with no detection on them.
+        boxes: Badly placed ones: appearances whose detections overlap too little to count, and what embeddings lose
+            because the box is not the one drawn by hand (below 0 where they gain).
+        false_detections: What is ranked too high and is nobody's best detection: background, doubles.
+        embedding: Other people that are ranked above the right one, in boxes drawn by hand.
+        oracle_embedding: The bound that the detector sets: every match is ranked first.
     """
 
-    real: Floats  # what is left: detections, and embeddings of what they cut out
-    missed: Floats  # appearances with no detection on them
-    # Badly placed ones: appearances whose detections overlap too little to count, and what embeddings lose because the
-    # box is not the one drawn by hand (below 0 where they gain)
+    real: Floats
+    missed: Floats
     boxes: Floats
-    false_detections: Floats  # what is ranked too high and is nobody's best detection: background, doubles
-    embedding: Floats  # other people that are ranked above the right one, in boxes drawn by hand
-    oracle_embedding: Floats  # the bound that the detector sets: every match is ranked first
+    false_detections: Floats
+    embedding: Floats
+    oracle_embedding: Floats
 
 
 def decompose(
@@ -208,9 +243,16 @@ def decompose(
 ) -> tuple[SearchScore, Decomposition]:
     """Search, and again with one fault after the other repaired; what each repair gains was lost to that fault.
 
-    The order is: false detections leave the gallery; boxes become those drawn by hand; matches are ranked first; badly
-    placed detections count; missed people are found. `features` are (N, D) of the detections, `drawn_features` (P, D)
-    of the people in the boxes drawn by hand.
+    The order is: false detections leave the gallery; boxes become those drawn by hand; matches are ranked first;
+    badly placed detections count; missed people are found.
+
+    Args:
+        queries: Who is looked for, and where.
+        people: Who is there.
+        detections: The gallery.
+        features: (N, D) of the detections.
+        drawn_features: (P, D) of the people in the boxes drawn by hand.
+        overlap: Of `people` and `detections`.
     """
     real = search(queries, people, detections.frames, features, overlap.matches)
     fair = search(queries, people, detections.frames, features, overlap.matches, fair=overlap)

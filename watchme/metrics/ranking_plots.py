@@ -88,9 +88,13 @@ def draw_ranked_results(
 
 
 def draw_cmc(cmc: npt.ArrayLike, path: Path, *, title: str = "") -> None:
-    """The CMC curve of (max_rank,) shares, as in ``RetrievalResult.cmc``, as a PNG; its folder is made if absent.
+    """The CMC curve as a PNG.
 
-    NaN, for a set without a valid query, gives empty axes that say so.
+    Args:
+        cmc: (max_rank,) shares of queries in [0, 1], as in ``RetrievalResult.cmc``. NaN, for a set without a
+            valid query, gives empty axes that say so.
+        path: file to write; its folder is made if absent.
+        title: a line above the curve.
 
     Raises:
         ValueError: cmc is not a non-empty curve.

@@ -23,15 +23,22 @@ FEW = 64
 
 @dataclass(frozen=True, eq=False)
 class Identities:
-    """Identity and camera of each image, with the gallery indexed by identity."""
+    """Identity and camera of each image, with the gallery indexed by identity.
 
-    query_pids: Ints  # (Q,) int64 person identities; likewise query_cams, gallery_pids, gallery_cams
+    Attributes:
+        query_pids: (Q,) int64 person identities; likewise query_cams, gallery_pids, gallery_cams.
+        by_person: (G,) gallery indices ordered by person.
+        starts: (Q,) where a query's person begins in ``by_person``.
+        stops: (Q,) where it ends.
+    """
+
+    query_pids: Ints
     gallery_pids: Ints
     query_cams: Ints
     gallery_cams: Ints
-    by_person: Ints  # (G,) gallery indices ordered by person
-    starts: Ints  # (Q,) where a query's person begins in ``by_person``
-    stops: Ints  # (Q,) where it ends
+    by_person: Ints
+    starts: Ints
+    stops: Ints
 
     @classmethod
     def of(
@@ -151,8 +158,10 @@ def _integers(values: Any, name: str, length: int) -> Ints:
 def _by_counting(block: Tensor, own: Tensor, valid: Bools) -> tuple[Ints, Bools]:
     """How many other people's images come before each match, and which rows have a tie with such an image.
 
-    Of (n, M) ascending distances to images of the query's person only the valid ones, matches, are counted, and of tied
-    rows not all.
+    Args:
+        block: (n, G) distances on the CPU.
+        own: (n, M) distances to images of the query's person, ascending.
+        valid: (n, M) which of them are matches; only these are counted, and of tied rows not all.
     """
     own_before, own_upto = _counted(own, own, right=False), _counted(own, own, right=True)
     before, tied = np.zeros_like(own_before), np.zeros(len(block), bool)

@@ -95,10 +95,15 @@ def _require_memory(images: int) -> None:
 
 @dataclass
 class _Original:
-    """The distances among all N images, squared once more; computed where they are asked for."""
+    """The distances among all N images, squared once more; computed where they are asked for.
 
-    images: Tensor  # (N, D) float32 or float64 features of queries, then gallery
-    distance: Distance  # see ``pairwise_distance``
+    Attributes:
+        images: (N, D) float32 or float64 features of queries, then gallery.
+        distance: See ``pairwise_distance``.
+    """
+
+    images: Tensor
+    distance: Distance
 
     def __post_init__(self) -> None:
         self.total = len(self.images)
@@ -185,7 +190,9 @@ def _reciprocal_vectors(original: _Original, nearest: Ints, largest: Tensor, k1:
 def _jaccard(queries: Sparse, holders: Sparse) -> Floats:
     """(n, G) Jaccard distances of non-negative rows that sum to 1: 1 - sum min / sum max.
 
-    `queries` is (n, N) csr; `holders` (G, N) csc: for every entry of a vector, the gallery images that have it.
+    Args:
+        queries: (n, N) csr.
+        holders: (G, N) csc: for every entry of a vector, the gallery images that have it.
     """
     lengths = np.diff(holders.indptr)
     distances = np.empty((queries.shape[0], holders.shape[0]), np.float32)

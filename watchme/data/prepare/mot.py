@@ -36,10 +36,7 @@ EXAMPLES = """\
 examples:
     python -m watchme.data.prepare mot MOT17/train --to yolo --every 10 --out mot17
     python -m watchme.data.prepare mot MOT20/train --to reid --test-sequences MOT20-03 --out mot20_reid"""
-_ONLY = {
-    "yolo": ("val_share", "val_sequences", "ignored", "negatives"),
-    "reid": ("ids", "min_height", "min_crops"),
-}
+_ONLY = {"yolo": ("val_share", "val_sequences", "ignored", "negatives"), "reid": ("ids", "min_height", "min_crops")}
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -28,10 +28,7 @@ class YoloHandoffText(HandoffText):
         place = PurePosixPath(self.config.export.place)
         # ultralytics' layout is <project>/<name>/weights/best.pt.
         project = place.parent.parent if place.name == "weights" and len(place.parts) > 2 else place
-        return {
-            "YOLO_PROJECT_PATH": project.as_posix(),
-            "YOLO_MODEL_PATH": (place / "best.pt").as_posix(),
-        }
+        return {"YOLO_PROJECT_PATH": project.as_posix(), "YOLO_MODEL_PATH": (place / "best.pt").as_posix()}
 
     def preprocessing(self) -> dict[str, Any]:
         """How an image becomes the network's input, and its output boxes."""
@@ -59,10 +56,7 @@ class YoloHandoffText(HandoffText):
                 "shape": ["batch", 4 + len(self.names), "boxes"],
                 "rows": ["center x", "center y", "width", "height", *self.names.values()],
                 "unit": "pixels of the letterboxed input; then a confidence for each class",
-                "then": {
-                    "non_maximum_suppression_iou": evaluation.iou,
-                    "max_detections": evaluation.max_detections,
-                },
+                "then": {"non_maximum_suppression_iou": evaluation.iou, "max_detections": evaluation.max_detections},
             },
         }
 

@@ -39,19 +39,7 @@ _CHANGEABLE = frozenset(
 )
 # Place and kind of the run rather than its training; `_identity` holds those of them that must not change.
 _PLACE = frozenset(
-    [
-        "data",
-        "device",
-        "mode",
-        "model",
-        "patience",
-        "pretrained",
-        "resume",
-        "save_dir",
-        "split",
-        "task",
-        "verbose",
-    ]
+    ["data", "device", "mode", "model", "patience", "pretrained", "resume", "save_dir", "split", "task", "verbose"]
 )
 _KEPT = "a resumed run keeps its {!r}; start a new one from its weights to change it"
 _IDENTITY = Path("yolo", "identity.json")
