@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from optuna.trial import FrozenTrial, TrialState
 
-from watchme.core.formatting import duration
+from watchme.core.formatting import aligned, duration
 from watchme.sweep.trial_states import best_of, counts, failed, state_name, values_of
 
 _ROWS = 12
@@ -86,10 +86,9 @@ class Progress:
             epoch = f"{trial.last_step}/{self.epochs}" if trial.last_step is not None else "-"
             values = self._cells(trial)
             rows.append([str(trial.number), state_name(trial), epoch, *values, _params(trial)])
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-        body = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows]
         rest = len(trials) - len(shown)
-        return [self.title, *body, *([f"... and {rest} more"] if rest > 0 else []), self.summary(trials)]
+        more = [f"... and {rest} more"] if rest > 0 else []
+        return [self.title, *aligned(rows, right=()), *more, self.summary(trials)]
 
     def summary(self, trials: Sequence[FrozenTrial]) -> str:
         """How far it is, the best so far, and the time left."""

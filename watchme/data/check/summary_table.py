@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from watchme.core.formatting import aligned
 from watchme.data.check.database import Count, Facts
 
 _WIDTH = 110
@@ -14,12 +15,8 @@ def table_lines(counts: Sequence[Count]) -> list[str]:
         return ["Nothing was found."]
     rows = [(one.kind.severity, one.kind.name, f"{one.count:,}", one.example) for one in counts]
     head = ("severity", "problem", "count", "example")
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(3)]
-    room = max(30, _WIDTH - sum(widths) - 6)
-    return [
-        f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {_cut(row[3], room)}".rstrip()
-        for row in (head, *rows)
-    ]
+    room = max(30, _WIDTH - 6 - sum(max(len(row[column]) for row in (head, *rows)) for column in range(3)))
+    return aligned([(*row[:3], _cut(row[3], room)) for row in (head, *rows)], right=(2,))
 
 
 def summary(facts: Facts) -> dict[str, Any]:

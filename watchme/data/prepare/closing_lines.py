@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from watchme.core.formatting import aligned
 from watchme.data.bad_records import Source
 from watchme.data.prepare.output_dir import Folder
 
@@ -21,14 +22,7 @@ def left_out(source: Source) -> dict[str, Any]:
 def table(rows: Sequence[Sequence[object]]) -> str:
     """Rows in columns, the first to the left and the others to the right."""
     cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    )
+    return "\n".join(aligned(cells, range(1, len(cells[0]))))
 
 
 def print_summary(

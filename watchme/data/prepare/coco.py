@@ -38,12 +38,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     sources.add_parts(parser, "annotations", "JSON", "looked for near the json")
     sources.add_splits(parser, given=True)
     sources.add_negatives(parser, "`iscrowd` regions of people", "drop")
-    parser.add_argument(
-        "--category",
-        action="append",
-        metavar="NAME",
-        help="category that is a person; may be given several times (default: person)",
-    )
+    sources.add_category(parser, "category")
     sources.add_common(parser)
 
 
@@ -135,11 +130,10 @@ def _photos(
         if identifier in spoilt:
             source.dropped["images with a bad annotation (--skip-bad)"] += 1
             continue
-        parent = "" if str(name.parent) == "." else str(name.parent)
         yield Photo(
             folder / name,
             flat_name(str(name)),
-            group(parent, name.stem),
+            group(str(name.parent), name.stem),
             f"{where} ({name})",
             tuple(people.get(identifier, ())),
             tuple(regions.get(identifier, ())),

@@ -111,11 +111,10 @@ def _photo(
             ignored.append(box)
     if ignored:
         source.dropped["`mask` and `ignore` regions, which are no labels"] += len(ignored)
-    parent = "" if str(name.parent) == "." else str(name.parent)
     return Photo(
         folder / f"{name}.jpg",
         flat_name(f"{name}.jpg"),
-        group(parent, name.name),
+        group(str(name.parent), name.name),
         f"{where} ({name})",
         tuple(people),
         tuple(ignored),

@@ -55,6 +55,12 @@ def add_negatives(parser: argparse._ActionsContainer, ignored: str | None = None
     )
 
 
+def add_category(parser: argparse.ArgumentParser, what: str, default: str = "person") -> None:
+    """Option that names the classes of people; `what` says what it is called in the source."""
+    text = f"{what} that is a person; may be given several times (default: {default})"
+    parser.add_argument("--category", action="append", metavar="NAME", help=text)
+
+
 def share(text: str) -> float:
     """An argument from 0 to 1."""
     try:

@@ -101,19 +101,10 @@ class Folder:
         with self._making(self.root / name) as temporary:
             write(temporary)
 
-    def strangers(self, expected: set[str], *folders: str) -> list[str]:
-        """Files in some folders that this conversion does not make."""
-        found = []
-        for folder in folders:
-            for path in (self.root / folder).rglob("*"):
-                name = path.relative_to(self.root).as_posix()
-                if name not in expected and not path.is_dir():
-                    found.append(name)
-        return sorted(found)
-
     def refuse_strangers(self, expected: set[str], *folders: str) -> None:
-        """Raise a DataError if there are such files: nothing is ever deleted."""
-        if strange := self.strangers(expected, *folders):
+        """Raise a DataError if folders hold files that this conversion does not make: nothing is ever deleted."""
+        there = [path for folder in folders for path in (self.root / folder).rglob("*") if not path.is_dir()]
+        if strange := sorted({path.relative_to(self.root).as_posix() for path in there} - expected):
             raise DataError(
                 f"{self.root} has {len(strange)} files that this source does not give (any more), e.g. {strange[0]}\n"
                 "    Delete them, or choose another --out; nothing was deleted"

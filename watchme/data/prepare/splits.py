@@ -69,17 +69,21 @@ def grouping(rule: str | None) -> Callable[[str, str], str]:
     Raises:
         DataError: If it is not a regular expression.
     """
+
+    def path(folder: str, stem: str) -> str:
+        return stem if folder in ("", ".") else f"{folder}/{stem}"
+
     if rule is None:
-        return lambda folder, stem: f"{folder}/{stem}" if folder else stem
+        return path
     if rule == "folder":
-        return lambda folder, stem: folder
+        return lambda folder, stem: "" if folder == "." else folder
     try:
         pattern = re.compile(rule)
     except re.error as error:
         raise DataError(f"--group-by: {rule!r} is not a regular expression: {error}") from None
 
     def group(folder: str, stem: str) -> str:
-        name = f"{folder}/{stem}" if folder else stem
+        name = path(folder, stem)
         match = pattern.search(name)
         if match is None:
             return name

@@ -38,12 +38,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--difficult", choices=("label", "ignored"), default="label", help="people marked difficult (default: label)"
     )
-    parser.add_argument(
-        "--category",
-        action="append",
-        metavar="NAME",
-        help="name of an object that is a person; may be given several times (default: person)",
-    )
+    sources.add_category(parser, "name of an object")
     sources.add_splits(parser, given=False)
     sources.add_negatives(parser, "difficult people, with --difficult ignored", "drop")
     sources.add_common(parser)

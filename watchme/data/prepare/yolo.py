@@ -13,8 +13,7 @@ import yaml
 from watchme.core.errors import DataError
 from watchme.data.bad_records import Faults, Source
 from watchme.data.check.yolo_labels import box_of, read_label
-from watchme.data.images import open_image, require_regular, shown_size
-from watchme.data.pixel_boxes import Box, Size
+from watchme.data.pixel_boxes import Box
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import voc
 from watchme.data.prepare import yolo_writer as detection
@@ -52,12 +51,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="with images and labels, at any depth")
     parser.add_argument("--names", type=sources.names, metavar="A,B", help="class names (default: from the export)")
-    parser.add_argument(
-        "--category",
-        action="append",
-        metavar="NAME",
-        help=f"class that is a person; may be given several times (default: {', '.join(_PEOPLE)})",
-    )
+    sources.add_category(parser, "class", ", ".join(_PEOPLE))
     parser.add_argument(
         "--splits", choices=("folders", "hash"), help="keep the split folders (default, where there are), or divide"
     )
@@ -229,29 +223,20 @@ def _read(
         for line in bad:
             source.faults.add(f"{label}:{line.number}", line.fault)
         return None
-    size = _size(image)
+    # That the image cannot be read is told when the dataset is planned.
+    width, height = detection.measure(image)[0]
     boxes = [box_of(line) for line in lines if line.class_id in wanted]
     if others := len(lines) - len(boxes):
         source.dropped["boxes of other classes"] += others
     return tuple(
         (
-            (box.x - box.w / 2) * size[0],
-            (box.y - box.h / 2) * size[1],
-            (box.x + box.w / 2) * size[0],
-            (box.y + box.h / 2) * size[1],
+            (box.x - box.w / 2) * width,
+            (box.y - box.h / 2) * height,
+            (box.x + box.w / 2) * width,
+            (box.y + box.h / 2) * height,
         )
         for box in boxes
     )
-
-
-def _size(image: Path) -> Size:
-    """Width and height as shown; that it cannot be read is found out, and told, when the dataset is planned."""
-    try:
-        require_regular(image)
-        with open_image(image) as opened:
-            return shown_size(opened)
-    except Exception:  # Pillow raises whatever its decoders raise
-        return 1, 1
 
 
 def _below(image: Path, folders: Iterable[Path]) -> str:

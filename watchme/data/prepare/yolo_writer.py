@@ -207,7 +207,7 @@ def _measured(photos: Sequence[Photo], source: Source) -> list[tuple[Photo, Size
     """Photos with the sizes of their images, which are taken from the files and compared with the annotations."""
     found = []
     with ThreadPoolExecutor(8) as pool:
-        measured = pool.map(_measure, [photo.image for photo in photos])
+        measured = pool.map(measure, [photo.image for photo in photos])
         for photo, (size, length, fault) in zip(
             photos, tqdm(measured, total=len(photos), desc="reading images", unit="image", disable=None), strict=True
         ):
@@ -229,7 +229,7 @@ def _measured(photos: Sequence[Photo], source: Source) -> list[tuple[Photo, Size
     return found
 
 
-def _measure(path: Path) -> tuple[Size, int, str]:
+def measure(path: Path) -> tuple[Size, int, str]:
     """Width and height as shown, bytes, and what is wrong with an image file. Reads its header alone."""
     try:
         length = path.stat().st_size
