@@ -34,7 +34,6 @@ examples:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     sources.add_parts(parser, "annotations", "JSON", "looked for near the json")
     sources.add_splits(parser, given=True)
     sources.add_negatives(parser, "`iscrowd` regions of people", "drop")
@@ -43,7 +42,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Convert."""
     source = Source(Faults(arguments.skip_bad))
     parts, shares = sources.parts_of(arguments, "annotations")
     group = splits.grouping(arguments.group_by)

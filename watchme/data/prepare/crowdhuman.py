@@ -31,7 +31,6 @@ _BOXES = {"full": "fbox", "visible": "vbox"}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     sources.add_parts(parser, "annotations", "ODGT", "Images beside the odgt")
     parser.add_argument("--box", choices=tuple(_BOXES), default="full", help="which box is the label (default: full)")
     sources.add_splits(parser, given=True)
@@ -40,7 +39,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Convert."""
     source = Source(Faults(arguments.skip_bad))
     parts, shares = sources.parts_of(arguments, "annotations")
     group = splits.grouping(arguments.group_by)

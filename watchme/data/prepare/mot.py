@@ -40,7 +40,6 @@ _ONLY = {"yolo": ("val_share", "val_sequences", "ignored", "negatives"), "reid":
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     people = ", ".join(f"{number} {name}" for number, name in PEOPLE.items())
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="sequences are looked for below it")
     parser.add_argument("--to", choices=("yolo", "reid"), required=True, help="what is made")
@@ -76,7 +75,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Convert."""
     _refuse_options_of_the_other(arguments)
     reid = arguments.to == "reid"
     source = Source(Faults(arguments.skip_bad))

@@ -34,14 +34,12 @@ _BOX = re.compile(
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="PennFudanPed, with PNGImages and Annotation")
     sources.add_splits(parser, given=False)
     sources.add_common(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Convert."""
     source = Source(Faults(arguments.skip_bad))
     shares = sources.shares(arguments)
     group = splits.grouping(arguments.group_by)

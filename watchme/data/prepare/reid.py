@@ -47,7 +47,6 @@ examples:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument("source", type=Path, metavar="FOLDER|CSV", help="images in folders, or a list of them")
     parser.add_argument("--pattern", metavar="PATTERN", help="how paths in FOLDER say identity, camera, tracklet")
     parser.add_argument("--tracklets", action="store_true", help="folders below those of identities are tracklets")
@@ -58,7 +57,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Convert."""
     source = Source(Faults(arguments.skip_bad))
     path: Path = arguments.source
     if not path.exists():

@@ -41,7 +41,6 @@ _LITTER = re.compile(r"(^|/)(__MACOSX|\.DS_Store|Thumbs\.db|\._[^/]*)(/|$)")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument("archives", type=Path, nargs="+", metavar="ARCHIVE", help="zip, tar, folder or single file")
     parser.add_argument("--name", help="which dataset it is (default: told by the archive's name)")
     parser.add_argument(
@@ -51,7 +50,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Unpack."""
     paths: list[Path] = arguments.archives
     for path in paths:
         if not path.exists():

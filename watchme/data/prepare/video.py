@@ -29,7 +29,6 @@ _SHARD = 1000
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument(
         "videos", type=Path, nargs="+", metavar="VIDEO", help="any that OpenCV reads: mp4, avi, mkv, ..."
     )
@@ -42,7 +41,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the frames."""
     if arguments.quality > 100:
         raise DataError(f"--quality {arguments.quality}: expected 1 to 100")
     source = Source(Faults(arguments.skip_bad))

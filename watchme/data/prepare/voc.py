@@ -28,7 +28,6 @@ example:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="with Annotations and JPEGImages")
     parser.add_argument(
         "--splits",
@@ -45,7 +44,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Convert."""
     source = Source(Faults(arguments.skip_bad))
     shares = sources.shares(arguments)
     group = splits.grouping(arguments.group_by)

@@ -48,7 +48,6 @@ _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", 
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="with images and labels, at any depth")
     parser.add_argument("--names", type=sources.names, metavar="A,B", help="class names (default: from the export)")
     sources.add_category(parser, "class", ", ".join(_PEOPLE))
@@ -67,7 +66,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Convert."""
     source = Source(Faults(arguments.skip_bad))
     for folder in arguments.folders:
         if not folder.is_dir():

@@ -118,7 +118,6 @@ class OsnetExporter(Exporter):
         return [path for crop in self.training for path in crop.files]
 
     def pixels(self, paths: Sequence[Path]) -> NDArray[np.float32]:
-        """(B, 3, H, W) of some images, as the network gets them."""
         normalize = self.config.augmentation.normalize
         images = torch.from_numpy(np.stack([read_image(path, *self.size) for path in paths]))
         return to_network(images, normalize=normalize).contiguous().numpy()
@@ -128,7 +127,6 @@ class OsnetExporter(Exporter):
         return EmbeddingDifference(self.config.export.max_difference)
 
     def text(self) -> OsnetHandoffText:
-        """What the hand-off says."""
         return OsnetHandoffText(self.config, self.model, self.checkpoint)
 
     def measure(self, files: Mapping[str, Path], readers: Mapping[str, Reader]) -> dict[str, float]:

@@ -33,7 +33,6 @@ class OsnetHandoffText(HandoffText):
     env_file = ".env.osnet"
 
     def env(self) -> dict[str, str]:
-        """The backend's settings that these weights are for."""
         return {
             "OSNET_SAVE_DIR": PurePosixPath(self.config.export.place).as_posix(),
             "OSNET_NUM_CLASSES": str(self.trained.classes),
@@ -42,7 +41,6 @@ class OsnetHandoffText(HandoffText):
         }
 
     def preprocessing(self) -> dict[str, Any]:
-        """How an image becomes the network's input, and its output an embedding."""
         normalize = self.config.augmentation.normalize
         return {
             "task": "reid",
@@ -67,7 +65,6 @@ class OsnetHandoffText(HandoffText):
         }
 
     def mind(self) -> list[str]:
-        """What the backend's developers must know."""
         notes = [
             "The embedding is the output of the layer `fc`. **A loader that drops keys beginning with `fc` leaves that "
             "layer random** and loses accuracy: see *Loading*.",
@@ -84,7 +81,6 @@ class OsnetHandoffText(HandoffText):
         return notes
 
     def differences(self) -> list[str]:
-        """Where the unchanged backend computes something else than the run did."""
         config, found = self.config, []
         if self.trained.name != BACKEND_ARCHITECTURE:
             found.append(
@@ -120,7 +116,6 @@ class OsnetHandoffText(HandoffText):
         return found
 
     def sections(self) -> dict[str, str]:
-        """Sections of the README."""
         height, width = self.size
         place = PurePosixPath(self.config.export.place)
         normalise = "subtract ImageNet's mean and divide by its deviation" if self.config.augmentation.normalize else ""
@@ -151,7 +146,6 @@ aspect ratio; divide by 255{"; " + normalise if normalise else ""}; colours firs
         return f"4. {' or '.join(written)}, with its own weights.\n" if written else ""
 
     def checked_on(self) -> str:
-        """One sentence for the model card."""
         return f"From `{self.checkpoint.name}`, checked on images of the dataset."
 
 

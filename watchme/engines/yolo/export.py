@@ -140,7 +140,6 @@ class YoloExporter(Exporter):
         return BoxDifference(self.config.export.max_difference, self.config.export.max_box_difference)
 
     def text(self) -> YoloHandoffText:
-        """What the hand-off says."""
         return YoloHandoffText(self.config, self.names, self.checkpoint, self.file_size)
 
     def measure(self, files: Mapping[str, Path], readers: Mapping[str, Reader]) -> dict[str, float]:

@@ -24,14 +24,12 @@ class YoloHandoffText(HandoffText):
     env_file = ".env.yolo"
 
     def env(self) -> dict[str, str]:
-        """The backend's settings that these weights are for."""
         place = PurePosixPath(self.config.export.place)
         # ultralytics' layout is <project>/<name>/weights/best.pt.
         project = place.parent.parent if place.name == "weights" and len(place.parts) > 2 else place
         return {"YOLO_PROJECT_PATH": project.as_posix(), "YOLO_MODEL_PATH": (place / "best.pt").as_posix()}
 
     def preprocessing(self) -> dict[str, Any]:
-        """How an image becomes the network's input, and its output boxes."""
         evaluation = self.config.evaluation
         return {
             "task": "detection",
@@ -61,14 +59,12 @@ class YoloHandoffText(HandoffText):
         }
 
     def mind(self) -> list[str]:
-        """What the backend's developers must know."""
         return [
             "`YOLO(path)` does all of *Preprocessing* and the suppression, for `best.pt` and every other format here.",
             "Choose a new confidence threshold: confidences of other weights are not comparable.",
         ]
 
     def differences(self) -> list[str]:
-        """Where the unchanged backend does something else than the run did."""
         found = []
         first = self.names.get(0, "nothing")
         if first != BACKEND_CLASS:
@@ -89,7 +85,6 @@ class YoloHandoffText(HandoffText):
         return found
 
     def sections(self) -> dict[str, str]:
-        """Sections of the README."""
         place = PurePosixPath(self.config.export.place)
         return {
             "Loading": f"""
@@ -108,7 +103,6 @@ confidence for each class; suppress boxes that overlap by an IoU above {self.con
         }
 
     def checked_on(self) -> str:
-        """One sentence for the model card."""
         return (
             f"From `{self.checkpoint.name}`, checked on the validation split, on squares (training validates on "
             "rectangles, which gives slightly different metrics)."
