@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from osnet.tiny import SMALL
 from watchme.config.schema import RunConfig
 from watchme.core.interfaces import Table
 from watchme.data.demo import DemoWorld, DemoWorldConfig, ensure_demo_world
@@ -23,19 +24,7 @@ from watchme.engines.osnet.model import ReidNet
 
 Run = Callable[..., Any]
 Typed = Callable[..., RunConfig]
-TINY = (
-    "model=osnet_x0_25",
-    "model.weights=null",
-    "dataset=several",
-    "dataset.height=64",
-    "dataset.width=32",
-    "dataset.val_identities=4",
-    "train.batch_size=8",
-    "train.num_instances=2",
-    "train.workers=0",
-    "train.epochs=1",
-    "evaluation.visrank=1",
-)
+TINY = (*SMALL, "dataset=several", "dataset.val_identities=4", "train.epochs=1", "evaluation.visrank=1")
 CPU = torch.device("cpu")
 
 

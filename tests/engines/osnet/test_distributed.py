@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from osnet.tiny import TINY
 from watchme.core import device as runtime
 from watchme.core.errors import ConfigError
 from watchme.data.demo import DemoWorld
@@ -53,19 +54,10 @@ def test_exchanges() -> None:
     assert "WORLD_SIZE" not in os.environ
 
 
-TINY = (
-    "model=osnet_x0_25",
-    "dataset=market1501",
-    "model.weights=null",
-    "dataset.height=64",
-    "dataset.width=32",
-    "dataset.val_identities=3",
-    "train.batch_size=8",
-    "train.num_instances=2",
-    "train.workers=0",
+SHORT = (
+    *TINY,
     "train.epochs=2",
     "train.device=cpu",
-    "evaluation.visrank=0",
     # Each process normalises by its own share of a batch, as DDP does everywhere; frozen, the two must agree.
     "model.freeze=['*bn*','fc.1.*']",
     "optimizer=sgd",
@@ -78,7 +70,7 @@ TINY = (
 def test_two_processes_train_as_one_does(
     loss: str, run_engine: Callable[..., Any], small_world: DemoWorld, tmp_path: Path
 ) -> None:
-    options = (*TINY, f"dataset.root={small_world.reid}", f"loss={loss}", "train.accumulate=2")
+    options = (*SHORT, f"dataset.root={small_world.reid}", f"loss={loss}", "train.accumulate=2")
     one = run_engine(tmp_path / "one", *options)
     two = run_engine(tmp_path / "two", *options, "train.processes=2")
     assert [event.epoch for event in two.events] == [0, 1, 2]
@@ -110,7 +102,7 @@ def test_two_processes_train_as_one_does(
 def test_two_processes_draw_as_one_does(
     sampler: tuple[str, ...], run_engine: Callable[..., Any], small_world: DemoWorld, tmp_path: Path
 ) -> None:
-    options = (*TINY, f"dataset.root={small_world.reid}", "train.epochs=1", *sampler)
+    options = (*SHORT, f"dataset.root={small_world.reid}", "train.epochs=1", *sampler)
     if "train.sampler=dataset" in sampler:
         again = tmp_path / "again"
         again.symlink_to(small_world.reid)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from osnet.tiny import TINY
 from watchme.core.interfaces import Picture
 from watchme.data.demo import DemoWorld
 from watchme.data.formats.market1501 import read_market
@@ -26,16 +27,6 @@ with warnings.catch_warnings():
     from torchreid.reid.utils.rerank import re_ranking
 
 Run = Callable[..., Any]
-TINY = (
-    "model=osnet_x0_25",
-    "dataset=market1501",
-    "model.weights=null",
-    "dataset.height=64",
-    "dataset.width=32",
-    "dataset.val_identities=3",
-    "train.workers=0",
-    "evaluation.visrank=0",
-)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 import torch
 
+from osnet.tiny import TINY
 from watchme.core.errors import CheckpointError, ConfigError, ExportError
 from watchme.core.interfaces import Table
 from watchme.data.demo import DemoWorld
@@ -24,19 +25,7 @@ from watchme.engines.osnet.model import ReidNet, models
 from watchme.export import onnx_files
 
 Run = Callable[..., Any]
-TINY = (
-    "model=osnet_x0_25",
-    "dataset=market1501",
-    "model.weights=null",
-    "dataset.height=64",
-    "dataset.width=32",
-    "dataset.val_identities=3",
-    "train.batch_size=8",
-    "train.num_instances=2",
-    "train.workers=0",
-    "evaluation.visrank=0",
-    "optimizer.lr=0.001",
-)
+SHORT = (*TINY, "optimizer.lr=0.001")
 QUICK = ("mode=export", "export.latency_batches=[]", "export.fc_seeds=0", "export.images=8")
 PROJECT = Path(__file__).resolve().parents[3]
 PLACE = Path("handoff/src/infrastructure/osnet/client")
@@ -44,7 +33,7 @@ PLACE = Path("handoff/src/infrastructure/osnet/client")
 
 @pytest.fixture(scope="module")
 def tiny(small_world: DemoWorld) -> tuple[str, ...]:
-    return (*TINY, f"dataset.root={small_world.reid}")
+    return (*SHORT, f"dataset.root={small_world.reid}")
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +145,7 @@ def test_what_the_backend_cannot_follow_is_said(exported: Any, run_engine: Run, 
     strange = ("augmentation.normalize=false", "evaluation.flip_test=true", "export.formats=[]")
     checkpoint = f"checkpoint={trained.folder}/weights/best.pt"
     root = f"dataset.root={trained.manifest['dataset']['root']}"
-    run = run_engine(tmp_path, *TINY, root, *QUICK, *strange, checkpoint)
+    run = run_engine(tmp_path, *SHORT, root, *QUICK, *strange, checkpoint)
     readme = (tmp_path / "handoff" / "README.md").read_text()
     for word in ("augmentation.normalize", "evaluation.flip_test"):
         assert any(word in text for text in run.fallbacks)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from osnet.tiny import TINY
 from watchme.core.errors import CheckpointError
 from watchme.core.interfaces import EpochEvent, Stop
 from watchme.data.demo import DemoWorld
@@ -24,19 +25,10 @@ from watchme.tracking.jsonl import read_metrics
 
 PROJECT = Path(__file__).resolve().parents[3]
 Run = Callable[..., Any]
-TINY = (
-    "model=osnet_x0_25",
-    "dataset=market1501",
-    "model.weights=null",
-    "dataset.height=64",
-    "dataset.width=32",
-    "dataset.val_identities=3",
-    "train.batch_size=8",
-    "train.num_instances=2",
-    "train.workers=0",
+SHORT = (
+    *TINY,
     "train.epochs=3",
     "train.ema_decay=0.9",
-    "evaluation.visrank=0",
     "optimizer=adam",
     "optimizer.lr=0.001",
     "scheduler=cosine",
@@ -50,7 +42,7 @@ class KilledError(BaseException):
 
 @pytest.fixture(scope="module")
 def options(small_world: DemoWorld) -> tuple[str, ...]:
-    return (*TINY, f"dataset.root={small_world.reid}")
+    return (*SHORT, f"dataset.root={small_world.reid}")
 
 
 @pytest.fixture(scope="module")

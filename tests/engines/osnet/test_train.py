@@ -11,6 +11,7 @@ import pytest
 import torch
 from torchreid.reid import models
 
+from osnet.tiny import TINY
 from watchme.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from watchme.core.interfaces import EpochEvent, Stop, Table
 from watchme.data.demo import DemoWorld
@@ -18,24 +19,12 @@ from watchme.engines.osnet.initial_weights import load_weights
 from watchme.engines.osnet.model import ReidNet
 
 Run = Callable[..., Any]
-TINY = (
-    "model=osnet_x0_25",
-    "dataset=market1501",
-    "model.weights=null",
-    "dataset.height=64",
-    "dataset.width=32",
-    "dataset.val_identities=3",
-    "train.batch_size=8",
-    "train.num_instances=2",
-    "train.workers=0",
-    "evaluation.visrank=2",
-    "optimizer.lr=0.001",
-)
+SHORT = (*TINY, "evaluation.visrank=2", "optimizer.lr=0.001")
 
 
 @pytest.fixture(scope="module")
 def tiny(small_world: DemoWorld) -> tuple[str, ...]:
-    return (*TINY, f"dataset.root={small_world.reid}")
+    return (*SHORT, f"dataset.root={small_world.reid}")
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +178,7 @@ class TestBadInput:
     ) -> None:
         root, image = broken
         with pytest.raises(DataError) as caught:
-            run_engine(tmp_path / "run", *TINY, f"dataset.root={root}", "train.epochs=2", *options)
+            run_engine(tmp_path / "run", *SHORT, f"dataset.root={root}", "train.epochs=2", *options)
         assert str(image) in str(caught.value)
         assert "Traceback" not in str(caught.value)
 
