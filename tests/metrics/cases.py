@@ -44,7 +44,8 @@ def evaluate_distances(distances: Tensor, *ids: Any, rows: int = 10**6, **option
     settings: dict[str, Any] = {"max_rank": 50, "metric": "market1501", "seed": 0, **options}
     query_pids, gallery_pids, query_cams, gallery_cams = ids
     identities = Identities.of(query_pids, gallery_pids, query_cams, gallery_cams, *distances.shape)
-    return evaluate_blocks(distances.split(rows), identities, **settings)
+    blocks = (distances[start : start + rows] for start in range(0, len(distances), rows))
+    return evaluate_blocks(blocks, identities, **settings)
 
 
 class NaiveScores(NamedTuple):
