@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from watchme.core.errors import DataError
 from watchme.data.bad_records import Faults, Source
+from watchme.data.formats.market1501 import FOLDERS
 from watchme.data.formats.mot_challenge import Clip, Row, read_rows
 from watchme.data.images import read_image
 from watchme.data.pixel_boxes import pixels
@@ -16,8 +17,9 @@ from watchme.data.prepare import closing_lines as summary
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import splits
 from watchme.data.prepare.output_dir import Folder, filling
+from watchme.data.prepare.reid import counts_of
 
-_TRAIN, _QUERY, _GALLERY = "bounding_box_train", "query", "bounding_box_test"
+_TRAIN, _QUERY, _GALLERY = FOLDERS
 _QUALITY = 95
 _LATER = (
     "Nobody is seen by two cameras here: in test sequences the last third of each track counts as another camera. "
@@ -92,7 +94,10 @@ def run(
         written = _write(crops, clips, folder, source)
         folder.write("identities.csv", _table(tracks, tested))
         manifest = folder.finish(
-            splits=_counts(written), cameras=_cameras(written, clips), **summary.left_out(source), notes=source.notes
+            splits=counts_of(crop.name for crop in written),
+            cameras=_cameras(written, clips),
+            **summary.left_out(source),
+            notes=source.notes,
         )
     columns = {name: name for name in ("images", "identities", "cameras")}
     summary.print_summary(folder, manifest, source, columns)
@@ -228,18 +233,6 @@ def _write(crops: Sequence[Crop], clips: Sequence[Clip], folder: Folder, source:
         written += own
     source.faults.found += late.found
     return written
-
-
-def _counts(crops: Sequence[Crop]) -> dict[str, dict[str, int]]:
-    counts = {}
-    for split, name in (("train", _TRAIN), ("query", _QUERY), ("gallery", _GALLERY)):
-        own = [crop for crop in crops if crop.folder == name]
-        counts[split] = {
-            "images": len(own),
-            "identities": len({crop.pid for crop in own}),
-            "cameras": len({crop.camera for crop in own}),
-        }
-    return counts
 
 
 def _cameras(crops: Sequence[Crop], clips: Sequence[Clip]) -> dict[str, str]:

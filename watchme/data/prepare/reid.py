@@ -10,7 +10,7 @@ from pathlib import Path
 from watchme.core.errors import DataError
 from watchme.data.bad_records import Faults, Source
 from watchme.data.formats import own_names
-from watchme.data.formats.market1501 import FOLDERS
+from watchme.data.formats.market1501 import FOLDERS, ROLES
 from watchme.data.formats.own_names import Sighting, View
 from watchme.data.images import read_image
 from watchme.data.prepare import closing_lines as summary
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
             folder.link(view.path, name)
         folder.write("identities.csv", _table(identities, "identity"))
         folder.write("cameras.csv", _table(cameras, "camera"))
-        counts = _counts(files)
+        counts = counts_of(files)
         manifest = folder.finish(splits=counts, **summary.left_out(source), notes=source.notes)
     summary.print_summary(folder, manifest, source, {name: name for name in ("images", "identities", "cameras")})
     tested = counts["query"]["images"] > 0
@@ -190,21 +190,23 @@ def _placed(
 
 
 def _require(files: Mapping[str, View], share: float) -> None:
-    counts = _counts(files)
+    counts = counts_of(files)
     if counts["train"]["identities"] < 2:
         raise DataError(f"{counts['train']['identities']} identities are left to train on, two are needed at least")
     if share and not counts["query"]["images"]:
         raise DataError("no identity is left to test on; raise --test-share, or --test-share 0 does without a test")
 
 
-def _counts(files: Mapping[str, View]) -> dict[str, dict[str, int]]:
+def counts_of(names: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Images, identities and cameras of each split, by paths in Market-1501 naming."""
+    crops = [(name.partition("/")[0], *Path(name).name.split("_")[:2]) for name in names]
     counts = {}
-    for split, folder in zip(("train", "query", "gallery"), FOLDERS, strict=True):
-        own = [(name, view) for name, view in files.items() if name.startswith(f"{folder}/")]
+    for split, folder in zip(ROLES, FOLDERS, strict=True):
+        own = [(pid, camera.partition("s")[0]) for place, pid, camera in crops if place == folder]
         counts[split] = {
             "images": len(own),
-            "identities": len({view.identity for _, view in own}),
-            "cameras": len({name.split("_c")[1].split("s")[0] for name, _ in own}),
+            "identities": len({pid for pid, _ in own}),
+            "cameras": len({camera for _, camera in own}),
         }
     return counts
 
