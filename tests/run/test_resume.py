@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -131,25 +132,24 @@ def _damage(folder: Path, how: str) -> None:
 @pytest.mark.parametrize(
     "how", ["empty manifest", "no .hydra", "broken hydra.yaml", "cut metrics", "bad byte in metrics", "temporary"]
 )
-def test_a_damaged_run_goes_on(train_py: TrainPy, tmp_path: Path, how: str) -> None:
-    stopped = train_py("model=constant", "model.interrupt_at=3", f"hydra.run.dir={tmp_path}")
-    assert stopped.returncode == 130
-    _damage(tmp_path, how)
-    done = train_py(f"train.resume={tmp_path}", "model.interrupt_at=null")
+def test_a_damaged_run_goes_on(train_py: TrainPy, interrupted: Path, tmp_path: Path, how: str) -> None:
+    folder = shutil.copytree(interrupted, tmp_path / "run")
+    _damage(folder, how)
+    done = train_py(f"train.resume={folder}", "model.interrupt_at=null")
     assert done.returncode == 0, done.stderr
-    assert epochs(tmp_path)[-3:] == [4, 5, 6]
-    manifest = load(tmp_path / "run.json")
+    assert epochs(folder)[-3:] == [4, 5, 6]
+    manifest = load(folder / "run.json")
     assert manifest["status"] == "finished"
     assert how == "empty manifest" or "model=constant" in manifest["overrides"]
-    assert not list(tmp_path.glob(".*.tmp"))
+    assert not list(folder.glob(".*.tmp"))
 
 
-def test_a_broken_config_is_named(train_py: TrainPy, tmp_path: Path) -> None:
-    assert train_py("model=constant", "model.interrupt_at=3", f"hydra.run.dir={tmp_path}").returncode == 130
-    (tmp_path / "config.yaml").write_text("model: [")
-    done = train_py(f"train.resume={tmp_path}")
+def test_a_broken_config_is_named(train_py: TrainPy, interrupted: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(interrupted, tmp_path / "run")
+    (folder / "config.yaml").write_text("model: [")
+    done = train_py(f"train.resume={folder}")
     assert done.returncode == 1
-    assert f"{tmp_path / 'config.yaml'} is damaged" in done.stderr
+    assert f"{folder / 'config.yaml'} is damaged" in done.stderr
 
 
 HOLD = """
