@@ -30,6 +30,8 @@ def image(path: Path, seed: int = 0) -> Path:
         ("{id}/{tracklet}/{*}", "anna/t2/000001.jpg", {"id": "anna", "tracklet": "t2"}),
         (r"(?P<camera>cam\d+).*id(?P<id>\d+)", "2026/cam12-x-id33.webp", {"id": "33", "camera": "cam12"}),
         ("{id}_{*}.jpg", "p+1_(2).jpg", {"id": "p+1"}),
+        ("{id}_{camera}_{*}", "person-0001_cam-1_000151.jpg", {"id": "person-0001", "camera": "cam-1"}),
+        ("{id}/{*}", "person_1-b/x.jpg", {"id": "person_1-b"}),
     ],
 )
 def test_what_a_path_says(pattern: str, name: str, said: dict[str, str]) -> None:

@@ -2,15 +2,24 @@
 
 import errno
 import json
+import logging
+import os
 import shlex
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 
 from watchme.config.schema import RunConfig
+from watchme.config.validation import validate
+from watchme.core.errors import RunFolderError
+from watchme.data.demo import DemoWorld
 from watchme.run import run_dir
 from watchme.run.failures import explain, is_full_disk
+from watchme.run.log_file import RunLogFile, run_log, start_log_file
+from watchme.run.runner import run
 from watchme.run.summary import relative
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "/data/run/weights/last.pt")
@@ -63,3 +72,72 @@ def test_the_manifest_is_written_over_on_a_full_disk(tmp_path: Path, monkeypatch
         folder.manifest = {"status": "failed"}
         folder.save()
     assert json.loads((tmp_path / "run" / "run.json").read_text()) == {"status": "failed"}
+
+
+def test_a_log_on_a_full_disk_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full:
+        def write(self, text: str) -> None:
+            raise FULL
+
+        flush = close = write
+
+    monkeypatch.setattr(RunLogFile, "_open", lambda handler: Full())
+    with run_log(tmp_path / "train.log"):
+        start_log_file()
+        for number in range(20):
+            logging.getLogger("watchme").warning("line %d", number)
+    told = capsys.readouterr().err
+    assert "Logging error" not in told
+    assert told.count("train.log cannot be written: No space left on device") == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1.5 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("file systems cannot be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize("left", [1_100_000, 1_350_000])
+def test_a_run_on_a_full_disk_has_failed(
+    left: int,
+    small_disk: Path,
+    small_world: DemoWorld,
+    composed_config: Callable[..., DictConfig],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With no room for the checkpoints: one line that names the folder, and the status is no longer `running`."""
+    folder = small_disk / "run"
+    (small_disk / "filled").write_bytes(os.urandom(left))
+    composed = composed_config(
+        "model=osnet_x0_25",
+        "model.weights=null",
+        "dataset=market1501",
+        f"dataset.root={small_world.reid}",
+        "dataset.height=64",
+        "dataset.width=32",
+        "dataset.val_identities=3",
+        "train.batch_size=8",
+        "train.num_instances=2",
+        "train.workers=0",
+        "train.device=cpu",
+        "train.epochs=1",
+        "evaluation.visrank=0",
+        "tracker=none",
+    )
+    with pytest.raises(RunFolderError) as ended, run_log(folder / "train.log"):
+        run(validate(composed), composed, folder, [])
+    assert "\n" not in str(ended.value)
+    assert str(ended.value).startswith("the disk is full: ")
+    assert f"{folder} has " in str(ended.value)
+    assert json.loads((folder / "run.json").read_text())["status"] == "failed"
+    assert "Logging error" not in capsys.readouterr().err

@@ -31,8 +31,12 @@ class Problem:
             head += f"  (from {self.source})"
         lines = []
         for line in self.expected.splitlines():
-            # Folder trees and short lines stay as they are.
-            lines += [line] if len(line) <= _WIDTH else textwrap.wrap(line, _WIDTH, break_on_hyphens=False)
+            # Folder trees and short lines stay as they are, and so do commands, which are to be copied.
+            lines += (
+                [line]
+                if len(line) <= _WIDTH or line.startswith("    ")
+                else textwrap.wrap(line, _WIDTH, break_on_hyphens=False)
+            )
         return head + "\n" + "\n".join("    " + line for line in lines)
 
 

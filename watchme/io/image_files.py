@@ -8,7 +8,13 @@ from watchme.core.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
 """Of images that are read, see `images.read_image`."""
-OTHER_SUFFIXES = frozenset({".avif", ".dng", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".pgm", ".ppm", ".tga"})
+# fmt: off
+OTHER_SUFFIXES = frozenset({
+    ".arw", ".avif", ".cr2", ".cr3", ".dng", ".exr", ".gif", ".hdr", ".heic", ".heif", ".ico",
+    ".j2k", ".jfif", ".jp2", ".jpe", ".jpf", ".jpx", ".jxl", ".nef", ".orf", ".pbm", ".pcx",
+    ".pfm", ".pgm", ".pnm", ".ppm", ".psd", ".raf", ".raw", ".rw2", ".svg", ".tga",
+})
+# fmt: on
 """Of images that are not read: they are counted and named, so that nothing is left out silently."""
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,21 @@ class RunLogFile(logging.FileHandler):
         super().__init__(path, encoding="utf-8", delay=True)
         self.setFormatter(logging.Formatter(_FORMAT))
         self._waiting: list[logging.LogRecord] | None = []
+        self._failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, the name is logging's
+        """Say once that the file cannot be written, as on a full disk, instead of a traceback for each record."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._failed:
+            self._failed = True
+            print(f"{self.baseFilename} cannot be written: {error.strerror}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Close the file, whose last lines may be lost on a full disk."""
+        with contextlib.suppress(OSError):
+            super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, or keep it for `start`."""

@@ -98,18 +98,35 @@ def _run(config: RunConfig, record: RunFolder, session: Session) -> Result:
             raise explained from exception
         raise
     finally:
-        if session.begun:
-            if result is not None:
-                _announce_lowered_objective(config, session, result)
-                objective = measured_objective(config.mode, config.objective, result.metrics)
-                record.write_summary(objective, status, result)
-            record.close(status, result, error)
-            session.end(status, result)
         logging.captureWarnings(False)
+        if session.begun and (full := _close(config, record, session, status, result, error)) is not None:
+            raise (explain(full, config, record.path) or full) from full
     console.report(config, record.path, status, result, session.first)
     if result.refused:
         raise Refused(result.refused)
     return result
+
+
+def _close(
+    config: RunConfig,
+    record: RunFolder,
+    session: Session,
+    status: str,
+    result: Result | None,
+    error: BaseException | None,
+) -> OSError | None:
+    """Write summary and status; returns why the summary could not be written (a full disk): the run failed then."""
+    full: OSError | None = None
+    if result is not None:
+        try:
+            _announce_lowered_objective(config, session, result)
+            objective = measured_objective(config.mode, config.objective, result.metrics)
+            record.write_summary(objective, status, result)
+        except OSError as unwritten:
+            full, status = unwritten, "failed"
+    record.close(status, result, error or full)
+    session.end(status, result)
+    return full
 
 
 def _announce_changed_schedule(config: RunConfig, record: RunFolder, session: Session) -> None:

@@ -129,6 +129,31 @@ def test_polygons_become_boxes(tmp_path: Path) -> None:
     assert box_of(line) == pytest.approx((1, 0, 0.3, 0.5, 0.4, 0.6))
 
 
+@pytest.mark.parametrize(
+    ("text", "keypoints", "expected"),
+    [
+        ("0 0.3 0.3 0.5 0.3 0.5 0.7 0.3 0.7", 0, (0.4, 0.5, 0.2, 0.4)),  # OBB: four corners
+        ("0 0.3 0.4 0.4 0.3 0.5 0.4 0.4 0.5", 0, (0.4, 0.4, 0.2, 0.2)),  # turned by 45 degrees
+        ("0 0.5 0.5 0.4 0.6 0.45 0.4 0.55 0.6", 0, "looks like a pose"),  # a box and two keypoints
+        ("0 0.5 0.5 0.4 0.6 0.45 0.4 0.55 0.6", 4, (0.5, 0.5, 0.4, 0.6)),
+        ("0 0.5 0.5 0.4 0.6 0.45 0.4 2 0.55 0.6 1", 6, (0.5, 0.5, 0.4, 0.6)),
+        ("0 0.5 0.5 0.4 0.6 0.45 0.4 0.55 0.6", 6, "6 numbers of keypoints were expected"),
+        ("0 0.5 0.5 0.2 0.4 0.9 1.0", 0, "track"),
+        ("0 0.5 0.5 0.2 0.4 0.9 3.0", 0, "track"),
+    ],
+)
+def test_more_columns(
+    text: str, keypoints: int, expected: "str | tuple[float, float, float, float]", tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text(text + "\n")
+    (line,) = read_label(tmp_path / "a.txt", 1, keypoints)
+    if isinstance(expected, str):
+        assert expected in line.fault
+    else:
+        assert line.fault == ""
+        assert box_of(line)[2:] == pytest.approx(expected)
+
+
 def test_a_wrong_count_is_not_taken_for_a_polygon(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n0 0.5\n0 0.2 0.2 0.1 0.1\n")
     assert [bool(line.fault) for line in read_label(tmp_path / "a.txt", 1)] == [False, True, False]

@@ -1,13 +1,20 @@
 """Exports of labelling tools, in the layouts that their documentation shows -> a split YOLO dataset that trains."""
 
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image, ImageEnhance
 
 from prepare.made import Corners, draw, labels, made, manifest, prepare, same, splits_of
-from watchme.core.errors import DataError
+from watchme.config.schema import RunConfig
+from watchme.core.errors import ConfigError, DataError
+from watchme.data.prepare.splits import look_like_video
 from watchme.engines.yolo.checked_copy import prepare as engine_prepare
 from watchme.engines.yolo.data_yaml import read_layout
 
@@ -15,6 +22,17 @@ SIZE = (80, 60)
 PERSON: Corners = (20.0, 12.0, 36.0, 48.0)
 LINE = "0.35 0.5 0.2 0.6"  # the same, as shares of 80 x 60
 CAR = "0.5 0.5 0.1 0.1"
+TINY = (
+    "model=yolo11n",
+    "model.weights=null",
+    "dataset.image_size=64",
+    "train.epochs=1",
+    "train.batch_size=8",
+    "train.device=cpu",
+    "train.workers=0",
+    "evaluation.plots=false",
+    "evaluation.examples=0",
+)
 
 
 def label_studio(root: Path, count: int) -> None:
@@ -48,16 +66,16 @@ def labelimg_yolo(root: Path, count: int) -> None:
 
 
 def labelimg_voc(root: Path, count: int) -> None:
-    """LabelImg's PASCAL VOC: xml beside the images, edges counted from 1."""
+    """LabelImg's PASCAL VOC: xml beside the images, edges from 0 (libs/labelFile.py), its database Unknown."""
     for number in range(count):
         draw(root / f"photo{number}x.jpg", SIZE, seed=number)
         objects = "".join(
             f"<object><name>{name}</name><difficult>0</difficult><bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin>"
             f"<xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"
-            for name, box in (("person", (21, 13, 36, 48)), ("car", (1, 2, 5, 6)))
+            for name, box in (("person", (20, 12, 36, 48)), ("car", (1, 2, 5, 6)))
         )
         (root / f"photo{number}x.xml").write_text(
-            f"<annotation><filename>photo{number}x.jpg</filename><size><width>80</width><height>60</height>"
+            f"<annotation><filename>photo{number}x.jpg</filename><source><database>Unknown</database></source><size><width>80</width><height>60</height>"
             f"<depth>3</depth></size>{objects}</annotation>"
         )
 
@@ -76,7 +94,58 @@ def roboflow(root: Path, count: int) -> None:
     (root / "README.roboflow.txt").write_text("photos - v1\n")
 
 
-EXPORTS = (label_studio, cvat_yolo, labelimg_yolo, labelimg_voc, roboflow)
+def cvat_ultralytics(root: Path, count: int) -> None:
+    """CVAT's Ultralytics YOLO: docs.cvat.ai, formats/format-yolo-ultralytics: a subset train, and no other."""
+    (root / "labels" / "train").mkdir(parents=True)
+    names = [f"door{number}x" for number in range(count)]
+    for number, name in enumerate(names):
+        draw(root / "images" / "train" / f"{name}.jpg", SIZE, seed=number)
+        (root / "labels" / "train" / f"{name}.txt").write_text(f"1 {LINE}\n0 {CAR}\n")
+    (root / "train.txt").write_text("".join(f"images/train/{name}.jpg\n" for name in names))
+    (root / "data.yaml").write_text("path: ./\ntrain: train.txt\nnames:\n  0: car\n  1: person\n")
+
+
+def flat(root: Path, count: int) -> None:
+    """Images in one folder and labels in another, as many tools leave them."""
+    label_studio(root, count)
+    (root / "notes.json").unlink()
+    (root / "classes.txt").rename(root / "labels" / "classes.txt")
+
+
+def label_studio_voc(root: Path, count: int) -> None:
+    """Label Studio's PASCAL VOC: label-studio-converter, converter.py: images/ and Annotations/, edges from 0."""
+    labelimg_voc(root / "Annotations", count)
+    (root / "images").mkdir()
+    for path in (root / "Annotations").glob("*.jpg"):
+        path.rename(root / "images" / path.name)
+    for path in (root / "Annotations").glob("*.xml"):
+        path.write_text(path.read_text().replace("Unknown", "MyDatabase"))
+
+
+def supervisely(root: Path, count: int) -> None:
+    """Supervisely's YOLOv5 export: data_config.yaml with paths beside the project's folder."""
+    for number in range(count):
+        split = "val" if number % 5 == 0 else "train"
+        draw(root / "images" / split / f"photo{number}x.jpg", SIZE, seed=number)
+        (root / "labels" / split).mkdir(parents=True, exist_ok=True)
+        (root / "labels" / split / f"photo{number}x.txt").write_text(f"1 {LINE}\n0 {CAR}\n")
+    (root / "data_config.yaml").write_text(
+        "names: [car, person]\ncolors: [[255, 1, 1], [1, 255, 1]]\nnc: 2\n"
+        "train: ../lemons/images/train\nval: ../lemons/images/val\n"
+    )
+
+
+EXPORTS = (
+    label_studio,
+    cvat_yolo,
+    labelimg_yolo,
+    labelimg_voc,
+    roboflow,
+    cvat_ultralytics,
+    flat,
+    label_studio_voc,
+    supervisely,
+)
 
 
 @pytest.mark.parametrize("export", EXPORTS)
@@ -90,7 +159,7 @@ def test_from_an_export_to_a_dataset_that_trains(export: Callable[[Path, int], N
     assert len(found) == 60
     assert all(same(boxes, [PERSON], tolerance=0.01) for boxes in found.values())
     assert manifest(out)["dropped"] == {
-        "boxes of other " + ("categories" if export is labelimg_voc else "classes"): 60,
+        "boxes of other " + ("categories" if "voc" in export.__name__ else "classes"): 60,
     }
     _, scan = engine_prepare(read_layout(out), None)
     assert sum(counts["boxes"] for counts in scan.splits.values()) == 60
@@ -163,3 +232,56 @@ def test_what_cannot_be_known_is_asked_for(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     made("yolo", tmp_path / "s", "--names", "car,person", "--out", tmp_path / "out", "--skip-bad")
     assert len(labels(tmp_path / "out")) == 59
+
+
+def test_near_duplicates_with_the_same_people_are_in_one_split(tmp_path: Path) -> None:
+    """Copies that were compressed again or made brighter, under names that say nothing; others stay apart."""
+    source = tmp_path / "s"
+    rng = np.random.default_rng(5)
+    for number in range(30):
+        coarse = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize((96, 96), Image.Resampling.BICUBIC)
+        source.mkdir(exist_ok=True)
+        for copy, (light, quality) in enumerate(((1.0, 95), (1.1, 60))):
+            path = source / f"{'xy'[copy]}{rng.integers(10**9)}n{number}q.jpg"
+            ImageEnhance.Brightness(image).enhance(light).save(path, quality=quality)
+            path.with_suffix(".txt").write_text("0 0.5 0.5 0.3 0.6\n")
+    ended = made("yolo", source, "--names", "person", "--out", tmp_path / "out")
+    places: dict[str, set[str]] = {}
+    for name, split in splits_of(tmp_path / "out").items():
+        places.setdefault(name[name.index("n") :], set()).add(split)
+    assert len(places) == 30
+    assert all(len(found) == 1 for found in places.values())
+    assert set.union(*places.values()) == {"train", "val", "test"}
+    assert "30 images look all but like another one" in ended.out
+
+
+def test_every_tenth_frame_is_a_video_too() -> None:
+    names = [f"door_{number:06d}" for number in range(0, 200, 10)]
+    assert look_like_video(names) == ["door...0", "door...10"]
+    rng = np.random.default_rng(0)
+    assert not look_like_video(f"photo_{number}" for number in rng.choice(100_000, 40, replace=False))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("export", EXPORTS)
+def test_two_commands_that_our_messages_name_lead_to_a_training(
+    export: Callable[[Path, int], None],
+    typed_config: Callable[..., RunConfig],
+    run_engine: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "export"
+    export(source, 30)
+    first = ("dataset=person_detection", f"dataset.root={source}")
+    with pytest.raises(ConfigError) as refused:
+        typed_config(*first)
+    command = re.search(r"^ *python -m watchme\.data\.prepare (.*)$", str(refused.value), re.MULTILINE)
+    assert command is not None, refused.value
+    ended = made(*shlex.split(command[1]))
+    train = re.search(r"^ *python train\.py (dataset=.*)$", ended.out, re.MULTILINE)
+    assert train is not None, ended.out
+    done = run_engine(tmp_path / "run", *shlex.split(train[1]), *TINY)
+    assert done.result.epochs == 1
+    assert (tmp_path / "run" / "weights" / "best.pt").is_file()
+    assert done.manifest["dataset"]["splits"]["train"]["boxes"] > 10

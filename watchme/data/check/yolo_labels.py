@@ -104,6 +104,9 @@ def _read_line(number: int, text: str, classes: int, keypoint_values: int, polyg
         return Line(number, text, fault=f"not numbers: {text.strip()[:60]}")
     if keypoint_values and len(values) == 4 + keypoint_values:
         values = values[:4]
+    elif keypoint_values and len(values) != 4:
+        fault = f"a box and {keypoint_values} numbers of keypoints were expected by kpt_shape, got {len(values) + 1}"
+        return Line(number, text, fault=f"{fault} numbers")
     if fault := _column_fault(values, words):
         return Line(number, text, fault=fault)
     polygons.add(len(values) != 4)
@@ -126,7 +129,7 @@ def _column_fault(values: Sequence[float], words: Sequence[str]) -> str:
         return "expected `class cx cy w h`, got 6 numbers: a box with its confidence? Keep the first five"
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         return f"expected `class cx cy w h`, got {len(values) + 1} numbers"
-    if len(values) == 6 and words[6].isdecimal():
+    if len(values) == 6 and values[5].is_integer():
         return (
             "7 numbers, the last one whole: a box with confidence and track as trackers write it, and not the three "
             "corners of a polygon? Keep the first five"
@@ -144,9 +147,14 @@ def _are_poses(lines: Sequence[tuple[float, ...]]) -> bool:
 
 
 def _is_pose(values: Sequence[float]) -> bool:
+    (cx, cy, w, h), rest = values[:4], values[4:]
+    if len(values) == 8:  # four corners, or two keypoints; those of a turned box are a parallelogram
+        slant = abs(cx + rest[0] - w - rest[2]) + abs(cy + rest[1] - h - rest[3])
+        return slant > TOLERANCE and all(
+            abs(x - cx) <= w / 2 + TOLERANCE and abs(y - cy) <= h / 2 + TOLERANCE for x, y in (rest[:2], rest[2:])
+        )
     if len(values) < 10:
         return False
-    (cx, cy, w, h), rest = values[:4], values[4:]
     for step in (2, 3) if len(rest) % 3 == 0 else (2,):
         points = [(rest[at], rest[at + 1]) for at in range(0, len(rest), step)]
         points = [point for point in points if point != (0, 0)]  # keypoints that are not labelled

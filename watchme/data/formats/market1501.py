@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from watchme.core.errors import DataError
-from watchme.io.image_files import is_image, is_other_image, require_utf8
+from watchme.io.image_files import files_in, is_image, is_other_image
 
 EXPECTED = """\
 expected layout:
@@ -188,8 +188,7 @@ def _read(folder: Path, role: str, left_out: list[LeftOut], *, tracklets: bool, 
     crops: list[Crop] = []
     strange = []
     runs: dict[tuple[int, int, int], list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        require_utf8(path.name, folder)
+    for path in sorted(files_in(folder)):
         if is_other_image(path):
             left_out.append(LeftOut(role, path, None))
         if not is_image(path):

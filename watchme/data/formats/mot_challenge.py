@@ -143,13 +143,17 @@ def read_rows(clip: Clip, source: Source) -> tuple[list[Row], set[int]]:
     spoilt: set[int] = set()
     seen: set[tuple[int, int]] = set()
     classes, unknown = _classes(clip, source), 0
-    for number, line in enumerate(source.text(clip.truth).splitlines(), 1):
-        if not line.strip():
-            continue
-        cells = [cell.strip() for cell in line.split(",")]
+    lines = [(number, line) for number, line in enumerate(source.text(clip.truth).splitlines(), 1) if line.strip()]
+    split = [(number, [cell.strip() for cell in line.split(",")]) for number, line in lines]
+    longer = _has_class_in_ten([cells for _, cells in split])
+    if longer:
+        source.notes.append(
+            f"{clip.truth} has ten columns, of which eight and nine are class and visibility in all rows"
+        )
+    for number, cells in split:
         where = f"{clip.truth}:{number}"
         try:
-            row, says_visibility = _row(cells, classes)
+            row, says_visibility = _row(cells[:9] if longer else cells, classes)
             if row.frame not in clip.frames:
                 raise ValueError(f"there is no frame {row.frame}")
             if (row.frame, row.track) in seen:
@@ -166,6 +170,23 @@ def read_rows(clip: Clip, source: Source) -> tuple[list[Row], set[int]]:
     if unknown:
         source.notes.append(f"{clip.truth} gives no visibility in {unknown:,} rows: they count as wholly visible")
     return rows, spoilt
+
+
+def _has_class_in_ten(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether rows of ten columns have class and visibility, as nine have, and not MOT15's place in the world.
+
+    A place hardly ever is a class from 1 to 13 beside a share from 0 to 1, in each row of a file.
+    """
+
+    def is_one(cells: Sequence[str]) -> bool:
+        if len(cells) != 10 or not cells[7].isdecimal() or not 1 <= int(cells[7]) <= CROWD:
+            return False
+        try:
+            return 0 <= float(cells[8]) <= 1
+        except ValueError:
+            return False
+
+    return bool(rows) and all(map(is_one, rows))
 
 
 def _classes(clip: Clip, source: Source) -> dict[int, int] | None:

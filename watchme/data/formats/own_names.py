@@ -79,10 +79,12 @@ def compiled(pattern: str, called: str = "dataset.pattern") -> Pattern:
             raise DataError(f"{said}: {twice[0]} stands there twice")
         if unknown := re.findall(r"\{(?!id\}|camera\}|tracklet\}|\*\})[^}]*\}?", pattern):
             raise DataError(f"{said}: {unknown[0]} is none of {', '.join(_PLACEHOLDERS)}, {{*}}")
-        named = {name: rf"(?P<{name[1:-1]}>[^/_.-]+)" for name in _PLACEHOLDERS} | {"{*}": r"[^/]*?"}
-        text = r"(?:^|/)" + "".join(
-            named.get(piece, re.escape(piece)) for piece in re.split(r"(\{(?:id|camera|tracklet|\*)\})", pattern)
-        )
+        pieces = re.split(r"(\{(?:id|camera|tracklet|\*)\})", pattern)
+        # A name ends where the template goes on: at its separators, at folders, and at the suffix.
+        ends = {"/", ".", *(letter for piece in pieces[::2] for letter in piece if not letter.isalnum())}
+        word = f"[^{re.escape(''.join(sorted(ends)))}]+"
+        named = {name: rf"(?P<{name[1:-1]}>{word})" for name in _PLACEHOLDERS} | {"{*}": r"[^/]*?"}
+        text = r"(?:^|/)" + "".join(named.get(piece, re.escape(piece)) for piece in pieces)
         text += "$" if re.search(r"\.\w+$", pattern) else r"(?:\.\w+)?$"
     try:
         return Pattern(said, re.compile(text))

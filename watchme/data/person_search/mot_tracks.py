@@ -15,6 +15,7 @@ from watchme.data.formats.mot_challenge import CROWD, PEDESTRIAN, Clip, Row, fin
 from watchme.data.person_search.search_set import Frame, SearchSet, choose_queries, validated
 
 _IGNORED = (2, 7, 8, 12, CROWD)
+_MOT20_VEHICLE = 6  # which MOT20's own evaluation ignores, too
 
 
 def read(root: Path, *, frame_step: int | None, min_visibility: float, shared_ids: bool) -> SearchSet:
@@ -47,6 +48,7 @@ def read(root: Path, *, frame_step: int | None, min_visibility: float, shared_id
 
 
 def _frames(clip: Clip, rows: list[Row], camera: int, step: int, min_visibility: float, offset: int) -> list[Frame]:
+    neither = (*_IGNORED, _MOT20_VEHICLE) if clip.name.startswith("MOT20-") else _IGNORED
     people: dict[int, list[Row]] = defaultdict(list)
     ignored: dict[int, list[Row]] = defaultdict(list)
     for row in rows:
@@ -54,7 +56,7 @@ def _frames(clip: Clip, rows: list[Row], camera: int, step: int, min_visibility:
             continue
         if row.kind == PEDESTRIAN and not row.ignored and row.visibility >= min_visibility:
             people[row.frame].append(row)
-        elif row.kind == PEDESTRIAN or row.kind in _IGNORED:
+        elif row.kind == PEDESTRIAN or row.kind in neither:
             ignored[row.frame].append(row)
     return [
         Frame(

@@ -1,17 +1,22 @@
-"""Photos that a split must not tear apart: frames of a video, augmented copies of one image, files of equal content."""
+"""Photos that a split must not tear apart: frames of a video, copies of an image that are augmented, equal or alike."""
 
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from watchme.data.bad_records import Source
+from watchme.data.check.database import Facts
+from watchme.data.check.duplicates import near_duplicates
+from watchme.data.check.scan import scan_images
 from watchme.data.prepare import splits
 from watchme.data.prepare.yolo_writer import Photo
 
 _ROBOFLOW = re.compile(r"\.rf\.[0-9a-zA-Z]{8,}$")
 _BLOCKS = 20  # of a video that is divided
+_BLOCK = " block "
+_LEAST = 10  # groups of which splits can be made
 _FEW = 50  # groups; a split of a few by their hashes may stay empty
 
 
@@ -37,14 +42,54 @@ def _groups(photos: Sequence[Photo], group_by: str | None, source: Source) -> di
         groups = _videos(stems, source)
     else:
         groups = stems
-    return _joined(groups)
+    equal = list(_equal(groups))
+    apart = _joined(groups, equal)
+    # Neighbouring blocks of a video would all become one.
+    alike = [] if any(_BLOCK in group for group in groups.values()) else list(_alike(photos))
+    if not alike:
+        return apart
+    together = _joined(groups, [*equal, *alike])
+    some = f"{len(alike):,} image{'s look' if len(alike) > 1 else ' looks'} all but like another one with people there"
+    if len(set(together.values())) < _LEAST <= len(set(apart.values())):
+        source.notes.append(f"warning: {some}, so that nothing could be divided: they are, and validation is too good")
+        return apart
+    source.notes.append(f"{some}: they are in one split with it")
+    return together
 
 
-def _joined(groups: Mapping[Path, str]) -> dict[Path, str]:
-    """Groups that share a file's content, as one."""
+def _equal(images: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
+    """Pairs of files of equal content."""
     sizes: dict[int, list[Path]] = defaultdict(list)
-    for image in groups:
+    for image in filter(Path.is_file, images):
         sizes[image.stat().st_size].append(image)
+    first: dict[bytes, Path] = {}
+    for image in (image for own in sizes.values() if len(own) > 1 for image in own):
+        digest = hashlib.blake2b(image.read_bytes(), digest_size=16).digest()
+        yield first.setdefault(digest, image), image
+
+
+def _alike(photos: Sequence[Photo]) -> Iterator[tuple[Path, Path]]:
+    """Pairs of images that a check would call near-duplicates: by their looks and the places of their people."""
+    people = {str(photo.image): photo.people for photo in photos}
+    with Facts() as facts:
+        facts.list_images("", "train", 0, ((path, None, None, None) for path in people))
+        scan_images(facts)
+        rows = list(facts.rows("SELECT id, path, width, height FROM images WHERE fault = ''"))
+        for image, path, width, height in rows:
+            boxes = [
+                (image, 0, 0, (left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, high)
+                for left, top, right, bottom in people[path]
+                for high in ((bottom - top) / height,)
+            ]
+            facts.db.executemany("INSERT INTO boxes VALUES (?, ?, ?, ?, ?, ?, ?)", boxes)
+            # Each is a side of its own, since here nobody knows yet which split it will be in.
+            facts.db.execute("UPDATE images SET side = id, boxes = ? WHERE id = ?", (len(boxes), image))
+        for one in near_duplicates(facts, with_boxes=True):
+            yield Path(one.other), Path(one.file)
+
+
+def _joined(groups: Mapping[Path, str], pairs: Iterable[tuple[Path, Path]]) -> dict[Path, str]:
+    """Groups of images that belong together, as one."""
     leader: dict[str, str] = {}
 
     def lead(group: str) -> str:
@@ -52,10 +97,8 @@ def _joined(groups: Mapping[Path, str]) -> dict[Path, str]:
             group = leader[group]
         return group
 
-    first: dict[bytes, str] = {}
-    for image in (image for images in sizes.values() if len(images) > 1 for image in images):
-        digest = hashlib.blake2b(image.read_bytes(), digest_size=16).digest()
-        one, other = lead(first.setdefault(digest, groups[image])), lead(groups[image])
+    for early, late in pairs:
+        one, other = lead(groups[early]), lead(groups[late])
         if one != other:
             leader[other] = one
     return {image: lead(group) for image, group in groups.items()}
@@ -72,7 +115,7 @@ def _videos(stems: Mapping[Path, str], source: Source) -> dict[Path, str]:
     for video in videos:
         own = sorted((number, image) for image, (name, number) in counted.items() if name == video)
         for place, (_, image) in enumerate(own):
-            groups[image] = f"{video} block {place * _BLOCKS // len(own):02d}"
+            groups[image] = f"{video}{_BLOCK}{place * _BLOCKS // len(own):02d}"
     source.notes.append(
         f"names look like frames of {len(videos)} video{'s' * (len(videos) > 1)}: they are divided in blocks of "
         "neighbouring frames. The frames at the edges of blocks are all but equal: other videos test better"

@@ -17,8 +17,9 @@ USAGE = "PennFudanPed --out FOLDER [options]"
 DESCRIPTION = """\
 Make a YOLO dataset of Penn-Fudan (Wang et al., 2007): 170 photos, PNGImages and Annotation of PennFudanPed.
 
-Its boxes count pixels from 1, with the right and lower edge included. People who are small or mostly hidden have no
-box in it: they are background, here as there. Photos are divided by the hash of their names."""
+Its boxes count pixels from 1, with the right and lower edge included. Each box of the annotations becomes a label,
+those of people who are small or partly hidden among them, of which there are more than the paper counts; who has none
+is background. Photos are divided by the hash of their names."""
 EXAMPLES = """\
 example:
     python -m watchme.data.prepare pennfudan PennFudanPed --out pennfudan"""

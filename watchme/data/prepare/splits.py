@@ -1,6 +1,7 @@
 """Division into train, val and test: photos by a hash of their name, sequences and identities as a whole."""
 
 import hashlib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -106,12 +107,21 @@ def look_like_video(names: Iterable[str]) -> list[str]:
         total += 1
         if match := _COUNTED.match(name):
             numbers.setdefault(match["stem"], set()).add(int(match["number"]))
-    pairs = Counter({stem: sum(number + 1 in found for number in found) for stem, found in numbers.items()})
+    steps = {stem: _step(sorted(found)) for stem, found in numbers.items() if len(found) > 1}
+    pairs = Counter({stem: count for stem, (_, count) in steps.items()})
     if total < 10 or pairs.total() < total / 2:
         return []
     stem = pairs.most_common(1)[0][0]
-    first = next(number for number in sorted(numbers[stem]) if number + 1 in numbers[stem])
-    return [f"{stem}...{first}", f"{stem}...{first + 1}"]
+    step = steps[stem][0]
+    first = next(number for number in sorted(numbers[stem]) if number + step in numbers[stem])
+    return [f"{stem}...{first}", f"{stem}...{first + step}"]
+
+
+def _step(counted: Sequence[int]) -> tuple[int, int]:
+    """The most frequent distance of neighbouring numbers, as of every tenth frame, and how often it is there."""
+    gaps = Counter(after - before for before, after in itertools.pairwise(counted))
+    step, count = gaps.most_common(1)[0]
+    return (step, count) if count > 2 else (1, gaps[1])
 
 
 def require(counts: Mapping[str, int], shares: Mapping[str, float]) -> None:

@@ -20,11 +20,15 @@ Make a YOLO dataset of the people in folders in the layout of PASCAL VOC: Annota
 
 The lists ImageSets/Main/train.txt, val.txt and test.txt are the splits where train and val are there; images in no
 list, and lists without annotations, are left out. Otherwise photos go by the hash of their names (--splits hash).
-VOC counts pixels from 1, with the right and lower edge included: xmin 1, xmax 10 are the edges 0 and 10.
+VOC counts pixels from 1, with the right and lower edge included: xmin 1, xmax 10 are the edges 0 and 10. The files of
+LabelImg, CVAT and Label Studio, which say so in <database>, have the edges themselves.
 `difficult` people are labels like others; `--difficult ignored` makes them regions (see --ignored)."""
 EXAMPLES = """\
 example:
     python -m watchme.data.prepare voc VOCdevkit/VOC2007 VOCdevkit/VOC2012 --out voc_people"""
+# What LabelImg (pascal_voc_io.py), CVAT by Datumaro (voc_format) and Label Studio (converter.py) write as the database;
+# their corners are edges from 0.
+_COUNT_FROM_ZERO = ("Unknown", "MyDatabase")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -134,6 +138,7 @@ def read_annotation(path: Path, categories: set[str], source: Source) -> tuple[S
         root = ElementTree.fromstring(source.read(path))
     except ElementTree.ParseError as error:
         raise ValueError(f"not xml: {error}") from None
+    first = 0 if (root.findtext("source/database") or "").strip() in _COUNT_FROM_ZERO else 1
     people: list[Box] = []
     difficult: list[Box] = []
     for place, item in enumerate(root.findall("object")):
@@ -150,7 +155,7 @@ def read_annotation(path: Path, categories: set[str], source: Source) -> tuple[S
                 raise ValueError(f"object[{place}] ({name}): {corner} is no number: {text!r}") from None
         left, top, right, bottom = corners
         try:
-            box = box_of([left - 1, top - 1, right - left + 1, bottom - top + 1])
+            box = box_of([left - first, top - first, right - left + first, bottom - top + first])
         except ValueError as error:
             raise ValueError(f"object[{place}] ({name}): {error}") from None
         (difficult if (item.findtext("difficult") or "0").strip() == "1" else people).append(box)

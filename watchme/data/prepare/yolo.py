@@ -38,7 +38,8 @@ exports name the folders of another machine.
 
 Splits: train, valid and test are kept where folders are called so. Otherwise images are divided by the hash of their
 names, but not torn apart are: frames of a video by their numbered names (videos as a whole, or blocks of frames where
-there are fewer than three), copies of one image that Roboflow augmented, and files of equal content."""
+there are fewer than three), copies of one image that Roboflow augmented, files of equal content, and images that look
+all but alike with people at the same places."""
 EXAMPLES = """\
 examples:
     python -m watchme.data.prepare yolo project-3-at-2026-11-26 --out people
@@ -137,7 +138,7 @@ def _names(arguments: argparse.Namespace, files: Sequence[Path]) -> list[str]:
     if arguments.names:
         return list(arguments.names)
     for path in sorted(files, key=lambda path: len(path.parts)):
-        if path.name in ("data.yaml", "dataset.yaml", "data.yml"):
+        if path.name in ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml", "data_config.yaml"):
             found = _yaml_names(path)
         elif path.name in ("obj.names", "classes.txt", "predefined_classes.txt"):
             found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
@@ -175,7 +176,7 @@ def _labels(images: Sequence[Path], files: Sequence[Path]) -> dict[Path, Path]:
     """Image -> its label file, of those that have one."""
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in files:
-        if path.suffix.lower() in (".txt", ".xml"):
+        if path.suffix.lower() in (".txt", ".xml") and path.is_file():
             by_stem[path.stem].append(path)
     stems: dict[str, int] = defaultdict(int)
     for image in images:

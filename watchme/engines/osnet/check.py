@@ -17,7 +17,7 @@ from watchme.data.formats import own_dataset
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import Config, ReidDataset
 from watchme.engines.osnet.data import datasets as reid
-from watchme.io.image_files import is_image, is_other_image, require_utf8
+from watchme.io.image_files import files_in, is_image, is_other_image
 
 
 def check(job: Job) -> Result:
@@ -100,8 +100,7 @@ def _market_rows(
 ) -> Iterator[tuple[str, None, int, int]]:
     """Images of a folder, one after the other; what is not one of the split's becomes a finding."""
     count = 0
-    for path in folder.iterdir():
-        require_utf8(path.name, folder)
+    for path in files_in(folder):
         crop = market.parse(path, first_id)
         if crop is None and is_other_image(path):
             facts.add([_left_out(split, path, None)])

@@ -20,7 +20,7 @@ _UNSPLIT = """\
 for an export of Label Studio, CVAT, LabelImg or Roboflow, or images with labels beside them:
     python -m watchme.data.prepare yolo {folder} --out {folder}_yolo"""
 _MOST_CLASSES = 100_000
-_YAML_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
+_YAML_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml", "data_config.yaml")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,23 @@ def read_layout(root: Path, required: Sequence[str] = ("train", "val")) -> Layou
     """
     folder, source = _folder_and_yaml(root.expanduser())
     content = _read_yaml(source) if source else {}
+    try:
+        splits = _splits(content, source, folder, required)
+    except (OSError, ValueError, RuntimeError) as error:  # a path that is too long, or of a user who is not there
+        raise DataError(f"{source}: a path in it cannot be used: {error}") from None
+    if lacking := [name for name in required if name not in splits]:
+        hint = _UNSPLIT.format(folder=folder)
+        raise DataError(f"{folder} has no {' and no '.join(lacking)} images\n{EXPECTED}\n{hint}")
+    if not splits:
+        raise DataError(f"{folder} has no images\n{EXPECTED}\n{_UNSPLIT.format(folder=folder)}")
+    names = _names(content, source)
+    return Layout(folder, splits, names, source, content.get("names") is None, _keypoint_values(content, source))
+
+
+def _splits(
+    content: Mapping[str, Any], source: Path | None, folder: Path, required: Sequence[str]
+) -> dict[str, tuple[Path, ...]]:
+    """Split -> its folders or lists, as a yaml names them, or as the standard layout has them."""
     base = _base(folder, content.get("path"))
     splits: dict[str, tuple[Path, ...]] = {}
     for name in ("train", "val", "test"):
@@ -73,13 +90,7 @@ def read_layout(root: Path, required: Sequence[str] = ("train", "val")) -> Layou
         places = tuple(_place(base, folder, str(item)) for item in entries if item is not None)
         if places and _are_there(name, places, folder, needed=name in required):
             splits[name] = places
-    if lacking := [name for name in required if name not in splits]:
-        hint = _UNSPLIT.format(folder=folder)
-        raise DataError(f"{folder} has no {' and no '.join(lacking)} images\n{EXPECTED}\n{hint}")
-    if not splits:
-        raise DataError(f"{folder} has no images\n{EXPECTED}\n{_UNSPLIT.format(folder=folder)}")
-    names = _names(content, source)
-    return Layout(folder, splits, names, source, content.get("names") is None, _keypoint_values(content, source))
+    return splits
 
 
 def _folder_and_yaml(root: Path) -> tuple[Path, Path | None]:
@@ -106,8 +117,8 @@ def _are_there(name: str, places: Sequence[Path], folder: Path, *, needed: bool)
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # a date that there is not is a ValueError
         raise DataError(f"{path} is not valid yaml: {error}") from None
     if not isinstance(content, dict):
         raise DataError(f"{path} is not a mapping with train, val and names\n{EXPECTED}")
@@ -150,7 +161,7 @@ def _names(content: Mapping[str, Any], source: Path | None) -> tuple[str, ...]:
     if isinstance(names, Mapping):
         try:
             ordered = sorted((int(index), str(name)) for index, name in names.items())
-        except ValueError:
+        except (ValueError, TypeError, OverflowError):
             raise DataError(f"{source}: the keys of names must be class ids") from None
         if [index for index, _ in ordered] != list(range(len(ordered))):
             raise DataError(f"{source}: the class ids of names must run from 0 without a gap")
