@@ -20,7 +20,7 @@ from watchme.cli import command_line
 from watchme.config.conf_dir import CONF
 from watchme.config.schema import RunConfig
 from watchme.config.validation import validate
-from watchme.core.errors import WatchmeError
+from watchme.core.errors import DataError, WatchmeError
 from watchme.core.interfaces import Job
 from watchme.core.registry import load_mode
 from watchme.engines.osnet.data.data_module import ReidData, read_run
@@ -59,7 +59,10 @@ def checked(kind: str, root: Path, folder: Path) -> int:
     config = config_of(kind, "check", root)
     load_mode(config.model.engine, "check")(Job(config, folder, record=told.__setitem__))
     with (folder / "issues.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        lost = [row for row in csv.DictReader(file) if row["problem"] in _LOST]
+        rows = list(csv.DictReader(file))
+    if refused := [row["detail"] for row in rows if row["problem"] == "unreadable dataset"]:
+        raise DataError(f"refused as a whole: {refused[0]}")
+    lost = [row for row in rows if row["problem"] in _LOST]
     return int(told["check"]["images"]) + sum(bool(broken.SUFFIXES.search(row["file"])) for row in lost)
 
 

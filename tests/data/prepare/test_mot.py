@@ -156,6 +156,12 @@ ROWS = {
     "no class": ("1,5,11,21,10,20,1", "2,5,13,21,10,20,1", "2,7,1,1,10,20,0"),
     "a BOM": ("\ufeff1,5,11,21,10,20,1,1,1", "2,5,13,21,10,20,1,1,1", "2,7,1,1,10,20,0,1,1"),
     "a crowd": ("1,5,11,21,10,20,1,1,1", "2,5,13,21,10,20,1,1,1", "2,7,1,1,10,20,0,13,1"),
+    "ten columns with classes": (
+        "1,5,11,21,10,20,1,1,1,-1",
+        "2,5,13,21,10,20,1,1,0.8,-1",
+        "2,7,1,1,10,20,0,1,1,-1",
+        "2,8,1,1,90,20,1,3,1,-1",  # a car, which is nobody
+    ),
     "track 0": ("1,0,11,21,10,20,1,1,1", "2,0,13,21,10,20,1,1,1", "2,7,1,1,10,20,0,1,1"),
 }
 
@@ -175,8 +181,18 @@ def test_preparation_and_person_search_read_a_sequence_alike(kind: str, tmp_path
     assert [frame.ignored.tolist() for frame in found.frames] == [[], [[0, 0, 10, 20]]] * 2
     assert len({query.pid for query in found.queries}) == (1 if kind == "track 0" else 2)
     says = "gives no visibility in 3 rows: they count as wholly visible"
-    unknown = kind not in ("a BOM", "a crowd", "track 0")
+    unknown = kind not in ("a BOM", "a crowd", "track 0", "ten columns with classes")
     assert (says in ended.out, says in " ".join(found.assumed)) == (unknown, unknown)
+
+
+def test_what_motchallenge_itself_ignores_is_neither_right_nor_wrong(tmp_path: Path) -> None:
+    """TrackEval removes detections of classes 2, 7, 8, 12, and in MOT20 of 6 (mot_challenge_2d_box.py)."""
+    for name in ("MOT20-01", "MOT20-02", "MOT17-02-FRCNN"):
+        tracks = [Track(kind, (1, 2), kind=kind, left=kind) for kind in range(1, 14)]
+        mot(tmp_path / name / "s", name, tracks, frames=2)
+    for year, others in (("MOT20-01", {2, 6, 7, 8, 12, 13}), ("MOT17-02-FRCNN", {2, 7, 8, 12, 13})):
+        found = read_search_set(tmp_path / year, frame_step=1)
+        assert {round(left) for left in found.frames[0].ignored[:, 0]} == others
 
 
 def test_classes_are_those_of_the_labels_file_that_cvat_writes(tmp_path: Path) -> None:
