@@ -159,7 +159,7 @@ class RunFolder:
         try:
             replace_json(self.path / MANIFEST, self.manifest)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not (self.path / MANIFEST).is_file():
                 raise
             overwrite_text(self.path / MANIFEST, json.dumps(json_value(self.manifest), indent=2) + "\n")
 

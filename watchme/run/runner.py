@@ -124,7 +124,10 @@ def _close(
             record.write_summary(objective, status, result)
         except OSError as unwritten:
             full, status = unwritten, "failed"
-    record.close(status, result, error or full)
+    try:
+        record.close(status, result, error or full)
+    except OSError as unwritten:
+        full = unwritten
     session.end(status, result)
     return full
 
