@@ -299,6 +299,11 @@ def _label_is(make: Callable[[Path], object]) -> Spoil:
     return spoil
 
 
+def _orphan(root: Path, rng: Rng) -> None:
+    (root / "labels" / "train").mkdir(parents=True, exist_ok=True)
+    (root / "labels" / "train" / "orphan.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+
+
 def _overlap(root: Path, rng: Rng) -> None:
     path = _some(root, rng)
     if path.exists():
@@ -321,10 +326,7 @@ DETECTION: tuple[Spoil, ...] = (
     lambda root, rng: shutil.rmtree(root / "labels", ignore_errors=True),
     lambda root, rng: shutil.rmtree(root / "images" / "val", ignore_errors=True),
     lambda root, rng: (root / "data.yaml").unlink(missing_ok=True),
-    lambda root, rng: (
-        (root / "labels" / "train").mkdir(parents=True, exist_ok=True)
-        or (root / "labels" / "train" / "orphan.txt").write_text("0 0.5 0.5 0.2 0.2\n")
-    ),
+    _orphan,
     _overlap,
     _list,
 )
@@ -361,6 +363,11 @@ def _everywhere(name: Callable[[str], str]) -> Spoil:
     return spoil
 
 
+def _without_test(root: Path, rng: Rng) -> None:
+    for folder in FOLDERS[1:]:
+        shutil.rmtree(root / folder, ignore_errors=True)
+
+
 REID: tuple[Spoil, ...] = (
     _everywhere(lambda name: f"{int(name[:4]) - 1:04d}{name[4:]}" if name[:4].isdecimal() else name),
     _renamed(lambda name: "-1" + name[4:], 0, 0.3),
@@ -381,7 +388,7 @@ REID: tuple[Spoil, ...] = (
     _keep(2, lambda name: False),
     _keep(2, lambda name: not name.startswith("0008")),
     lambda root, rng: shutil.rmtree(root / FOLDERS[1], ignore_errors=True),
-    lambda root, rng: [shutil.rmtree(root / folder, ignore_errors=True) for folder in FOLDERS[1:]],
+    _without_test,
     lambda root, rng: shutil.rmtree(root / FOLDERS[0], ignore_errors=True),
     lambda root, rng: [
         shutil.copy(path, root / FOLDERS[2]) for path in (root / FOLDERS[0]).glob("0001*.jpg") if path.is_file()

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -100,8 +101,8 @@ def trial(kind: str, seed: int, folder: Path) -> str:
     except WatchmeError:
         standard = None
     expected = None if standard is None else sum(len(broken.images_in(place)) for place in standard)
-    work = {"check": lambda: checked(kind, root, folder / "check")}
-    work["train"] = lambda: (trained_detection if kind == "detection" else trained_reid)(root, folder)
+    train = trained_detection if kind == "detection" else trained_reid
+    work = {"check": partial(checked, kind, root, folder / "check"), "train": partial(train, root, folder)}
     wrong = []
     for name, run in work.items():
         try:

@@ -362,3 +362,20 @@ def test_another_category(tmp_path: Path) -> None:
          "--out", tmp_path / "out")  # fmt: skip
     assert same(labels(tmp_path / "out")["photo_2a.jpg"], [(1, 1, 10, 10)])
     assert sum(map(len, labels(tmp_path / "out").values())) == 1
+
+
+def test_a_json_of_captions_is_recognised(tmp_path: Path) -> None:
+    path = coco(tmp_path / "s")
+    content = json.loads(path.read_text())
+    content["annotations"] = [{"id": 1, "image_id": 7, "caption": "a person in a hall"}]
+    path.write_text(json.dumps(content))
+    ended = prepare("coco", path, "--skip-bad", "--out", tmp_path / "out")
+    assert "is a json of captions" in ended.err
+    assert ended.code == 1
+
+
+def test_a_crowd_is_0_or_1(tmp_path: Path) -> None:
+    """Text was taken for a crowd, whose image is left out."""
+    path = coco(tmp_path / "s", boxes={3: [{"bbox": [1, 2, 30, 40], "iscrowd": "0"}]})
+    ended = prepare("coco", path, "--out", tmp_path / "out")
+    assert "annotations[3] (image 10): iscrowd is '0'; 0 or 1 were expected" in ended.err

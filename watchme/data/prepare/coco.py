@@ -75,6 +75,12 @@ def _load(path: Path, source: Source) -> dict[str, Any]:
         raise DataError(f"{path} is not json: {error.msg} in line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise DataError(f"{path} is nested too deeply for a COCO json") from None
+    listed = content.get("annotations") if isinstance(content, dict) else None
+    if isinstance(listed, list) and any(isinstance(each, dict) and "caption" in each for each in listed):
+        raise DataError(
+            f"{path} is a json of captions, which have no boxes. Take the json of instances, e.g. "
+            "instances_val2017.json"
+        )
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DataError(f"{path} is no COCO json: it has no list `{key}`")
@@ -191,7 +197,11 @@ def _boxes(
             source.faults.add(f"{where} (image {image})", str(error))
             spoilt.add(image)
             continue
-        (regions if annotation.get("iscrowd") else people).setdefault(image, []).append(box)
+        if (crowd := annotation.get("iscrowd") or 0) not in (0, 1):
+            source.faults.add(f"{where} (image {image})", f"iscrowd is {crowd!r}; 0 or 1 were expected")
+            spoilt.add(image)
+            continue
+        (regions if crowd else people).setdefault(image, []).append(box)
     if regions:
         source.dropped["crowd regions, which are no labels"] += sum(map(len, regions.values()))
     return people, regions, spoilt
