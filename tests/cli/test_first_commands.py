@@ -4,12 +4,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig
 
 from watchme.cli.command_line import prepare
 from watchme.cli.key_help import key_help
+from watchme.config.group_options import group_options
+from watchme.config.image_size import with_image_size
 from watchme.config.validation import known_keys, validate
 from watchme.core.errors import ConfigError
 from watchme.core.registry import engine_names, load_config_class
@@ -39,7 +42,13 @@ COMMANDS = [
     ("data=coco.yaml", "dataset=<option> dataset.root=<folder>"),
     ("logger=wandb", "tracker=wandb"),
     ("wandb=true", "tracker=wandb"),
-    ("debug=true", "train.epochs=1"),
+    ("debug=yes", "did you mean"),
+    ("fast_dev_run=true", "debug=one_batch"),
+    ("limit_val_batches=2", "train.limit_batches"),
+    ("train.limit_batches=2.0", "2 without a point is a count of batches"),
+    ("mode=check train.limit_batches=2", "does nothing with mode=check"),
+    ("mode=evaluate train.profile=true", "it does nothing with mode=evaluate"),
+    ("train.detect_anomaly=true train.precision=fp16", "which is no anomaly"),
     ("amp=true", "train.precision"),
     ("max_epoch=60", "train.epochs"),
     ("--epochs 3", "train.epochs=<value>"),
@@ -58,7 +67,7 @@ COMMANDS = [
     ("model=osnet_ibnn", "did you mean osnet_ibn?"),
     ("mode=evaluate mode=export", "is given twice"),
     ("~dataset", "choose another option: dataset=<option>"),
-    ("experiment=osnet_basic dataset.image_size=64", "it is dataset.height and dataset.width here"),
+    ("experiment=osnet_basic dataset.image_size=big", "it is dataset.height and dataset.width here"),
     ("loss=null", "expected one of"),
     ("++optimizer=adam", "without ++"),
     ("augmentation.random_flip=0 train.resume=a.pt", "is a key of the osnet engine"),
@@ -72,7 +81,7 @@ COMMANDS = [
     ("dataset.root=~nobody_here/x", "no such home folder"),
     ("dataset.root=" + "x" * 5000, "longer than 4,096"),
     ("checkpoint=a=b", "as text it would be"),
-    ("model=osnet dataset.image_size=256", "it is dataset.height and dataset.width here"),
+    ("model=osnet dataset.image_size=256 dataset.height=64", "it is dataset.height and dataset.width here"),
     ("dataset.width=256", "it is dataset.image_size here"),
     ("model=osnet train.nominal_batch_size=64", "is a key of the yolo engine"),
     ("train.sampler=identity", "is a key of the osnet engine"),
@@ -81,10 +90,16 @@ COMMANDS = [
 ]
 
 
+def typed(line: str, composed_config: Composed) -> Any:
+    """The config of a command line, as a run gets it."""
+    overrides = prepare(line.split(" "))
+    return validate(with_image_size(composed_config(*overrides), overrides))
+
+
 def answer(line: str, composed_config: Composed) -> str:
     """What a command line is refused with."""
     with pytest.raises(ConfigError) as refused:
-        validate(composed_config(*prepare(line.split(" "))))
+        typed(line, composed_config)
     return " ".join(str(refused.value).split())
 
 
@@ -100,6 +115,46 @@ def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_a_key_that_is_there_can_be_added(composed_config: Composed) -> None:
     assert composed_config(*prepare(["+train.epochs=3"])).train.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "size"),
+    [
+        ("model=osnet dataset.image_size=256", (256, 128)),
+        ("model=osnet dataset.image_size=[384,192]", (384, 192)),
+        ("model=osnet debug=tiny", (96, 48)),
+        ("model=osnet debug=tiny dataset.height=128", (128, 32)),  # the width is the demo world's
+        ("model=yolo11n dataset.height=320 dataset.width=320", 320),
+        ("model=yolo11n debug=tiny", 96),
+        ("model=yolo11n debug=tiny dataset.image_size=64", 64),
+    ],
+)
+def test_an_image_size_means_what_it_can(line: str, size: Any, composed_config: Composed) -> None:
+    dataset = typed(line, composed_config).dataset
+    assert (dataset.image_size if isinstance(size, int) else (dataset.height, dataset.width)) == size
+
+
+@pytest.mark.parametrize("model", ["yolo11n", "osnet_x0_25"])
+@pytest.mark.parametrize("preset", group_options("debug"))
+def test_every_debug_preset_fits_both_engines(preset: str, model: str, composed_config: Composed) -> None:
+    train = typed(f"model={model} debug={preset}", composed_config).train
+    assert {
+        "none": train.limit_batches is None,
+        "one_batch": (train.epochs, train.limit_batches) == (1, 1),
+        "tiny": train.limit_batches == 2,
+        "profiler": train.profile,
+        "anomaly": train.detect_anomaly,
+        "overfit": train.epochs == 50,
+    }[preset]
+
+
+def test_debug_true_is_one_batch_and_the_command_line_beats_it(composed_config: Composed) -> None:
+    assert typed("debug=true", composed_config).train.limit_batches == 1
+    assert typed("debug=false", composed_config).train.limit_batches is None
+    assert typed("debug=true train.limit_batches=0.5 tracker=tensorboard", composed_config).train.limit_batches == 0.5
+    assert typed("debug=true tracker=tensorboard", composed_config).tracker.tensorboard
+    both = typed("debug=overfit experiment=person_detection dataset=demo_detection", composed_config)
+    assert (both.scheduler.name, both.train.limit_batches) == ("constant", 2)
 
 
 def test_a_dataset_of_another_task_comes_with_its_model(composed_config: Composed) -> None:

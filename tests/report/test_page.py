@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from report.conftest import add_run
+from watchme.core.interfaces import Table
 from watchme.report.charts import group, rounded
 from watchme.report.run_page import render, write_report
 from watchme.report.run_reader import read_run
@@ -23,6 +24,16 @@ def page(outputs: Path) -> str:
 
 def charts_of(page: str) -> list[dict[str, Any]]:
     return [chart for text in re.findall(r"data-charts='([^']*)'", page) for chart in json.loads(text)]
+
+
+def test_the_slowest_operators_stand_beside_the_speed(tmp_path: Path) -> None:
+    run = add_run(tmp_path, "profiled", 0.1)
+    columns = ("operator", "calls", "self_ms", "total_ms", "share")
+    run.session.show(Table("profile/operators", columns, (("aten::mm", 8, 1.5, 2.25, 0.75),)))
+    text = re.sub(r"<[^>]+>", " ", write_report(run.folder).read_text())
+    _, _, speed = " ".join(text.split()).partition("Slowest operators")
+    assert "aten::mm 8 1.5000 2.2500 0.7500" in speed.partition("Next steps")[0]
+    assert "profile_operators.csv" not in text
 
 
 def test_nothing_is_loaded_from_elsewhere(outputs: Path) -> None:

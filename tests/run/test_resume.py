@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from watchme.core.errors import RunFolderError
+from watchme.report.run_reader import read_run
 from watchme.run.run_dir import RunFolder
 
 TrainPy = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -142,6 +143,25 @@ def test_a_damaged_run_goes_on(train_py: TrainPy, interrupted: Path, tmp_path: P
     assert manifest["status"] == "finished"
     assert how == "empty manifest" or "model=constant" in manifest["overrides"]
     assert not list(folder.glob(".*.tmp"))
+
+
+def test_a_limit_is_announced_recorded_and_not_handed_on(train_py: TrainPy, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    done = train_py("model=constant", "train.limit_batches=2", "train.epochs=2", f"hydra.run.dir={folder}")
+    assert done.returncode == 0, done.stderr
+    assert "the metrics can be compared with nothing" in done.stdout
+    assert "python train.py model=constant train.epochs=2  # the whole training" in done.stdout
+    assert load(folder / "run.json")["limit_batches"] == 2
+    limited = read_run(folder)
+    assert limited.comparable[2] == "limited-run"
+    evaluated = train_py(
+        "mode=evaluate", f"checkpoint={folder}/weights/last.pt", f"hydra.run.dir={tmp_path / 'evaluation'}"
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "limit_batches: null" in (tmp_path / "evaluation" / "config.yaml").read_text()
+    resumed = train_py(f"train.resume={folder}", "train.epochs=3")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "limit_batches: 2" in (folder / "config.yaml").read_text()
 
 
 def test_a_broken_config_is_named(train_py: TrainPy, interrupted: Path, tmp_path: Path) -> None:

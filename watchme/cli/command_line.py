@@ -38,6 +38,7 @@ _LAUNCHERS = {
     "slurm": ("hydra_plugins.hydra_submitit_launcher", "submitit"),
     "ray": ("hydra_plugins.hydra_ray_launcher", "ray"),
 }
+_DEBUG = {"debug=true": "debug=one_batch", "debug=false": "debug=none"}
 # Flags that show something and run nothing.
 _SHOW = {"--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help"}
 _COMPLETION = {"--shell-completion", "-sc"}
@@ -63,7 +64,7 @@ def prepare(argv: Sequence[str]) -> list[str]:
         show_version()
     folders = [CONF, *_config_dirs(flags)]
     refuse_other_tools_commands(flags, arguments, folders)
-    arguments = [with_home(argument) for argument in arguments]
+    arguments = [_DEBUG.get(argument, with_home(argument)) for argument in arguments]
     overrides = parse_overrides(arguments)
     given = values_by_key(overrides)
     if "help" in given:

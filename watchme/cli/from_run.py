@@ -21,7 +21,9 @@ EXPERIMENT = "from_run"
 # What belongs to one run and not to the next. A resumed run keeps its mode and its tracker.
 _OWN = {"mode", "checkpoint", "trial", "tracker", "source"}
 # Groups that are no section of the config.
-_NO_SECTIONS = {"experiment", "sweeper", "tracker", "hydra"}
+_NO_SECTIONS = {"experiment", "sweeper", "debug", "tracker", "hydra"}
+# Options of `train` that are for one command.
+_ONCE = {"resume", "limit_batches", "profile", "detect_anomaly"}
 
 
 def with_run_config(arguments: Sequence[str], group_names: Collection[str]) -> list[str]:
@@ -96,7 +98,8 @@ def _store(folder: Path, chosen: set[str], *, resumes: bool) -> None:
     without = chosen | ({"trial"} if resumes else _OWN)
     node = {key: value for key, value in saved.items() if key not in without}
     if isinstance(node.get("train"), dict):
-        node["train"] = {key: value for key, value in node["train"].items() if key != "resume"}
+        once = {"resume"} if keep_tracker else _ONCE
+        node["train"] = {key: value for key, value in node["train"].items() if key not in once}
     defaults: list[Any] = [
         {f"override /{group}": choice}
         for group, choice in _choices(folder, saved).items()

@@ -17,6 +17,7 @@ _ORDER = (
     "tracker",
     "sweeper",
     "experiment",
+    "debug",
 )
 _EXAMPLES = (
     ("python train.py", "YOLO11n on the built-in demo world"),
@@ -26,6 +27,7 @@ _EXAMPLES = (
     ("python train.py mode=check dataset=market1501 dataset.root=/data/market", "before a long training"),
     ("python train.py mode=search detector=<run>/weights/best.pt reid=<run>/weights/best.pt", ""),
     ("python train.py mode=export checkpoint=outputs/<run>/weights/best.pt", "weights for the backend"),
+    ("python train.py debug=true", "one batch of everything: does it run? See also debug=tiny, profiler"),
     ("python train.py train.resume=outputs/<run>", "go on with a run that was stopped"),
     ("python train.py hydra.run.dir=runs/a train.resume=auto", "start, or go on, or done: for requeued jobs"),
     ("python train.py -m sweeper=osnet_tune", "tune it: 20 trials, pruned; run again, it goes on"),

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from watchme.cli.command_line import prepare
 from watchme.config.conf_dir import CONF
+from watchme.config.image_size import with_image_size
 from watchme.config.validation import validate
 from watchme.core.errors import WatchmeError
 from watchme.run.log_file import run_log
@@ -67,6 +68,7 @@ def job(composed: DictConfig) -> float | list[float]:
     if settings.job.chdir:
         # Relative paths mean the user's folder all the same, in overrides as in the commands that are printed.
         os.chdir(settings.runtime.cwd)
+    composed = with_image_size(composed, settings.overrides.task)
     config = validate(composed)
     folder = Path(settings.runtime.output_dir)
     with run_log(folder / f"{settings.job.name}.log"):

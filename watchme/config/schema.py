@@ -110,6 +110,11 @@ class TrainConfig:
     resume: str | None = option(None, "run folder or checkpoint to go on from, into the same folder")
     save_period: int = option(0, "also keep a checkpoint every so many epochs; 0 keeps best and last", ge=0)
     eval_every: int = option(1, "epochs between validations", ge=1)
+    limit_batches: int | float | None = option(
+        None, "to try things out: batches of an epoch and of an evaluation, a count (2) or a share (0.1)", gt=0
+    )
+    profile: bool = option(False, "profile some steps: profile/trace.json.gz, and a table of the slowest operators")
+    detect_anomaly: bool = option(False, "stop at the first NaN of a gradient and name its operation; slow")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", parse_device(self.device))

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 from omegaconf import DictConfig, OmegaConf
 
 from watchme.config.group_options import options_with
+from watchme.config.mode_rules import idle_options
 from watchme.config.resolution import environment_source, resolve
 from watchme.config.schema import RunConfig
 from watchme.config.suggestions import key_of_another_engine, mode_of_another_tool, one_of, unknown_key
@@ -26,12 +27,6 @@ T = TypeVar("T")
 # A section's field of this name says which engines can use the section; see `_Walk.family_problem`.
 _FAMILY_FIELDS = ("task", "engine")
 _NOTHING = object()
-# Keys of one's own models and pictures -> the modes that use them.
-_USERS = {
-    "source": ("predict", "embed"),
-    "detector": ("search", "predict"),
-    "reid": ("search", "predict", "embed"),
-}
 
 
 def validate(config: DictConfig) -> RunConfig:
@@ -56,7 +51,7 @@ def validate(config: DictConfig) -> RunConfig:
         problems.append(Problem("mode", f"the {engine} engine offers {', '.join(modes(engine))}", repr(typed.mode)))
     elif typed is not None:
         # With stand-ins where a value was wrong, so that a missing folder is told together with a typo.
-        problems += _idle_weights(typed)
+        problems += idle_options(typed)
         told = {problem.key for problem in problems}
         problems += [walk.with_source(found) for found in check_config(engine, typed) if found.key not in told]
     if problems or typed is None:
@@ -77,19 +72,6 @@ def validate_section(section: type[T], values: Mapping[str, Any], path: str) -> 
     if problems or typed is None:
         raise ConfigError(problems)
     return typed
-
-
-def _idle_weights(config: RunConfig) -> list[Problem]:
-    """Weights that the mode does not use; without a word they would seem to be."""
-    problems = []
-    if config.mode == "train" and config.checkpoint is not None:
-        expected = "mode=train uses none: model.weights=<file> starts from weights, train.resume=<run> goes on"
-        problems.append(Problem("checkpoint", expected, repr(config.checkpoint)))
-    for key, users in _USERS.items():
-        if config.mode not in users and getattr(config, key) is not None:
-            expected = f"belongs to {' and '.join(f'mode={mode}' for mode in users)}"
-            problems.append(Problem(key, expected, repr(getattr(config, key))))
-    return problems
 
 
 @functools.cache

@@ -33,6 +33,7 @@ _REMEDIES = {
 _SPLITS = ("val", SAME_CAMERA, "test", "train")
 # Tables that the check's section shows; names of their files.
 _CHECK_TABLES = ("check_findings", "check_splits")
+_PROFILE = "profile_operators"
 Card = tuple[str, str, str]
 Tables = dict[str, list[list[str]]]
 
@@ -80,6 +81,7 @@ def render(run: Run, *, served: bool = False) -> str:
         facts=_facts(run),
         config=as_text(run.config),
         times=_times(run),
+        operators=[[_cell(cell) for cell in row] for row in tables.get(_PROFILE, [])],
         wandb_url=(run.manifest.get("wandb") or {}).get("url"),
         next_steps=_next_steps(run),
     )
@@ -213,7 +215,7 @@ def _details(tables: Tables) -> list[tuple[str, list[str], list[list[str]], int]
     return [
         (name, head, [[_cell(cell) for cell in row] for row in rows[:_ROWS]], len(rows))
         for name, (head, *rows) in tables.items()
-        if rows and name not in _CHECK_TABLES
+        if rows and name not in (*_CHECK_TABLES, _PROFILE)
     ]
 
 

@@ -89,8 +89,13 @@ class Run:
 
     @property
     def comparable(self) -> tuple[str, str, str]:
-        """Objective with its split, dataset, and its fingerprint: only runs equal in all three can be ranked."""
+        """Objective with its split, dataset, and its fingerprint: only runs equal in all three can be ranked.
+
+        A run with `train.limit_batches` is like no other.
+        """
         fingerprint = (self.manifest.get("dataset") or {}).get("fingerprint", "")
+        if "limit_batches" in self.manifest:
+            fingerprint = f"limited-{self.folder.name}"
         return self.objective, self.dataset, str(fingerprint)
 
     @property

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from watchme.config.schema import RunConfig
+from watchme.core.batch_limit import not_comparable
 from watchme.core.errors import WatchmeError
 from watchme.core.formatting import number
 from watchme.core.interfaces import Result
@@ -77,6 +78,9 @@ def _run(config: RunConfig, record: RunFolder, session: Session) -> Result:
         with sigterm_interrupts():
             console.announce(config, record.path)
             _announce_changed_schedule(config, record, session)
+            if (limit := config.train.limit_batches) is not None:
+                session.fallback(not_comparable(limit))
+                record.record("limit_batches", limit)
             work = load_mode(config.model.engine, config.mode)
             with session.gpus:
                 result = work(session.job())

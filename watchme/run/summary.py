@@ -14,6 +14,9 @@ from watchme.run.run_dir import read_manifest
 
 log = logging.getLogger(__name__)
 
+# Overrides that make a run one for trying things out.
+_DEBUGGING = ("debug=", "train.limit_batches=", "train.profile=", "train.detect_anomaly=", "hydra.run.dir=")
+
 
 def announce(config: RunConfig, folder: Path) -> None:
     """Log what a run is going to do, before libraries are imported, which takes a while."""
@@ -27,7 +30,8 @@ def announce(config: RunConfig, folder: Path) -> None:
     elif config.mode == "search":
         log.info("Searching people in %s with %s and %s", config.dataset.name, config.detector, config.reid)
     elif config.mode == "train":
-        text = f"Training {config.model.name} on {config.dataset.name}, device {device}, {config.train.epochs} epochs"
+        epochs = "1 epoch" if config.train.epochs == 1 else f"{config.train.epochs} epochs"
+        text = f"Training {config.model.name} on {config.dataset.name}, device {device}, {epochs}"
         source = config.train.resume or config.model.weights
         kind = "resumed from" if config.train.resume else "from"
         log.info("%s, %s", text, f"{kind} {source}" if source else "no weights given")
@@ -50,6 +54,8 @@ def report(config: RunConfig, folder: Path, status: str, result: Result, first: 
         log.info("%s", result.details["headline"])
     else:
         log.info("%s %s on %s", status.capitalize(), config.model.name, config.dataset.name)
+        if (limit := config.train.limit_batches) is not None:
+            log.info("  train.limit_batches=%s: the metrics can be compared with nothing", limit)
     rows = [(name, value) for name, value in result.metrics.items() if is_result(name) and not name.endswith("_loss")]
     objective = measured_objective(config.mode, config.objective, result.metrics)
     width = max([16, *(len(name) for name, _ in rows)])
@@ -79,6 +85,8 @@ def report(config: RunConfig, folder: Path, status: str, result: Result, first: 
 
 def next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]:
     """Commands that make sense after this run."""
+    if config.mode == "train" and config.train.limit_batches is not None:
+        return [f"{_command_without(folder, _DEBUGGING)}  # the whole training"]
     commands = []
     same = _same_data(config, folder)
     if best := result.weights.get("best"):
@@ -104,6 +112,8 @@ def next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]:
 def review_lines(config: RunConfig, folder: Path) -> list[str]:
     """Where the run can be looked at: its report, and what its trackers wrote."""
     lines = [relative(folder / name) for name in ("report.html", "issues.csv") if (folder / name).is_file()]
+    if (trace := folder / "profile" / "trace.json.gz").is_file():
+        lines.append(f"{relative(trace)}  # opens in https://ui.perfetto.dev")
     if config.tracker.tensorboard:
         root = Path.cwd() / config.output_root
         lines.append(f"tensorboard --logdir {shlex.quote(relative(root if folder.is_relative_to(root) else folder))}")
@@ -147,10 +157,14 @@ def _checked(result: Result) -> str:
 
 def _command_without_mode(folder: Path, result: Result) -> str:
     """The training that a check was made for; after one that refused, the same check again."""
-    overrides = read_manifest(folder).get("overrides", [])
     left_out = ("hydra.run.dir=",) if result.refused else ("mode=", "hydra.run.dir=")
-    command = ["python train.py", *(shlex.quote(part) for part in overrides if not part.startswith(left_out))]
-    return " ".join(command) + ("  # once it is mended" if result.refused else "")
+    return _command_without(folder, left_out) + ("  # once it is mended" if result.refused else "")
+
+
+def _command_without(folder: Path, left_out: tuple[str, ...]) -> str:
+    """The command of a run, less the overrides that begin so."""
+    overrides = read_manifest(folder).get("overrides", [])
+    return " ".join(["python train.py", *(shlex.quote(part) for part in overrides if not part.startswith(left_out))])
 
 
 def relative(path: Path) -> str:

@@ -145,6 +145,7 @@ def test_early_stopping_of_ultralytics_is_off(tiny: Tiny) -> None:
 @pytest.mark.parametrize(
     ("precision", "device", "amp"),
     [
+        ("auto train.detect_anomaly=true", "0", False),
         ("auto", "cpu", False),
         ("auto", "mps", False),
         ("auto", "0", True),
@@ -154,8 +155,9 @@ def test_early_stopping_of_ultralytics_is_off(tiny: Tiny) -> None:
         ("bf16", "0", "bf16"),
     ],
 )
-def test_precision(precision: str, device: str, amp: bool | str) -> None:
-    assert arguments.precision(precision, device) == amp
+def test_precision(precision: str, device: str, amp: bool | str, tiny: Tiny) -> None:
+    train = tiny("train.device=0", *f"train.precision={precision}".split()).train
+    assert arguments.precision(train, device) == amp
 
 
 def test_device(tiny: Tiny) -> None:
@@ -240,7 +242,6 @@ def test_guide_values_reach_ultralytics_trainer(
     drawn: Path,
     release: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What the trainer of ultralytics really got, but for the GPU and the loader that this machine cannot give."""
     from watchme.engines.yolo import trainer
@@ -255,8 +256,8 @@ def test_guide_values_reach_ultralytics_trainer(
     given = arguments.training_arguments(
         config, model=model, data=str(yaml), save_dir=str(tmp_path / "y"), device="cpu"
     )
-    monkeypatch.setenv(trainer.OBJECTIVE, config.objective)
-    made = trainer.WatchmeTrainer(overrides=given)
+    with trainer.passing_on(config):
+        made = trainer.WatchmeTrainer(overrides=given)
     reached = vars(made.args) | {"save_period": made.keep_every}
     if made.device.type == "cpu":
         reached["workers"] = given["workers"]  # ultralytics sets 0 on a CPU

@@ -16,6 +16,7 @@ from watchme.core.errors import ConfigError, Problem
 from watchme.core.interfaces import Job, Result
 from watchme.core.metric_names import measured_objective
 from watchme.core.seed import seed_everything
+from watchme.core.step_profiler import StepProfiler, anomalies_detected
 from watchme.engines.osnet.batch_size import find_batch_size, resumed_batch_size
 from watchme.engines.osnet.check import check_briefly
 from watchme.engines.osnet.config import Config
@@ -55,7 +56,12 @@ def train(job: Job) -> Result:
     hint = f"Go on from the last whole epoch with:\n    python train.py train.resume={shlex.quote(str(job.folder))}"
     with spawn_followers(devices, functools.partial(_follow, config, job.folder), hint) as group:
         trainer = run.trainer(group)
-        last = trainer.run()
+        if config.train.profile:
+            trainer.profiler = StepProfiler(job.folder, on_gpu=run.device.type == "cuda")
+        with anomalies_detected(config.train.detect_anomaly):
+            last = trainer.run()
+    if trainer.profiler is not None and trainer.profiler.table is not None:
+        job.show(trainer.profiler.table)
     return run.finish(trainer, last)
 
 
@@ -63,7 +69,8 @@ def _follow(config: Config, folder: Path, group: ProcessGroup, device: torch.dev
     """Train in another process than the leader's, which alone evaluates and reports."""
     run = _Run(Job(config, folder), device, evaluates=False)
     run.prepare()
-    run.trainer(group).run()
+    with anomalies_detected(run.config.train.detect_anomaly):
+        run.trainer(group).run()
 
 
 class _Run:
@@ -79,8 +86,9 @@ class _Run:
         self.job = job
         self.config = cast(Config, job.config)
         self.device = device
-        self.precision = runtime.choose_precision(self.config.train.precision, device)
         train = self.config.train
+        exact = train.detect_anomaly and train.precision == "auto"
+        self.precision = "fp32" if exact else runtime.choose_precision(train.precision, device)
         deterministic = runtime.choose_deterministic(train.deterministic, device)
         seed_everything(train.seed, deterministic=deterministic)
         self.data = ReidData(job, read_run(job), evaluates=evaluates)

@@ -21,6 +21,7 @@ from watchme.core.errors import ConfigError, Problem
 from watchme.core.interfaces import EpochEvent, Stop
 from watchme.core.metric_names import is_better
 from watchme.core.seed import restore_rng_state, rng_state
+from watchme.core.step_profiler import StepProfiler
 from watchme.engines.osnet.checkpoints import Checkpoints
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data.device_batches import DeviceBatch, to_device
@@ -68,6 +69,7 @@ class Trainer:
         learner: The model with its loss and optimizer.
         best: The best epoch so far, and its metrics.
         start: The epoch that was resumed; 0 for a new run.
+        profiler: Of `train.profile`; none by default.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Trainer:
         self.best = BestEpoch()
         self.start = 0
         self.stopped = False
+        self.profiler: StepProfiler | None = None
 
     def run(self) -> int:
         """Train until the last epoch or a `Stop`; returns the last epoch trained."""
@@ -162,7 +165,10 @@ class Trainer:
         started = mark = time.perf_counter()
         title, quiet = f"epoch {epoch}/{train.epochs}", not (self.group.is_leader and sys.stderr.isatty())
         bar = tqdm(total=count, desc=title, leave=False, disable=quiet)
-        for number, batch in enumerate(self._device_batches(), start=1):
+        batches = self._device_batches()
+        if self.profiler is not None:
+            batches = self.profiler.over(batches, count)
+        for number, batch in enumerate(batches, start=1):
             waited += time.perf_counter() - mark
             factor = learning_rate_factor(
                 self.config.scheduler, epoch - 1, train.epochs, self.config.optimizer.lr, number / count

@@ -7,7 +7,7 @@ Each key of ultralytics' default.yaml is in exactly one of MAPPED (a key of the 
 from dataclasses import fields
 from typing import Any
 
-from watchme.engines.yolo.config import Config, YoloAugmentation
+from watchme.engines.yolo.config import Config, YoloAugmentation, YoloTrain
 
 OPTIMIZERS = {"auto": "auto", "sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSProp", "radam": "RAdam"}
 _AUGMENTATIONS = [each.name for each in fields(YoloAugmentation) if each.name != "engine"]
@@ -147,7 +147,7 @@ def training_arguments(config: Config, *, model: str, data: str, save_dir: str, 
         "freeze": train.freeze,
         "compile": train.compile,
         "dropout": train.dropout,
-        "amp": precision(train.precision, device),
+        "amp": precision(train, device),
         "imgsz": dataset.image_size,
         "cache": {"none": False, "ram": True, "disk": "disk"}[dataset.cache],
         "single_cls": dataset.single_class,
@@ -196,17 +196,17 @@ def evaluation_arguments(config: Config) -> dict[str, Any]:
     }
 
 
-def precision_name(wanted: str, device: str) -> str:
+def precision_name(train: YoloTrain, device: str) -> str:
     """`train.precision` with `auto` decided: ultralytics' fp16 mixed precision where a GPU is."""
-    if wanted != "auto":
-        return wanted
-    return "fp32" if device in ("cpu", "mps") else "fp16"
+    if train.precision != "auto":
+        return train.precision
+    return "fp32" if device in ("cpu", "mps") or train.detect_anomaly else "fp16"
 
 
-def precision(wanted: str, device: str) -> bool | str:
+def precision(train: YoloTrain, device: str) -> bool | str:
     """`train.precision` as ultralytics' `amp`."""
     named: dict[str, bool | str] = {"fp32": False, "fp16": True, "bf16": "bf16"}
-    return named[precision_name(wanted, device)]
+    return named[precision_name(train, device)]
 
 
 def _or(value: float | None, default: float) -> float:

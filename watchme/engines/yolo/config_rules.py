@@ -91,6 +91,7 @@ def _training_rules(config: Config) -> Iterator[_Rule]:
         yield divisible, "train.batch_size", f"must be a multiple of the {devices} devices"
     if devices > 1:
         yield not train.rect, "train.rect", "rectangular batches are not possible on several GPUs"
+        yield not train.profile, "train.profile", "looks at one process; train on one device for it"
         cloudpickle = importlib.util.find_spec("cloudpickle") is not None
         expected = "several GPUs need the package cloudpickle>=3.1.1, which ultralytics uses to start its processes"
         yield cloudpickle, "train.device", expected

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,7 @@ def train(job: Job) -> Result:
     config = cast(Config, job.config)
     isolation.allow_code_in_files(config.model.trust)
     device = choose_device(config.train.device, job.fallback)
-    job.record("device", {"device": device, "precision": arguments.precision_name(config.train.precision, device)})
+    job.record("device", {"device": device, "precision": arguments.precision_name(config.train, device)})
     yaml, scan = prepare(job, config, required_splits(config))
     model = weights.initial_model(config.model)
     _announce(job, config, model, device)
@@ -78,7 +77,8 @@ class _Progress:
 
 
 def _train(job: Job, config: Config, overrides: dict[str, Any], names: list[str], progress: _Progress) -> None:
-    from watchme.engines.yolo.trainer import OBJECTIVE, WatchmeTrainer
+    from watchme.core.step_profiler import StepProfiler  # imports torch
+    from watchme.engines.yolo.trainer import WatchmeTrainer, passing_on
 
     def emit(event: EpochEvent) -> Stop | None:
         if progress.epochs == 0:
@@ -110,17 +110,17 @@ def _train(job: Job, config: Config, overrides: dict[str, Any], names: list[str]
             job.fallback(f"out of memory with a batch of {batch_size}: ultralytics trains on with {used}")
         batch_size = used
 
-    os.environ[OBJECTIVE] = config.objective
-    try:
-        with isolation.threads_kept():
-            trainer = _build_trainer(WatchmeTrainer, overrides)
-            trainer.emit, trainer.note_batch_size = emit, note_batch_size
-            if trainer.ddp:
-                _train_on_several(trainer, emit, job.folder)
-            else:
-                trainer.train()
-    finally:
-        os.environ.pop(OBJECTIVE, None)
+    with passing_on(config), isolation.threads_kept():
+        trainer = _build_trainer(WatchmeTrainer, overrides)
+        trainer.emit, trainer.note_batch_size = emit, note_batch_size
+        if config.train.profile:
+            trainer.profiler = StepProfiler(job.folder, on_gpu=overrides["device"] not in ("cpu", "mps"))
+        if trainer.ddp:
+            _train_on_several(trainer, emit, job.folder)
+        else:
+            trainer.train()
+    if trainer.profiler is not None and trainer.profiler.table is not None:
+        job.show(trainer.profiler.table)
 
 
 def _build_trainer(trainer: type[Any], overrides: dict[str, Any]) -> Any:

@@ -1,20 +1,25 @@
 """ultralytics' DetectionTrainer with `objective` as fitness, atomic checkpoints, and an event after each epoch."""
 
 import contextlib
+import json
 import math
 import os
 import shutil
-import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from watchme.core.batch_limit import Limit
 from watchme.core.errors import TrainingError, WatchmeError
 from watchme.core.interfaces import EpochEvent
 from watchme.core.metric_names import higher_is_better
+from watchme.core.step_profiler import StepProfiler, anomalies_detected
 from watchme.engines.yolo import isolation
+from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.distributed import Emit, connect_to_parent
+from watchme.engines.yolo.epoch_timer import EpochTimer
+from watchme.engines.yolo.limit import limit_images
 from watchme.engines.yolo.metric_names import canonical_metrics
 from watchme.engines.yolo.out_of_memory import is_out_of_memory, training_error
 from watchme.engines.yolo.progress import BatchProgress
@@ -28,16 +33,31 @@ from ultralytics.nn.tasks import load_checkpoint  # noqa: E402
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, RANK  # noqa: E402
 from ultralytics.utils.torch_utils import strip_optimizer  # noqa: E402
 
-OBJECTIVE = "WATCHME_OBJECTIVE"
+_SETTINGS = "WATCHME_TRAINER"
 # An undefined score counts as less than any other, but is finite: ultralytics treats NaN as a failed run.
 _UNDEFINED = -1.0
+
+
+@contextlib.contextmanager
+def passing_on(config: Config) -> Iterator[None]:
+    """Let trainers that are created within the block, also in other processes, know what is no ultralytics argument."""
+    settings = {
+        "objective": config.objective,
+        "limit_batches": config.train.limit_batches,
+        "detect_anomaly": config.train.detect_anomaly,
+    }
+    os.environ[_SETTINGS] = json.dumps(settings)
+    try:
+        yield
+    finally:
+        os.environ.pop(_SETTINGS, None)
 
 
 class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
     """DetectionTrainer that selects by `objective` and emits an `EpochEvent` after each epoch.
 
-    ultralytics creates it again in each rank of a multi-GPU run, from its arguments alone; the objective and the
-    address for events are passed by environment variables there.
+    ultralytics creates it again in each rank of a multi-GPU run, from its arguments alone; what `passing_on` names and
+    the address for events are passed by environment variables there.
     """
 
     wdir: Path
@@ -56,11 +76,15 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
                 unused.rmdir()
         # ultralytics counts from 0 and keeps the first epoch too; `save_model` keeps every n-th.
         self.keep_every, self.save_period = self.save_period, -1
-        self.objective = os.environ[OBJECTIVE]
+        settings = json.loads(os.environ[_SETTINGS])
+        self.objective = settings["objective"]
+        self.limit: Limit = settings["limit_batches"]
+        self.detect_anomaly: bool = settings["detect_anomaly"]
+        self.profiler: StepProfiler | None = None
         self.parent = connect_to_parent(LOCAL_RANK) if LOCAL_RANK != -1 else None
         self.emit: Emit | None = self.parent if LOCAL_RANK == 0 else None
         self.note_batch_size: Callable[[int], None] = lambda size: None
-        self.timer = _EpochTimer()
+        self.timer = EpochTimer()
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Take a resumed run's arguments from its checkpoint, except the precision, which depends on the device."""
@@ -77,14 +101,15 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
 
     def run_callbacks(self, event: str) -> None:
         """Time training, then run ultralytics' callbacks."""
-        if event in _EpochTimer.EVENTS:
+        if event in EpochTimer.EVENTS:
             self.timer.mark(event)
         super().run_callbacks(event)
 
     def train(self) -> None:
         """Train. A rank of a multi-GPU run sends its error to the process of train.py, and exits at once."""
         try:
-            super().train()
+            with anomalies_detected(self.detect_anomaly):
+                super().train()
         except Exception as error:
             found = self._explained(error)
             if self.parent is None and found is error:
@@ -122,6 +147,11 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
         with locked(Path(self.args.data).parent / ".lock") if RANK in {-1, 0} else contextlib.nullcontext():
             return super().get_dataloader(dataset_path, batch_size, rank, mode)
 
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Build a dataset, less what `train.limit_batches` leaves out."""
+        dataset = super().build_dataset(img_path, mode, batch)
+        return limit_images(dataset, (batch or 1) * max(self.world_size, 1), self.limit)
+
     def _build_train_pipeline(self) -> None:
         """Build loaders and optimizer, again after ultralytics has halved the batch for lack of memory."""
         if self.args.nbs == -1:
@@ -141,6 +171,8 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
 
     def _batch_progress(self, batches: Iterable[Any], total: int) -> BatchProgress:
         title = f"epoch {self.epoch + 1}/{self.epochs}"
+        if self.profiler is not None:
+            batches = self.profiler.over(batches, total)
         return BatchProgress(batches, total, title=title, losses=lambda: self.tloss or {})
 
     def _do_train(self) -> None:
@@ -231,33 +263,3 @@ def strip_checkpoints(folder: Path) -> None:
 
 def _of_rank(error: Exception) -> TrainingError:
     return TrainingError(f"the process of rank {RANK} failed: {type(error).__name__}: {error}")
-
-
-class _EpochTimer:
-    """Duration of an epoch, and the share of its training spent waiting for the data loader."""
-
-    EVENTS = frozenset({"on_train_epoch_start", "on_train_batch_start", "on_train_batch_end", "on_train_epoch_end"})
-
-    def __init__(self) -> None:
-        self._start = self._last = self._end = time.perf_counter()
-        self._waited = 0.0
-
-    def mark(self, event: str) -> None:
-        """Record that a callback of ultralytics, one of `EVENTS`, runs now."""
-        now = time.perf_counter()
-        if event == "on_train_epoch_start":
-            self._start, self._waited = now, 0.0
-        elif event == "on_train_batch_start":
-            self._waited += now - self._last
-        elif event == "on_train_epoch_end":
-            self._end = now
-        self._last = now
-
-    def timings(self, images: int) -> dict[str, float]:
-        """Timings of an epoch of `images` images; only `time/epoch_s` includes validation."""
-        seconds = self._end - self._start
-        return {
-            "time/epoch_s": time.perf_counter() - self._start,
-            "perf/images_per_s": images / seconds,
-            "perf/data_wait_share": self._waited / seconds,
-        }

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from watchme.core.batch_limit import Limit
 from watchme.core.errors import CheckpointError
 from watchme.core.interfaces import Job, Picture, Table
 from watchme.engines.yolo import arguments, examples, isolation
 from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.examples import WorstExamples, compare
+from watchme.engines.yolo.limit import limit_images
 from watchme.engines.yolo.metric_names import canonical_metrics, f1
 from watchme.engines.yolo.out_of_memory import evaluation_batch, evaluation_error, is_out_of_memory
 from watchme.io.files import locked
@@ -110,6 +112,7 @@ def validate(
     def build(args: dict[str, Any], _callbacks: Any) -> _Validator:
         validator["made"] = _Validator(args=args, _callbacks=_callbacks)
         validator["made"].worst = WorstExamples(wanted)
+        validator["made"].limit = config.train.limit_batches
         return validator["made"]
 
     settings = {
@@ -167,6 +170,11 @@ class _Validator(DetectionValidator):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.worst = WorstExamples(0)
+        self.limit: Limit = None
+
+    def build_dataset(self, img_path: str, mode: str = "val", batch: int | None = None) -> Any:
+        """Build a dataset, less what `train.limit_batches` leaves out."""
+        return limit_images(super().build_dataset(img_path, mode, batch), batch or 1, self.limit)
 
     def get_dataloader(self, dataset_path: str, batch_size: int) -> Any:
         """Build a loader; the lock lets one process at a time write ultralytics' label cache."""

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from typing import cast
 
+from watchme.core.batch_limit import limited_images
 from watchme.core.errors import ConfigError, Problem
 from watchme.core.interfaces import Job
 from watchme.core.metric_names import SAME_CAMERA, measured_objective
@@ -17,6 +18,8 @@ from watchme.engines.osnet.data.loader import TrainSet
 from watchme.engines.osnet.data.tracklets import thinned
 
 log = logging.getLogger(__name__)
+
+_BATCH = 100  # images in a batch of a limited evaluation where evaluation.batch_size is null
 
 
 class ReidData:
@@ -59,8 +62,8 @@ class ReidData:
         else:
             self.job.fallback("dataset.val_identities=0: nothing is held out, so the last epoch counts as the best")
         classes = {pid: index for index, pid in enumerate(sorted({crop.pid for crop in crops}))}
-        # The trainer puts the training images on the GPU itself.
-        cache = "none" if config.dataset.cache == "gpu" else config.dataset.cache
+        # The trainer puts the training images on the GPU itself; of a limited training most are never read.
+        cache = "none" if config.dataset.cache == "gpu" or config.train.limit_batches else config.dataset.cache
         return TrainSet(self._images(crops, cache), classes, config.augmentation, config.dataset), val
 
     def _require_objective(self, held: Holdout) -> None:
@@ -103,12 +106,25 @@ class ReidData:
     def _gallery(self, query: Sequence[Crop], gallery: Sequence[Crop]) -> Gallery:
         if not self.evaluates:
             query, gallery = [], []
+        query, gallery = _limited(query, gallery, self.config)
         cache = "none" if self.config.dataset.cache == "none" else "ram"
         return Gallery(*(self._images(thinned(crops, self.config.dataset), cache) for crops in (query, gallery)))
 
     def _images(self, crops: list[Crop], cache: str) -> Images:
         dataset = self.config.dataset
         return Images(crops, (dataset.height, dataset.width), cache)
+
+
+def _limited(query: Sequence[Crop], gallery: Sequence[Crop], config: Config) -> tuple[Sequence[Crop], Sequence[Crop]]:
+    """What `train.limit_batches` leaves; people of the queries come first in the gallery, so that there are matches."""
+    limit = config.train.limit_batches
+    if limit is None:
+        return query, gallery
+    batch_size = config.evaluation.batch_size or _BATCH
+    query = query[: limited_images(len(query), batch_size, limit)]
+    wanted = {crop.pid for crop in query}
+    ordered = sorted(gallery, key=lambda crop: crop.pid not in wanted)
+    return query, ordered[: limited_images(len(ordered), batch_size, limit)]
 
 
 def read_run(job: Job) -> Datasets:

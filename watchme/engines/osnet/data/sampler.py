@@ -2,11 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
+from watchme.core.batch_limit import Limit, limited
 from watchme.core.errors import ConfigError, Problem
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import OsnetTrain
@@ -102,6 +103,7 @@ class EpochBatches(Sampler[list[Draw]]):
         processes: How many there are; the batch size is a multiple of it.
         groups: Group of each image, for `grouped_batches`.
         wanted: How many groups a batch holds; None: all.
+        limit: `train.limit_batches`; with it every epoch has the first batches of the first one.
     """
 
     def __init__(
@@ -115,7 +117,9 @@ class EpochBatches(Sampler[list[Draw]]):
         *,
         groups: Sequence[int] | None = None,
         wanted: int | None = None,
+        limit: Limit = None,
     ) -> None:
+        self.limit = limit
         self.pids = pids
         self.batch_size = batch_size
         self.instances = instances
@@ -129,13 +133,14 @@ class EpochBatches(Sampler[list[Draw]]):
     def set_epoch(self, epoch: int) -> None:
         """Decide the batches of an epoch (from 1)."""
         self.epoch = epoch
-        rng = np.random.default_rng((self.seed, epoch))
+        rng = np.random.default_rng((self.seed, epoch if self.limit is None else 1))
         if self.groups is not None:
             self.batches = grouped_batches(self.groups, self.batch_size, self.wanted, rng)
         elif self.instances is None:
             self.batches = random_batches(len(self.pids), self.batch_size, rng)
         else:
             self.batches = identity_batches(self.pids, self.batch_size, self.instances, rng)
+        self.batches = self.batches[: limited(len(self.batches), self.limit)]
 
     def __iter__(self) -> Iterator[list[Draw]]:
         for number, batch in enumerate(self.batches):
@@ -164,9 +169,10 @@ def batches_for(train: OsnetTrain, crops: Sequence[Crop], process: int, processe
         groups = [crop.cam if by_camera else crop.dataset for crop in crops]
         wanted = getattr(train, key)
         _check_groups(Counter(groups), wanted, train.batch_size, f"train.{key}", what)
-        return EpochBatches(pids, train.batch_size, None, train.seed, process, processes, groups=groups, wanted=wanted)
-    instances = train.num_instances if train.sampler == "identity" else None
-    batches = EpochBatches(pids, train.batch_size, instances, train.seed, process, processes)
+        options: dict[str, Any] = {"groups": groups, "wanted": wanted, "limit": train.limit_batches}
+        return EpochBatches(pids, train.batch_size, None, train.seed, process, processes, **options)
+    instances, limit = train.num_instances if train.sampler == "identity" else None, train.limit_batches
+    batches = EpochBatches(pids, train.batch_size, instances, train.seed, process, processes, limit=limit)
     if not batches.batches:
         raise _wrong(
             "train.batch_size",
