@@ -42,7 +42,7 @@ COMMANDS = [
     ("data=coco.yaml", "dataset=<option> dataset.root=<folder>"),
     ("logger=wandb", "tracker=wandb"),
     ("wandb=true", "tracker=wandb"),
-    ("debug=yes", "did you mean"),
+    ("debug=yes", "one_batch, overfit, profiler"),
     ("fast_dev_run=true", "debug=one_batch"),
     ("limit_val_batches=2", "train.limit_batches"),
     ("train.limit_batches=2.0", "2 without a point is a count of batches"),
