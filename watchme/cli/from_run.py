@@ -98,7 +98,7 @@ def _store(folder: Path, chosen: set[str], *, resumes: bool) -> None:
     without = chosen | ({"trial"} if resumes else _OWN)
     node = {key: value for key, value in saved.items() if key not in without}
     if isinstance(node.get("train"), dict):
-        once = {"resume"} if keep_tracker else _ONCE
+        once = {"resume"} if resumes else _ONCE
         node["train"] = {key: value for key, value in node["train"].items() if key not in once}
     defaults: list[Any] = [
         {f"override /{group}": choice}
