@@ -16,12 +16,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from watchme import __version__
 from watchme.cli.default_model import default_model, default_options, engine_of
-from watchme.cli.foreign_commands import problems_of_flags, problems_of_values, problems_of_words
+from watchme.cli.foreign_commands import (
+    foreign_option,
+    problems_of_flags,
+    problems_of_foreign_keys,
+    problems_of_hydra_flags,
+    problems_of_values,
+    problems_of_words,
+)
 from watchme.cli.from_run import with_run_config
 from watchme.cli.help import help_text
 from watchme.cli.key_help import key_help
 from watchme.config.conf_dir import CONF
-from watchme.config.group_options import group_options, groups
+from watchme.config.group_options import group_options, groups, option_value
 from watchme.config.overrides import parse_overrides, split_flags, value_text, values_by_key, with_home
 from watchme.config.suggestions import one_of
 from watchme.config.validation import known_keys
@@ -148,9 +155,13 @@ def refuse_other_tools_commands(flags: Sequence[str], arguments: Sequence[str], 
     keys = _all_keys()
     problems = problems_of_flags(flags, keys)
     # Of `--epochs 3` the 3 is a part of the flag.
-    words = [] if problems else problems_of_words(arguments, groups(folders), keys)
-    if problems or words:
-        raise ConfigError(problems + words)
+    helps = any(flag in ("-h", "--help") for flag in flags)
+    words = [] if problems else problems_of_words(arguments, groups(folders), keys, help_wanted=helps)
+    if words:  # `yolo train epochs=3`: what else is in it is told with it, not at the next try
+        words += problems_of_foreign_keys(arguments, groups(folders), keys)
+    problems += [*words, *problems_of_hydra_flags(flags, CONF)]
+    if problems:
+        raise ConfigError(problems)
 
 
 def refuse_unusable_values(overrides: Sequence[Override], folders: Sequence[Path]) -> None:
@@ -191,10 +202,16 @@ def refuse_unknown_options(given: Mapping[str, str], folders: Sequence[Path]) ->
         for option in value.strip("[]").split(","):
             name = option.strip().strip("'\"").removesuffix(".yaml")
             # Hydra reads functions, such as glob(*) of a sweep.
-            if name and "(" not in value and name not in options:
-                problems.append(Problem(group, one_of(name, options), repr(name)))
+            if not name or "(" in value or name in options:
+                continue
+            names = {str(option_value(group, each, "name", folders)): each for each in options}
+            names = {found.rpartition(",")[2].rstrip("}"): each for found, each in names.items()}
+            meant = foreign_option(group, option.strip().strip("'\""), options, names)
+            expected = f"here it is {meant}" if meant else one_of(name, options)
+            problems.append(Problem(group, expected, repr(name)))
     if problems:
-        raise ConfigError(problems)
+        others = [f"{key}={value}" for key, value in given.items()]
+        raise ConfigError(problems + problems_of_foreign_keys(others, groups(folders), _all_keys()))
 
 
 def refuse_sweeps_that_cannot_start(overrides: Sequence[Override], flags: set[str]) -> None:

@@ -1,14 +1,22 @@
 """Commands in the style of other tools: `yolo train`, `--epochs 3`, `help`, a key without `=`, a mode given twice."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-from watchme.config.suggestions import meant_key, nearest
+from watchme.config.suggestions import meant_key, mode_of_another_tool, nearest
 from watchme.core.errors import Problem
 
 _HYDRA_FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p", "--run", "-r"),
     *("--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp", "--config-name", "-cn"),
     *("--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
+}
+_SHORT = {
+    "-c": "--cfg",
+    "-cp": "--config-path",
+    "-cn": "--config-name",
+    "-cd": "--config-dir",
+    "-r": "--resolve",
 }
 _WORDS = {
     "help": "python train.py --help lists the options, help=<key> explains a key",
@@ -18,10 +26,14 @@ _WORDS = {
     "predict": "python train.py mode=predict source=<pictures or a video> detector=<run>",
     "tune": "python train.py -m sweeper=<option>",
     "yolo": "this is not ultralytics' command line: python train.py model=yolo11n dataset.root=<folder>",
+    **dict.fromkeys(("segment", "classify", "pose", "obb"), "detectors and re-ID models are trained here"),
+    **dict.fromkeys(("eval", "validate"), "python train.py mode=evaluate checkpoint=<run>/weights/best.pt"),
     "detect": "the task follows from the model and the dataset: model=yolo11n",
     "resume": "python train.py train.resume=<run folder>",
     "sweep": "python train.py -m sweeper=<option>",
 }
+# Values that Hydra's own flags take.
+_CFG = ("job", "hydra", "all")
 _MODES = ("evaluate", "check", "export", "search", "embed")
 _LONGEST_PATH = 4096
 
@@ -35,15 +47,75 @@ def problems_of_flags(flags: Sequence[str], keys: Iterable[str]) -> list[Problem
         if not flag.startswith("-") or name in _HYDRA_FLAGS:
             continue
         key = name.lstrip("-").replace("-", "_")
-        meant = key if key in known else meant_key(key, "", known) or nearest(key, known)
+        meant = key if key in known else meant_key(key, "", known) or nearest(key, known, 0.7)
         shown = meant if meant is None or "=" in meant or " " in meant else f"{meant}={value or '<value>'}"
         expected = "settings are written key=value, without dashes" + (f": {shown}" if shown else "")
         problems.append(Problem(flag, expected))
     return problems
 
 
-def problems_of_words(words: Iterable[str], groups: Iterable[str], keys: Iterable[str]) -> list[Problem]:
-    """Arguments without `=`: `train`, `help`, `epochs`."""
+def problems_of_hydra_flags(flags: Sequence[str], conf: Path) -> list[Problem]:
+    """Hydra's flags with values that it would answer in words of its own.
+
+    Args:
+        flags: Each with its value behind it, or after `=`.
+        conf: The project's conf/.
+    """
+    given: dict[str, str] = {}
+    for place, flag in enumerate(flags):
+        name, equals, value = flag.partition("=")
+        if name in _SHORT.values() or name in _SHORT:
+            following = flags[place + 1] if place + 1 < len(flags) else ""
+            given[_SHORT.get(name, name)] = value if equals or following.startswith("-") else following
+    problems = []
+    if "--cfg" in given and given["--cfg"] not in _CFG:
+        problems.append(Problem("--cfg", f"expected one of {', '.join(_CFG)}: --cfg job", given["--cfg"]))
+    if "--resolve" in given and "--cfg" not in given:
+        problems.append(Problem("--resolve", "goes with --cfg: --cfg job --resolve"))
+    folders = [Path(given["--config-dir"])] if "--config-dir" in given else []
+    for folder in folders:
+        if not folder.is_dir():
+            problems.append(Problem("--config-dir", "there is no such folder", repr(str(folder))))
+    recipe = "a recipe of your own is a yaml in <folder>/experiment: --config-dir=<folder> experiment=<name>"
+    name = given.get("--config-name", "config").removesuffix(".yaml")
+    if not any((folder / f"{name}.yaml").is_file() for folder in [conf, *folders]):
+        problems.append(Problem("--config-name", f"there is no {name}.yaml in {conf}; {recipe}", repr(name)))
+    if "--config-path" in given and not Path(given["--config-path"]).is_dir():
+        problems.append(Problem("--config-path", f"there is no such folder; {recipe}", repr(given["--config-path"])))
+    return problems
+
+
+def foreign_option(group: str, value: str, options: Sequence[str], names: Mapping[str, str]) -> str:
+    """What another tool's value of a group means here: `model=yolo11n.pt`, `model=osnet_x1_0`, `dataset=coco.yaml`.
+
+    Args:
+        group: The group.
+        value: What was given.
+        options: The group's.
+        names: Architecture or dataset name -> option.
+
+    Returns:
+        The command; empty where nothing is known.
+    """
+    path = Path(value)
+    stem = names.get(path.name.removesuffix(".pt").removesuffix(".yaml"), "")
+    stem = stem or (path.stem if path.stem in options else "")
+    if group == "model" and value.endswith((".pt", ".pth", ".tar")):
+        if stem and path.name == value:
+            return f"model={stem}; on real data it starts from {value} by itself"
+        return f"model.weights={value} to train, checkpoint={value} with mode=evaluate or export"
+    if group == "model" and stem:
+        return f"model={stem}"
+    if group == "dataset" and (value.endswith((".yaml", ".yml")) or "/" in value or value.startswith("coco")):
+        folder = value if "/" in value and not path.suffix else "<folder>"
+        return f"dataset=person_detection dataset.root={folder} (YOLO layout); dataset=market1501 is of re-ID"
+    return ""
+
+
+def problems_of_words(
+    words: Iterable[str], groups: Iterable[str], keys: Iterable[str], *, help_wanted: bool = False
+) -> list[Problem]:
+    """Arguments without `=`: `train`, `help`, `epochs`; with `help_wanted`, of `-h epochs`."""
     known, group_names = list(keys), set(groups)
     problems = []
     for word in words:
@@ -56,7 +128,11 @@ def problems_of_words(words: Iterable[str], groups: Iterable[str], keys: Iterabl
             continue
         if "=" in word or not word:
             continue
-        problems.append(Problem(word, "is not key=value; " + _meaning(word, group_names, known)))
+        meaning = _meaning(word, group_names, known)
+        if help_wanted:
+            key = word if word in known else meant_key(word, "", known) or word
+            meaning = f"a key, or a group with its options, is explained by: python train.py help={key}"
+        problems.append(Problem(word, f"is not key=value; {meaning}"))
     return problems
 
 
@@ -71,6 +147,21 @@ def _meaning(word: str, groups: set[str], keys: Sequence[str]) -> str:
     if meant:
         return f"set it by {meant}" if "=" in meant else f"set it by {meant}=<value>"
     return "to set a key write key=value, to choose an option group=option"
+
+
+def problems_of_foreign_keys(arguments: Iterable[str], groups: Iterable[str], keys: Iterable[str]) -> list[Problem]:
+    """Keys of other tools at the top level: `epochs=3`, `imgsz=640`."""
+    known, group_names = list(keys), set(groups)
+    problems = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        own = key in known or key in group_names or key == "help" or not key.isidentifier()
+        if key == "mode" and (command := mode_of_another_tool(value)):
+            problems.append(Problem(argument, f"it is {command} here"))
+        elif equals and not own and (meant := meant_key(key, "", known)):
+            shown = meant if "=" in meant or " " in meant else f"{meant}={value}"
+            problems.append(Problem(argument, f"it is {shown} here"))
+    return problems
 
 
 def problems_of_values(given: Mapping[str, str], repeated: Mapping[str, Sequence[str]]) -> list[Problem]:

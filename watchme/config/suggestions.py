@@ -1,5 +1,6 @@
 """Which key a user meant: typing slips, keys without their section, keys of the other engine and of other tools."""
 
+import re
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from typing import Any
@@ -41,6 +42,43 @@ _OTHER_TOOLS: dict[str, tuple[str, ...]] = {
     "wandb": ("tracker=wandb",),
     "tensorboard": ("tracker=tensorboard",),
     "amp": ("train.precision",),
+    "trainer": ("train.device",),
+    "accelerator": ("train.device",),
+    "strategy": ("train.device=[0,1], DDP on two GPUs",),
+    "use_gpu": ("train.device",),
+    "gpu_devices": ("train.device",),
+    "max_steps": ("train.epochs",),
+    "check_val_every_n_epoch": ("train.eval_every",),
+    "val_check_interval": ("train.eval_every",),
+    "eval_freq": ("train.eval_every",),
+    "gradient_clip_val": ("train.clip_grad_norm", "model.args"),
+    "accumulate_grad_batches": ("train.accumulate", "train.nominal_batch_size"),
+    "early_stopping": ("train.patience",),
+    "callbacks": ("train.patience, early stopping; checkpoints are always written",),
+    "print_freq": ("train.log_every", "a line an epoch, and one now and then within a long one;"),
+    "save_freq": ("train.save_period",),
+    "fixbase_epoch": ("train.fixbase_epochs",),
+    "label_smooth": ("loss.label_smoothing",),
+    "dist_metric": ("evaluation.distance",),
+    "normalize_feature": ("evaluation.normalize",),
+    "transforms": ("augmentation=<option>",),
+    "augment": ("augmentation=<option>",),
+    "train_sampler": ("train.sampler",),
+    "config_file": ("experiment=<option>; your own yaml goes into <folder>/experiment, with --config-dir=<folder>",),
+    "cfg": ("experiment=<option>; your own yaml goes into <folder>/experiment, with --config-dir=<folder>",),
+    "hparams_search": ("sweeper=<option>, with -m",),
+    "n_trials": ("hydra.sweeper.n_trials=<n>, with -m",),
+    "paths": ("dataset=<option> dataset.root=<folder>",),
+    "datamodule": ("dataset=<option> dataset.root=<folder>",),
+    "backbone": ("model=<option>",),
+    "model_name": ("model=<option>",),
+    "load_weights": ("model.weights",),
+    "test_only": ("mode=evaluate checkpoint=<run>/weights/best.pt",),
+    "eval_only": ("mode=evaluate checkpoint=<run>/weights/best.pt",),
+    "evaluate": ("mode=evaluate checkpoint=<run>/weights/best.pt",),
+    "test": ("mode=evaluate checkpoint=<run>/weights/best.pt",),
+    "format": ("export.formats=[<format>], with mode=export",),
+    "verbose": ("hydra.verbose=true",),
     "fast_dev_run": ("debug=one_batch",),
     "limit_train_batches": ("train.limit_batches",),
     "limit_val_batches": ("train.limit_batches",),
@@ -77,17 +115,31 @@ _MODES = {
     "resume": "train.resume=<run folder>",
     "tune": "python train.py -m sweeper=<option>",
 }
+# Values of other tools -> what is meant.
+_VALUES = {
+    "train.resume": {
+        "True": "name the run: train.resume=outputs/<run>, or give train.resume=auto hydra.run.dir=<folder>"
+    },
+    "train.precision": {
+        **dict.fromkeys(("16", "half", "mixed", "16-mixed", "True"), "it is fp16 here; auto looks at the hardware"),
+        **dict.fromkeys(("bf16-mixed", "bfloat16"), "it is bf16 here"),
+        **dict.fromkeys(("32", "full", "False"), "it is fp32 here"),
+    },
+    "train.batch_size": {"auto": "-1 takes what fits one GPU", "0.7": "-1 takes what fits one GPU"},
+    "dataset.cache": {"True": "it is ram or disk here", "False": "it is none here"},
+}
+_INTERVAL = re.compile(r"([\d.eE+-]*\d)\s*(?:\.\.+|:|~|to|-)\s*(\d[\d.eE+-]*)")
 # Sections in the order in which a key without its section is looked for.
 _SECTIONS = ("train", "optimizer", "model", "dataset", "scheduler", "tracker", "evaluation", "loss", "augmentation")
 
 
-def nearest(name: object, choices: Iterable[object]) -> str | None:
-    """The choice most like `name`, or None when none is near."""
+def nearest(name: object, choices: Iterable[object], cutoff: float = 0.5) -> str | None:
+    """The choice most like `name`, or None when none is near: `cutoff` is the least similarity, 1 is equality."""
     texts = [str(choice) for choice in choices]
     for text in texts:  # two letters swapped is the commonest slip, and difflib rates it low
         if sorted(text.lower()) == sorted(str(name).lower()):
             return text
-    matches = get_close_matches(str(name).lower(), [text.lower() for text in texts], n=1, cutoff=0.5)
+    matches = get_close_matches(str(name).lower(), [text.lower() for text in texts], n=1, cutoff=cutoff)
     return next((text for text in texts if matches and text.lower() == matches[0]), None)
 
 
@@ -102,6 +154,14 @@ def one_of(value: Any, choices: Iterable[object]) -> str:
     else:
         meant = nearest(value, texts) or ""
     return f"expected one of {', '.join(texts)}" + (f"; did you mean {meant}?" if meant else "")
+
+
+def meant_value(key: str, value: object) -> str:
+    """What a value of another tool's way means for a key: `16` for train.precision, `1e-3..1e-1` for a rate."""
+    known = _VALUES.get(key, {}).get(str(value), "")
+    if not known and isinstance(value, str) and (found := _INTERVAL.fullmatch(value)):
+        return f"an interval is searched by -m '{key}=interval({found[1]},{found[2]})'"
+    return known
 
 
 def mode_of_another_tool(value: object) -> str | None:
@@ -127,10 +187,13 @@ def unknown_key(name: str, path: str, names: Collection[str], keys: Collection[s
 
 def meant_key(name: str, path: str, keys: Collection[str]) -> str | None:
     """The key of another section, or of another tool, that is meant; None where a slip is likelier."""
-    for text in _OTHER_TOOLS.get(name.lower().replace("-", "_"), ()):
+    texts = () if name == "name" and path else _OTHER_TOOLS.get(name.lower().replace("-", "_"), ())
+    for text in texts:
         key = text.split(" and ")[0].split("=")[0].split(",")[0]
         if not keys or key in keys or "=" in text.partition(" ")[0]:
             return text if f"{path}.{name}" != text else None
+    if name == "name" and path in _SECTIONS:
+        return f"{path}=<option>"
     found = [key for key in keys if key.rpartition(".")[2] == name and key.rpartition(".")[0] != path]
     ranks = {section: rank for rank, section in enumerate(_SECTIONS)}
     return min(found, key=lambda key: (ranks.get(key.split(".")[0], len(ranks)), key.count("."), key), default=None)

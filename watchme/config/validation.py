@@ -17,9 +17,17 @@ from watchme.config.group_options import options_with
 from watchme.config.mode_rules import idle_options
 from watchme.config.resolution import environment_source, resolve
 from watchme.config.schema import RunConfig
-from watchme.config.suggestions import key_of_another_engine, mode_of_another_tool, one_of, unknown_key
+from watchme.config.suggestions import (
+    key_of_another_engine,
+    meant_key,
+    meant_value,
+    mode_of_another_tool,
+    one_of,
+    unknown_key,
+)
 from watchme.config.type_conversion import BOUNDS, convert, describe, literals_of, options_of, stand_in
 from watchme.core.errors import CheckpointError, ConfigError, Problem
+from watchme.core.formatting import flatten
 from watchme.core.registry import check_config, engine_names, load_config_class, modes
 from watchme.io.run_lookup import config_of
 
@@ -140,9 +148,19 @@ class _Walk:
                 self.report(where, f"is missing; {field.metadata.get('help') or 'a value is required'}")
         for name in node:
             if name not in fields:
-                where = f"{path}.{name}" if path else str(name)
-                self.report(where, self.unknown(str(name), path, list(fields)), node[name])
+                self.report_unknown(str(name), path, list(fields), node[name])
         return cls(**arguments) if complete and not self.mismatched else None
+
+    def report_unknown(self, name: str, path: str, names: list[str], value: Any) -> None:
+        """Report a key that this engine's config does not have; of another tool's section each key that is known."""
+        where = f"{path}.{name}" if path else name
+        leaves = flatten(value, f"{where}.") if isinstance(value, Mapping) and value else {}
+        own = known_keys(load_config_class(self.engine)) if self.engine else set()
+        meant = {key: found for key in leaves if (found := meant_key(key.rpartition(".")[2], where, own))}
+        for key, found in meant.items():
+            self.report(key, f"unknown key; it is {found} here", leaves[key])
+        if len(meant) < len(leaves) or not leaves:
+            self.report(where, self.unknown(name, path, names), value)
 
     def unknown(self, name: str, path: str, names: list[str]) -> str:
         """What to say of a key that this engine's config does not have."""
@@ -211,6 +229,8 @@ class _Walk:
             return converted
         literals = [choice for option in options for choice in literals_of(option)]
         expected = one_of(value, literals) if literals else "expected " + describe(options, metadata)
+        if meaning := meant_value(path, value):
+            expected += f"; {meaning}"
         if path == "mode" and (command := mode_of_another_tool(value)):
             expected = f"is {command} here; modes are {', '.join(map(str, literals))}"
         self.report(path, expected + (f" ({metadata['help']})" if metadata.get("help") else ""), value)
