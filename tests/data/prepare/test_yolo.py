@@ -263,6 +263,24 @@ def test_every_tenth_frame_is_a_video_too() -> None:
     assert not look_like_video(f"photo_{number}" for number in rng.choice(100_000, 40, replace=False))
 
 
+def test_poses_with_their_shape_become_boxes(tmp_path: Path) -> None:
+    label_studio(tmp_path / "s", 30)
+    for path in (tmp_path / "s" / "labels").glob("*.txt"):
+        path.write_text(f"1 {LINE} 0.3 0.4 2 0.4 0.6 1\n")
+    (tmp_path / "s" / "data.yaml").write_text("names: {0: car, 1: person}\nkpt_shape: [2, 3]\n")
+    made("yolo", tmp_path / "s", "--out", tmp_path / "out")
+    assert all(same(boxes, [PERSON], tolerance=0.01) for boxes in labels(tmp_path / "out").values())
+
+
+def test_class_ids_with_a_gap_are_refused(tmp_path: Path) -> None:
+    """Names from 1 were taken as from 0, so that people became cars."""
+    label_studio(tmp_path / "s", 30)
+    (tmp_path / "s" / "data.yaml").write_text("names: {1: car, 2: person}\n")
+    (tmp_path / "s" / "classes.txt").unlink()
+    ended = prepare("yolo", tmp_path / "s", "--out", tmp_path / "out")
+    assert "the class ids of names must run from 0 without a gap" in ended.err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("export", EXPORTS)
 def test_two_commands_that_our_messages_name_lead_to_a_training(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image
+from ultralytics.data.utils import img2label_paths
 
 from watchme.core.errors import DataError, WatchmeError
 from watchme.engines.yolo import checked_copy as data
@@ -319,3 +320,28 @@ def test_a_billion_classes_are_refused(root: Path) -> None:
     (root / "data.yaml").write_text("train: images/train\nval: images/val\nnc: 1000000000\n")
     with pytest.raises(DataError, match="nc is 1000000000"):
         prepare(root)
+
+
+def test_labels_below_a_folder_called_images_are_found_by_ultralytics(tmp_path: Path) -> None:
+    """`train: train` with train/images and train/labels: the copy's labels lay where ultralytics did not look."""
+    for split in ("train", "val"):
+        drawn = draw_dataset(tmp_path / f"drawn_{split}", {split: 4})
+        for kind in ("images", "labels"):
+            shutil.copytree(drawn / kind / split, tmp_path / "data" / split / kind)
+    (tmp_path / "data" / "data.yaml").write_text("train: train\nval: val\nnames: [person]\n")
+    copy, scan = prepare(tmp_path / "data")
+    images = [str(path) for path in (copy.parent / "images" / "train").rglob("*.jpg")]
+    found = [path for path in map(Path, img2label_paths(images)) if path.is_file()]
+    assert len(images) == 4
+    assert sum(len(path.read_text().splitlines()) for path in found) == scan.splits["train"]["boxes"] == 3
+
+
+def test_a_listed_file_with_an_unread_suffix_is_counted(tmp_path: Path) -> None:
+    """ultralytics would drop it, though its content is a JPEG."""
+    root = draw_dataset(tmp_path / "d", {"train": 4, "val": 2})
+    shutil.copy(root / "images" / "train" / "001.jpg", root / "images" / "train" / "saved.jfif")
+    (root / "train.txt").write_text("images/train/001.jpg\nimages/train/saved.jfif\n")
+    (root / "data.yaml").write_text("train: train.txt\nval: images/val\nnames: [person]\n")
+    _, scan = prepare(root)
+    assert (scan.splits["train"]["images"], scan.splits["train"]["unreadable"]) == (1, 1)
+    assert "files called .jfif are not read" in scan.skipped[0]

@@ -131,7 +131,7 @@ def _without_image(facts: Facts, folders: Iterable[Path]) -> Iterator[Finding]:
     for folder in folders:
         facts.db.executemany(
             "INSERT INTO labels VALUES (?)",
-            ((str(path),) for path in folder.rglob("*.txt") if path.name != "classes.txt"),
+            ((str(path),) for path in folder.rglob("*.[tT][xX][tT]") if path.name != "classes.txt"),
         )
     facts.db.execute("CREATE INDEX by_label ON images (label)")
     for (path,) in facts.rows(

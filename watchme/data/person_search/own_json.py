@@ -27,7 +27,7 @@ def read(file: Path) -> SearchSet:
         DataError: If it is not as described above; the message names the place, e.g. frames[3].people[0].box.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read as json: {error}") from None
     place = _Place(file)

@@ -51,7 +51,7 @@ def _queries(file: Path, numbers: dict[str, int]) -> list[Query]:
     if not file.is_file():
         raise DataError(f"no such file: {file}")
     queries = []
-    for line_number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for line_number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         if not line.strip():
             continue
         try:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -44,8 +45,18 @@ EXAMPLES = """\
 examples:
     python -m watchme.data.prepare yolo project-3-at-2026-11-26 --out people
     python -m watchme.data.prepare yolo photos --names person,bicycle --out people"""
+_YAML_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml", "data_config.yaml")
 _PEOPLE = ("person", "people", "pedestrian", "human")
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+class _LabelRules(NamedTuple):
+    """Class names by id, the ids and names that are people, and numbers of keypoints behind a box."""
+
+    names: Sequence[str]
+    wanted: set[int]
+    categories: set[str]
+    keypoint_values: int
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -77,9 +88,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise DataError(f"{', '.join(map(str, arguments.folders))}: there are no images; name their folder, too")
     names = _names(arguments, files)
     categories = {name.casefold() for name in arguments.category or _PEOPLE}
-    photos = _photos(images, _labels(images, files), names, categories, arguments, source)
+    labels = _labels(images, files)
+    listed = any(path.suffix == ".txt" for path in labels.values())
+    rules = _LabelRules(names, _people(names, categories) if listed else set(), categories, _keypoint_values(files))
+    photos = _photos(images, labels, rules, arguments, source)
     photos, shares = _with_splits(photos, arguments, source)
-    rules = rules_of(arguments, shares)
+    made = rules_of(arguments, shares)
     options = {
         "categories": sorted(categories),
         "names": names,
@@ -87,25 +101,23 @@ def run(arguments: argparse.Namespace) -> int:
         "group_by": arguments.group_by,
         "unlabelled": arguments.unlabelled,
     }
-    return detection.write("yolo", arguments, photos, source, rules, options, arguments.folders)
+    return detection.write("yolo", arguments, photos, source, made, options, arguments.folders)
 
 
 def _photos(
     images: Sequence[Path],
     labels: Mapping[Path, Path],
-    names: Sequence[str],
-    categories: set[str],
+    rules: _LabelRules,
     arguments: argparse.Namespace,
     source: Source,
 ) -> list[Photo]:
     """The images with their people, those with a bad label left out."""
-    wanted = _people(names, categories) if any(path.suffix == ".txt" for path in labels.values()) else set()
     photos = []
     for image in images:
         label = labels.get(image)
         if label is None and arguments.unlabelled == "drop":
             source.dropped["images without a label file (--unlabelled drop)"] += 1
-        elif (people := _read(image, label, names, wanted, categories, source)) is not None:
+        elif (people := _read(image, label, rules, source)) is not None:
             photos.append(Photo(image, flat_name(_below(image, arguments.folders)), "", str(label or image), people))
     missing = len(images) - len(labels)
     if missing and arguments.unlabelled == "keep":
@@ -138,10 +150,11 @@ def _names(arguments: argparse.Namespace, files: Sequence[Path]) -> list[str]:
     if arguments.names:
         return list(arguments.names)
     for path in sorted(files, key=lambda path: len(path.parts)):
-        if path.name in ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml", "data_config.yaml"):
+        if path.name in _YAML_NAMES:
             found = _yaml_names(path)
         elif path.name in ("obj.names", "classes.txt", "predefined_classes.txt"):
-            found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            text = path.read_text(encoding="utf-8-sig", errors="replace")
+            found = [line.strip() for line in text.splitlines() if line.strip()]
         else:
             continue
         if found:
@@ -149,14 +162,29 @@ def _names(arguments: argparse.Namespace, files: Sequence[Path]) -> list[str]:
     return []
 
 
-def _yaml_names(path: Path) -> list[str]:
+def _yaml_of(path: Path) -> Mapping[str, Any]:
     try:
-        names = (yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}).get("names")
-    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"{path} cannot be read as yaml: {error}") from None
+    return content if isinstance(content, Mapping) else {}
+
+
+def _yaml_names(path: Path) -> list[str]:
+    names = _yaml_of(path).get("names")
     if isinstance(names, Mapping):
-        names = [names[key] for key in sorted(names)]
+        if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
+            raise DataError(f"{path}: the class ids of names must run from 0 without a gap")
+        names = [name for _, name in sorted(names.items(), key=lambda item: int(item[0]))]
     return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _keypoint_values(files: Sequence[Path]) -> int:
+    """Numbers of keypoints behind a box, by `kpt_shape` of the least deep yaml that has it."""
+    for path in sorted(files, key=lambda path: len(path.parts)):
+        if path.name in _YAML_NAMES and isinstance(shape := _yaml_of(path).get("kpt_shape"), list) and len(shape) == 2:
+            return int(shape[0]) * int(shape[1]) if all(type(side) is int for side in shape) else 0
+    return 0
 
 
 def _people(names: Sequence[str], categories: set[str]) -> set[int]:
@@ -203,28 +231,26 @@ def _in_labels(folder: Path) -> Path:
     return Path(*parts)
 
 
-def _read(
-    image: Path, label: Path | None, names: Sequence[str], wanted: set[int], categories: set[str], source: Source
-) -> tuple[Box, ...] | None:
+def _read(image: Path, label: Path | None, rules: _LabelRules, source: Source) -> tuple[Box, ...] | None:
     """The people of an image; None where a line of its label is bad, so that somebody would be background."""
     if label is None:
         return ()
     source.mark(label.name, hashlib.sha256(label.read_bytes()).hexdigest())
     if label.suffix.lower() == ".xml":
         try:
-            _, people, difficult = voc.read_annotation(label, categories, source)
+            _, people, difficult = voc.read_annotation(label, rules.categories, source)
         except ValueError as error:
             source.faults.add(label, str(error))
             return None
         return tuple(people + difficult)
-    lines = read_label(label, len(names))
+    lines = read_label(label, len(rules.names), rules.keypoint_values)
     if bad := [line for line in lines if line.fault]:
         for line in bad:
             source.faults.add(f"{label}:{line.number}", line.fault)
         return None
     # That the image cannot be read is told when the dataset is planned.
     width, height = detection.measure(image)[0]
-    boxes = [box_of(line) for line in lines if line.class_id in wanted]
+    boxes = [box_of(line) for line in lines if line.class_id in rules.wanted]
     if others := len(lines) - len(boxes):
         source.dropped["boxes of other classes"] += others
     return tuple(

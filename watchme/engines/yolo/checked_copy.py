@@ -30,7 +30,7 @@ from watchme.io.image_files import files_in, is_image, is_other_image
 log = logging.getLogger(__name__)
 
 # Change it when the copy's content would differ for the same dataset.
-_VERSION = 3
+_VERSION = 4
 _DONE = "scan.json"
 _SHOWN = 20
 _LEAST_SIDE = 10  # pixels; ultralytics refuses smaller images
@@ -211,7 +211,7 @@ def _link(root: Path, split: str, item: _Item, lines: list[str], converted_besid
         while name != item.name and name in converted_beside:
             name = name.with_name(f"_{name.name}")
     image = root / "images" / split / name
-    label = (root / "labels" / split / name).with_suffix(".txt")
+    label = label_of(image)  # ultralytics looks there, also where a folder below the split is called `images`
     image.parent.mkdir(parents=True, exist_ok=True)
     label.parent.mkdir(parents=True, exist_ok=True)
     if converted_beside is None:
@@ -229,6 +229,8 @@ def _decode(path: Path) -> tuple[str, bool]:
     """
     try:
         require_regular(path)
+        if not is_image(path):  # a list may name it, and ultralytics would drop it
+            return f"files called {path.suffix or 'without a suffix'} are not read; rename it by its content", True
         with open_image(path) as image:
             if min(image.size) < _LEAST_SIDE:
                 return f"{image.width} x {image.height} pixels are too few", True
