@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("io", "weights", "config.group_options"),
     ("data", "metrics"),
     ("config.schema",),
-    ("core.interfaces", "core.step_profiler"),
+    ("core.interfaces", "core.step_meter", "core.step_profiler"),
     ("export", "inference", "data.check.result"),
     ("engines",),
     ("core.registry",),

@@ -136,6 +136,19 @@ class TrackerConfig:
     group: str | None = option(None, "W&B group; null is the study for a sweep's trial, else none")
     job_type: str | None = option(None, "W&B job type; null is the mode: train or evaluate")
     images: int = option(16, "pictures logged of each kind", ge=0)
+    every: int = option(50, "steps between points within an epoch: loss, learning rate, images/s; 0: none", ge=0)
+    charts: bool = option(True, "PR, F1, CMC and confusion as charts of the trackers themselves, one for all runs")
+    embeddings: int = option(500, "TensorBoard: re-ID crops in the projector; 0: none", ge=0)
+    code: bool = option(True, "W&B: commit, diff of what is not committed, and the list of packages")
+    console: bool = option(True, "W&B: train.log as it grows, in the Logs tab")
+    weights: bool = option(True, "W&B: best and last weights as artifacts; a sweep's share one with the alias best")
+    dataset: Literal["none", "reference", "upload"] = option(
+        "reference", "W&B: an artifact with the dataset's fingerprint; reference: its place alone, upload: its files"
+    )
+    alerts: list[Literal["failed", "finished", "worse", "undefined"]] = option(
+        factory=lambda: ["failed", "undefined"],
+        help="W&B alerts: run failed, finished, ended worse than it began; a loss or the objective is undefined (NaN)",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

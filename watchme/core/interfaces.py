@@ -34,6 +34,19 @@ class EpochEvent:
 
 
 @dataclass(frozen=True)
+class StepEvent:
+    """A point within an epoch.
+
+    Attributes:
+        step: Batches since the start of training, those of earlier epochs and of before a resume included.
+        metrics: `step/loss` of the last batch, `step/lr`, and `step/images_per_s` since the last event.
+    """
+
+    step: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Stop:
     """A callback's wish that training ends after this epoch, cleanly and with its best weights."""
 
@@ -69,11 +82,38 @@ class Table:
         name: Canonical name, e.g. `test/per_query`.
         columns: Names of the columns.
         rows: One tuple a row, of numbers and text.
+        chart: What trackers draw of it themselves, so that one chart compares runs; the report, which has the picture,
+            leaves such tables out. precision_recall: columns confidence, precision, recall, class, boxes (how many
+            there are of the class); cmc: rank, share; confusion: actual, predicted, count.
     """
 
     name: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
+    chart: Literal["precision_recall", "cmc", "confusion"] | None = None
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Points of a feature space and the picture that each is of, for TensorBoard's projector.
+
+    Attributes:
+        name: Canonical name, e.g. `test/embedding`.
+        vectors: Shape (N, D).
+        columns: Names of what is known of each point.
+        rows: N tuples of that.
+        images: N files.
+    """
+
+    name: str
+    vectors: "NDArray[np.float32]"
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    images: tuple[Path, ...]
+
+
+# What an engine may hand to trackers and report.
+Shown = Picture | Table | Embedding
 
 
 @dataclass(frozen=True)
@@ -125,7 +165,9 @@ class Job:
         record: Put a value into the run's manifest (run.json): `record("dataset", {...})`.
         fallback: Announce that something other than what was asked for is done, and why; it is logged as a warning
             and recorded in the manifest.
-        show: Hand a picture or a table to the trackers and the report.
+        step: Call within an epoch, whenever the number of the step is a multiple of `step_every`.
+        step_every: See `step`; 0: never, as nobody listens.
+        show: Hand a picture, a table or an embedding to the trackers and the report.
         load_model: Load a trained model of any engine by its name and the path of its weights.
     """
 
@@ -135,7 +177,9 @@ class Job:
     resumed: Callable[[int], None] = _ignore
     record: Callable[[str, Any], None] = _ignore
     fallback: Callable[[str], None] = _ignore
-    show: Callable[[Picture | Table], None] = _ignore
+    step: Callable[[StepEvent], None] = _ignore
+    step_every: int = 0
+    show: Callable[[Shown], None] = _ignore
     load_model: Callable[[str, Path], "Detector | Embedder"] = _no_models
     begin: Callable[[], None] = _ignore
 
@@ -196,8 +240,11 @@ class Callback:
         """An epoch has ended; return a `Stop` to end training."""
         return None
 
-    def on_show(self, item: Picture | Table) -> None:
-        """A picture or a table was made."""
+    def on_step(self, event: StepEvent) -> None:
+        """Some steps of an epoch are done; must return at once."""
+
+    def on_show(self, item: Shown) -> None:
+        """A picture, a table or an embedding was made."""
 
     def on_end(self, status: str, result: Result | None) -> None:
         """The run has ended: `status` is finished, pruned, interrupted or failed; no result where it broke off."""

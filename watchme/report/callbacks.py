@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from watchme.config.schema import RunConfig
-from watchme.core.interfaces import Callback, Picture, Result, Table
+from watchme.core.interfaces import Callback, Picture, Result, Shown, Table
 from watchme.io.files import replace_json
 from watchme.run import run_dir as rundir
 from watchme.run import summary as console
@@ -35,11 +35,11 @@ class ReportWriter(Callback):
 
         _warn_on_error("pictures", keep)
 
-    def on_show(self, item: Picture | Table) -> None:
+    def on_show(self, item: Shown) -> None:
         """List a picture; write a table to `tables/<name>.csv`."""
         if isinstance(item, Picture):
             _warn_on_error("pictures", lambda: self._list(item))
-        else:
+        elif isinstance(item, Table) and item.chart is None:
             _warn_on_error("tables", lambda: self._write_table(item))
 
     def on_end(self, status: str, result: Result | None) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from watchme.config.schema import RunConfig
-from watchme.core.interfaces import Callback, EpochEvent, Job, Picture, Result, Stop, Table
+from watchme.core.interfaces import Callback, EpochEvent, Job, Result, Shown, StepEvent, Stop
 from watchme.core.metric_names import measured_objective
 from watchme.core.registry import load_model
 from watchme.report.callbacks import ModelCardWriter, ReportWriter
@@ -80,12 +80,15 @@ class Session:
 
     def job(self) -> Job:
         """The run as its engine sees it."""
+        tracker = self.config.tracker
         return Job(
             config=self.config,
             folder=self.record.path,
             begin=self.begin,
             emit=self.emit,
             resumed=self.resumed,
+            step=self.step,
+            step_every=tracker.every if tracker.tensorboard or (tracker.wandb and tracker.mode != "disabled") else 0,
             record=self.record.record,
             fallback=self.fallback,
             show=self.show,
@@ -114,8 +117,13 @@ class Session:
         for callback in self.callbacks:
             callback.on_resume(epoch)
 
-    def show(self, item: Picture | Table) -> None:
-        """Hand a picture or a table to the callbacks."""
+    def step(self, event: StepEvent) -> None:
+        """Hand a glance at an epoch to the callbacks."""
+        for callback in self.callbacks:
+            callback.on_step(event)
+
+    def show(self, item: Shown) -> None:
+        """Hand a picture, a table or an embedding to the callbacks."""
         self.begin()
         for callback in self.callbacks:
             callback.on_show(item)

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from watchme.core.interfaces import Job, Picture, Table
+from watchme.core.interfaces import Embedding, Job, Picture, Table
 from watchme.engines.osnet.config import ReidEvaluation
 from watchme.engines.osnet.data.images import Gallery
 from watchme.engines.osnet.embed_and_rank import Ranking
 from watchme.metrics.distance import pairwise_distance
 from watchme.metrics.ranking_plots import draw_cmc, draw_ranked_results
+
+_RANKS = 50  # of the CMC curve
 
 
 def plot_ranking(job: Job, ranking: Ranking, data: Gallery, split: str, config: ReidEvaluation) -> None:
@@ -36,6 +38,9 @@ def plot_ranking(job: Job, ranking: Ranking, data: Gallery, split: str, config: 
     job.show(Table(f"{split}/per_query", columns, rows))
     draw_cmc(result.cmc, folder / "cmc.png", title=f"{job.config.model.name} on {job.config.dataset.name}, {split}")
     job.show(Picture(f"{split}/cmc", folder / "cmc.png", "Cumulative matching characteristic"))
+    shares = tuple((rank, float(share)) for rank, share in enumerate(result.cmc[:_RANKS], start=1))
+    job.show(Table(f"{split}/cmc_curve", ("rank", "share"), shares, chart="cmc"))
+    show_embedding(job, ranking, data, split)
     plot_ranked(job, ranking, data, split, config)
     if config.save_features:
         save_features(ranking, data, folder / "features.npz")
@@ -50,6 +55,32 @@ def plot_ranked(
         crop = data.query.crops[number]
         caption = f"identity {crop.pid}, camera {crop.cam + 1}: AP {ranking.result.average_precision[number]:.2f}"
         job.show(Picture(f"{split}/ranked", path, caption, epoch=epoch))
+
+
+def show_embedding(job: Job, ranking: Ranking, data: Gallery, split: str) -> None:
+    """Hand a part of the features to TensorBoard's projector: `tracker.embeddings` crops of as many identities as fit.
+
+    Whole identities are taken, in the order of the queries, since a point alone says nothing.
+    """
+    tracker = job.config.tracker
+    if not (tracker.tensorboard and tracker.embeddings):
+        return
+    crops = [*data.query.crops, *data.gallery.crops]
+    by_identity: dict[int, list[int]] = {}
+    for number, crop in enumerate(crops):
+        by_identity.setdefault(crop.pid, []).append(number)
+    chosen: list[int] = []
+    for numbers in by_identity.values():
+        if chosen and len(chosen) + len(numbers) > tracker.embeddings:
+            break
+        chosen += numbers[: tracker.embeddings]
+    vectors = torch.cat([ranking.query, ranking.gallery])[chosen].numpy()
+    rows = tuple(
+        (crops[number].pid, crops[number].cam + 1, "query" if number < len(data.query) else "gallery")
+        for number in chosen
+    )
+    images = tuple(crops[number].path for number in chosen)
+    job.show(Embedding(f"{split}/embedding", vectors, ("identity", "camera", "part"), rows, images))
 
 
 def save_features(ranking: Ranking, data: Gallery, path: Path) -> None:

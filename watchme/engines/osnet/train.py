@@ -16,6 +16,7 @@ from watchme.core.errors import ConfigError, Problem
 from watchme.core.interfaces import Job, Result
 from watchme.core.metric_names import measured_objective
 from watchme.core.seed import seed_everything
+from watchme.core.step_meter import StepMeter
 from watchme.core.step_profiler import StepProfiler, anomalies_detected
 from watchme.engines.osnet.batch_size import find_batch_size, resumed_batch_size
 from watchme.engines.osnet.check import check_briefly
@@ -130,6 +131,7 @@ class _Run:
             self.device,
             self.precision,
             group,
+            StepMeter(self.job.step_every, self.job.step),
         )
         if self.config.train.resume is not None:
             resume(trainer, Path(self.config.train.resume).expanduser())

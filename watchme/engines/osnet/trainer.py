@@ -21,6 +21,7 @@ from watchme.core.errors import ConfigError, Problem
 from watchme.core.interfaces import EpochEvent, Stop
 from watchme.core.metric_names import is_better
 from watchme.core.seed import restore_rng_state, rng_state
+from watchme.core.step_meter import StepMeter
 from watchme.core.step_profiler import StepProfiler
 from watchme.engines.osnet.checkpoints import Checkpoints
 from watchme.engines.osnet.config import Config
@@ -64,6 +65,7 @@ class Trainer:
         device: Where to train.
         precision: fp32, fp16 or bf16.
         group: The processes that train together, and this one's rank.
+        steps: Reports points within an epoch, those of the leader; None: nobody listens.
 
     Attributes:
         learner: The model with its loss and optimizer.
@@ -83,12 +85,14 @@ class Trainer:
         device: torch.device,
         precision: str,
         group: ProcessGroup,
+        steps: StepMeter | None = None,
     ) -> None:
         train = config.train
         self.config = config
         self.group = group
         self.validate = validate
         self.emit = emit
+        self.steps = steps or StepMeter()
         self.checkpoints = Checkpoints(weights, train.save_period, train.keep_last)
         self.device = device
         self.dataset = dataset
@@ -162,6 +166,7 @@ class Trainer:
         self.learner.start_epoch(train.open_layers if epoch <= train.fixbase_epochs else None)
         metrics = EpochMetrics([str(crop.path) for crop in self.dataset.images.crops])
         images, waited, count = 0, 0.0, len(self.batches)
+        self.steps.start_epoch()
         started = mark = time.perf_counter()
         title, quiet = f"epoch {epoch}/{train.epochs}", not (self.group.is_leader and sys.stderr.isatty())
         bar = tqdm(total=count, desc=title, leave=False, disable=quiet)
@@ -178,12 +183,16 @@ class Trainer:
             summed = min(train.accumulate, count - (number - 1) // train.accumulate * train.accumulate)
             self.learner.step(batch, metrics, update=number % train.accumulate == 0 or number == count, summed=summed)
             images += len(batch.labels) * self.group.size
+            step = (epoch - 1) * count + number
+            point = self.steps.count(step, len(batch.labels) * self.group.size) and self.group.is_leader
             speed = images / (time.perf_counter() - started)
             due = train.log_every and number % train.log_every == 0
-            if due or number % _READ_EVERY == 0:
+            if due or point or number % _READ_EVERY == 0:
                 metrics.read()
                 bar.set_postfix(loss=f"{metrics.last_loss:.3f}", images_s=f"{speed:.0f}", refresh=False)
             bar.update()
+            if point:
+                self.steps.report(step, metrics.last_loss, rate)
             if due and self.group.is_leader:
                 text = "%s  batch %d/%d  loss %.3f  lr %.2e  %.0f images/s"
                 log.info(text, title, number, count, metrics.last_loss, rate, speed)

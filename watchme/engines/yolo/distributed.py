@@ -19,9 +19,10 @@ from typing import Any
 import psutil
 
 from watchme.core.errors import TrainingError, WatchmeError
-from watchme.core.interfaces import EpochEvent, Stop
+from watchme.core.interfaces import EpochEvent, StepEvent, Stop
 
 Emit = Callable[[EpochEvent], Stop | None]
+Step = Callable[[StepEvent], None]
 _ADDRESS, _KEY = "WATCHME_PARENT_ADDRESS", "WATCHME_PARENT_KEY"
 _POLL = 0.5
 # A rank that is stopped (SIGSTOP, a debugger, a frozen container) keeps the others waiting for hours.
@@ -31,15 +32,15 @@ GRACE = 10.0
 
 
 @contextlib.contextmanager
-def serve(emit: Emit) -> Iterator[None]:
+def serve(emit: Emit, step: Step = lambda event: None) -> Iterator[None]:
     """Answer the events of the ranks that are started within the block; none of them outlives it.
 
-    `emit` takes the events of rank 0, and its answer is sent back.
+    `emit` takes the epochs of rank 0, and its answer is sent back; `step` takes its points within epochs.
 
     Raises:
         WatchmeError: The reason why the first rank failed, instead of the launcher's exit status.
     """
-    parent = _Parent(emit)
+    parent = _Parent(emit, step)
     with Listener(authkey=parent.key, backlog=64) as listener:
         os.environ[_ADDRESS], os.environ[_KEY] = str(listener.address), parent.key.hex()
         threading.Thread(target=parent.accept, args=(listener,), name="yolo-ranks", daemon=True).start()
@@ -63,11 +64,11 @@ def serve(emit: Emit) -> Iterator[None]:
 class _Parent:
     """The end of the connections in the process of train.py, and the processes that it has started."""
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, step: Step) -> None:
         self.key = os.urandom(16)
         self.ended = threading.Event()
         self.failures: list[BaseException] = []
-        self._emit = emit
+        self._emit, self._step = emit, step
         self._connections: list[Connection] = []
         self._ranks: dict[int, int] = {}  # process id -> rank
         self._processes: set[psutil.Process] = set()
@@ -99,7 +100,10 @@ class _Parent:
                 if isinstance(message, BaseException):
                     self.fail(message)
                     return
-                connection.send(self._emit(message))
+                if isinstance(message, StepEvent):
+                    self._step(message)
+                else:
+                    connection.send(self._emit(message))
         except (EOFError, OSError):
             if rank >= 0 and not self.ended.is_set():
                 self.fail(
@@ -176,6 +180,10 @@ class ParentConnection:
         """Send an event and wait for the answer."""
         self._connection.send(event)
         return self._answers.get()
+
+    def step(self, event: StepEvent) -> None:
+        """Send a point within an epoch; nothing is answered."""
+        self._connection.send(event)
 
     def finish(self) -> None:
         """Say that this rank has done its work, and may end."""

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from watchme.core.errors import ConfigError, Problem, TrainingError
 from watchme.core.interfaces import EpochEvent, Job, Result, Stop
+from watchme.core.step_meter import StepMeter
 from watchme.engines.yolo import arguments, isolation, resume
 from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.checked_copy import Scan
@@ -110,14 +111,15 @@ def _train(job: Job, config: Config, overrides: dict[str, Any], names: list[str]
             job.fallback(f"out of memory with a batch of {batch_size}: ultralytics trains on with {used}")
         batch_size = used
 
-    with passing_on(config), isolation.threads_kept():
+    with passing_on(config, job.step_every), isolation.threads_kept():
         trainer = _build_trainer(WatchmeTrainer, overrides)
         trainer.emit, trainer.note_batch_size = emit, note_batch_size
         if config.train.profile:
             trainer.profiler = StepProfiler(job.folder, on_gpu=overrides["device"] not in ("cpu", "mps"))
         if trainer.ddp:
-            _train_on_several(trainer, emit, job.folder)
+            _train_on_several(trainer, emit, job)
         else:
+            trainer.steps = StepMeter(job.step_every, job.step)
             trainer.train()
     if trainer.profiler is not None and trainer.profiler.table is not None:
         job.show(trainer.profiler.table)
@@ -131,15 +133,15 @@ def _build_trainer(trainer: type[Any], overrides: dict[str, Any]) -> Any:
         raise ConfigError([Problem("model.args", f"ultralytics refuses an argument: {error}")]) from error
 
 
-def _train_on_several(trainer: Any, emit: Emit, folder: Path) -> None:
+def _train_on_several(trainer: Any, emit: Emit, job: Job) -> None:
     """Train in a process for each GPU; an error of one names the command that resumes the run."""
     try:
-        with serve(emit):
+        with serve(emit, job.step):
             trainer.train()
     except TrainingError as error:
-        if not (folder / "weights" / "last.pt").is_file():
+        if not (job.folder / "weights" / "last.pt").is_file():
             raise
-        raise TrainingError(f"{error}\n    To resume: python train.py train.resume={folder}") from error
+        raise TrainingError(f"{error}\n    To resume: python train.py train.resume={job.folder}") from error
 
 
 def _finish(job: Job, config: Config, yaml: Path, scan: Scan, progress: _Progress, device: str) -> Result:

@@ -14,6 +14,7 @@ from watchme.core.batch_limit import Limit
 from watchme.core.errors import TrainingError, WatchmeError
 from watchme.core.interfaces import EpochEvent
 from watchme.core.metric_names import higher_is_better
+from watchme.core.step_meter import StepMeter
 from watchme.core.step_profiler import StepProfiler, anomalies_detected
 from watchme.engines.yolo import isolation
 from watchme.engines.yolo.config import Config
@@ -39,12 +40,13 @@ _UNDEFINED = -1.0
 
 
 @contextlib.contextmanager
-def passing_on(config: Config) -> Iterator[None]:
+def passing_on(config: Config, step_every: int = 0) -> Iterator[None]:
     """Let trainers that are created within the block, also in other processes, know what is no ultralytics argument."""
     settings = {
         "objective": config.objective,
         "limit_batches": config.train.limit_batches,
         "detect_anomaly": config.train.detect_anomaly,
+        "step_every": step_every,
     }
     os.environ[_SETTINGS] = json.dumps(settings)
     try:
@@ -85,6 +87,9 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
         self.emit: Emit | None = self.parent if LOCAL_RANK == 0 else None
         self.note_batch_size: Callable[[int], None] = lambda size: None
         self.timer = EpochTimer()
+        step = self.parent.step if self.parent is not None else lambda event: None
+        self.steps = StepMeter(settings["step_every"], step)
+        self._done = 0  # steps of this epoch
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Take a resumed run's arguments from its checkpoint, except the precision, which depends on the device."""
@@ -100,10 +105,23 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
             self.best_fitness = (best.get("train_metrics") or {}).get("fitness", self.best_fitness)
 
     def run_callbacks(self, event: str) -> None:
-        """Time training, then run ultralytics' callbacks."""
+        """Time training and report steps, then run ultralytics' callbacks."""
         if event in EpochTimer.EVENTS:
             self.timer.mark(event)
+            if event == "on_train_epoch_start":
+                self._done = 0
+                self.steps.start_epoch()
+            elif event == "on_train_batch_end" and RANK in {-1, 0}:
+                self._count_step()
         super().run_callbacks(event)
+
+    def _count_step(self) -> None:
+        """Report a point within the epoch where one is due; ultralytics has just waited for the losses of its bar."""
+        self._done += 1
+        step = self.epoch * len(self.train_loader) + self._done
+        if self.steps.count(step, self.batch_size):
+            loss = sum(float(value) for value in self.loss_items.values())
+            self.steps.report(step, loss, float(self.optimizer.param_groups[0]["lr"]))
 
     def train(self) -> None:
         """Train. A rank of a multi-GPU run sends its error to the process of train.py, and exits at once."""

@@ -10,6 +10,7 @@ from watchme.core.errors import CheckpointError
 from watchme.core.interfaces import Job, Picture, Table
 from watchme.engines.yolo import arguments, examples, isolation
 from watchme.engines.yolo import initial_weights as weights
+from watchme.engines.yolo.chart_tables import chart_tables
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.examples import WorstExamples, compare
 from watchme.engines.yolo.limit import limit_images
@@ -68,6 +69,8 @@ def evaluate(job: Job, config: Config, checkpoint: Path, yaml: Path, split: str,
     rows = tuple(_row(found, position) for position in range(len(found.ap_class_index)))
     job.show(Table(f"{split}/per_class", _COLUMNS, rows))
     job.show(Table(f"{split}/counts", examples.COUNT_COLUMNS, ((examples.SHOWN_FROM, *worst.totals),)))
+    for table in chart_tables(found, split, examples.SHOWN_FROM):
+        job.show(table)
     if config.evaluation.plots:
         for file, (name, caption) in _PICTURES.items():
             if (folder / file).is_file():
