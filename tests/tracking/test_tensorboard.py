@@ -4,15 +4,21 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from google.protobuf import text_format
+from PIL import Image
+from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+from tensorboard.util import tensor_util
 
 from tracking.made_up import CURVE, Tracked
+from watchme.tracking.tensorboard import hyperparameters
 
 
-def read(folder: Path) -> Any:
+def read(folder: Path, place: str = "tensorboard") -> Any:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
+    events = EventAccumulator(str(folder / place), size_guidance={"scalars": 0, "images": 0})
     events.Reload()
     return events
 
@@ -56,19 +62,77 @@ def test_hyperparameters_with_the_final_metric(events: Any, whole_run: Tracked) 
     data = events.PluginTagToContent("hparams")
     parsed = {tag: HParamsPluginData.FromString(content) for tag, content in data.items()}
     start = parsed["_hparams_/session_start_info"].session_start_info
-    assert start.hparams["optimizer.lr"].number_value == 0.001
-    assert start.hparams["optimizer.name"].string_value == "adamw"
-    assert start.hparams["train.deterministic"].bool_value
     assert start.group_name == f"{whole_run.folder.parent.name}/run"
     # TensorBoard would take the columns and filters of the first run's summary for all runs.
     assert "_hparams_/experiment" not in parsed
     assert parsed["_hparams_/session_end_info"].session_end_info.status == 1  # STATUS_SUCCESS
 
 
-def test_text_tab_holds_command_and_overrides(events: Any) -> None:
+def test_runs_are_told_apart_by_eight_settings_and_what_was_overridden() -> None:
+    config = {
+        "model": {"name": "yolo11n", "family": {"lr": 1}},
+        "dataset": {"name": "shop", "root": None, "image_size": 640},
+        "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.9},
+        "scheduler": {"name": "cosine"},
+        "train": {"batch_size": 16, "epochs": 3, "seed": 7, "deterministic": True, "workers": 2},
+    }
+    manifest = {
+        "choices": {"augmentation": "yolo_light", "scheduler": "cosine_warm", "model": "yolo11n"},
+        "overrides": ["model=yolo11n", "optimizer.lr=0.01", "scheduler=cosine_warm", "+train.deterministic=true"],
+    }
+    named = {"model": "yolo11n", "dataset": "shop", "optimizer": "sgd", "lr": 0.01, "batch_size": 16, "epochs": 3}
+    named |= {"seed": 7, "augmentation": "yolo_light"}
+    found = hyperparameters(config, manifest)
+    assert found == {**named, "scheduler": "cosine_warm", "train.deterministic": True}
+    assert list(found)[:8] == list(named)
+
+
+def test_text_tab_holds_command_overrides_and_config(events: Any) -> None:
     (text,) = (event.tensor_proto.string_val[0].decode() for event in events.Tensors("run"))
-    assert "    optimizer.lr=0.001\n" in text
+    assert "| optimizer.lr | 0.001 |\n" in text
     assert "    train.seed: 7\n" in text
+
+
+def test_points_within_epochs_are_events_of_their_own(whole_run: Tracked, resumed_run: Tracked) -> None:
+    steps = read(whole_run.folder, "tensorboard/steps")
+    assert [point.step for point in steps.Scalars("step/loss")] == list(range(5, 51, 5))
+    assert steps.Scalars("step/loss")[0].value == pytest.approx(4.0)
+    again = read(resumed_run.folder, "tensorboard/steps")
+    assert [point.step for point in again.Scalars("step/loss")] == list(range(5, 51, 5)), "none twice"
+
+
+def test_pr_curves_by_confidence(events: Any) -> None:
+    (event,) = events.Tensors("test/pr/person")
+    found, false, unused, missed, precision, recall = tensor_util.make_ndarray(event.tensor_proto).tolist()
+    assert recall == pytest.approx([1.0, 0.9, 0.8, 0.7, 0.6, 0.5])
+    assert precision == pytest.approx([0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    assert found == pytest.approx([20 * value for value in recall])
+    assert [a + b for a, b in zip(found, missed, strict=True)] == pytest.approx([20.0] * 6)
+    shares = [a / (a + b) for a, b in zip(found, false, strict=True)]
+    assert shares == pytest.approx(precision)
+    assert unused == [0.0] * 6
+    assert events.PluginTagToContent("pr_curves").keys() == {"test/pr/person"}
+
+
+def test_projector_has_each_point_with_its_picture(whole_run: Tracked) -> None:
+    folder = whole_run.folder / "tensorboard"
+    config = ProjectorConfig()
+    text_format.Parse((folder / "projector_config.pbtxt").read_text(), config)
+    (entry,) = config.embeddings
+    assert entry.tensor_name == "test/embedding"
+    vectors = [[float(value) for value in line.split("\t")] for line in read_lines(folder / entry.tensor_path)]
+    assert vectors == [[1.0, 0.0], [0.0, 1.0], [0.5, -0.25]]
+    assert read_lines(folder / entry.metadata_path) == ["identity\tcamera", "7\t1", "7\t2", "9\t1"]
+    width, height = entry.sprite.single_image_dim
+    with Image.open(folder / entry.sprite.image_path) as sprite:
+        assert sprite.size == (2 * width, 2 * height), "a square grid"
+        pixels = np.asarray(sprite)
+    shades = [int(pixels[y * height + 40, x * width + 20, 0]) for x, y in ((0, 0), (1, 0), (0, 1), (1, 1))]
+    assert shades == pytest.approx([50, 150, 0, 0], abs=4), "the third file is missing: black"
+
+
+def read_lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
 
 
 def test_resumed_run_draws_no_curve_twice(resumed_run: Tracked) -> None:

@@ -13,24 +13,30 @@ from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
-from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+from tensorboard.plugins.pr_curve.metadata import create_summary_metadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from watchme.core.formatting import flatten
-from watchme.core.interfaces import Callback, EpochEvent, Picture, Result, Stop, Table
+from watchme.core.interfaces import Embedding, EpochEvent, Picture, Result, Shown, StepEvent, Stop, Table
 from watchme.core.metric_names import measured_objective
 from watchme.io.files import read_json, read_yaml
 from watchme.run.run_dir import CONFIG, MANIFEST
+from watchme.tracking.curves import by_class
 from watchme.tracking.draw_boxes import with_boxes
+from watchme.tracking.projector import write_embedding
 from watchme.tracking.setup import Setup
+from watchme.tracking.tracker import Tracker
 
 FOLDER = "tensorboard"
+# Settings that have a short name.
+_SHORT = {"optimizer.lr", "train.batch_size", "train.epochs", "train.seed"}
 _SECTIONS = ("model", "dataset", "optimizer", "scheduler", "augmentation", "loss", "train")
 
 
-class TensorBoardTracker(Callback):
+class TensorBoardTracker(Tracker):
     """Scalars under canonical names with the epoch as step, pictures, and hyper-parameters with the result.
 
     The hparams view shows the last value of a scalar. So that it shows the result rather than the last epoch, final
@@ -45,8 +51,10 @@ class TensorBoardTracker(Callback):
         self._shown: dict[tuple[str, int], int] = {}
         self._epoch = 0
         self._config = read_yaml(self._folder / CONFIG)
+        self._manifest = read_json(self._folder / MANIFEST)
+        self._steps: EventFileWriter | None = None
         start = SessionStartInfo(start_time_secs=time.time(), group_name="/".join(self._folder.parts[-2:]))
-        for name, value in hyperparameters(self._config).items():
+        for name, value in hyperparameters(self._config, self._manifest).items():
             kind = "bool" if isinstance(value, bool) else "string" if isinstance(value, str) else "number"
             setattr(start.hparams[name], f"{kind}_value", value)
         self._add_hparams(metadata.SESSION_START_INFO_TAG, session_start_info=start)
@@ -57,6 +65,18 @@ class TensorBoardTracker(Callback):
         session = SessionLog(status=SessionLog.START)
         self._writer.add_event(Event(wall_time=time.time(), step=epoch + 1, session_log=session))
 
+    def on_step(self, event: StepEvent) -> None:
+        """Write a point within an epoch.
+
+        Into events of their own, since a resumed run drops what is of a later step, and epochs are counted otherwise.
+        """
+        if self._steps is None:
+            self._steps = EventFileWriter(str(self._folder / FOLDER / "steps"))
+            session = SessionLog(status=SessionLog.START)  # of a resumed run: drop what it repeats
+            self._steps.add_event(Event(wall_time=time.time(), step=event.step, session_log=session))
+        found = [Summary.Value(tag=name, simple_value=value) for name, value in event.metrics.items()]
+        self._steps.add_event(Event(wall_time=time.time(), step=event.step, summary=Summary(value=found)))
+
     def on_epoch(self, event: EpochEvent) -> Stop | None:
         """Write the epoch's scalars; undefined ones are left out."""
         self._epoch = max(self._epoch, event.epoch)
@@ -64,10 +84,16 @@ class TensorBoardTracker(Callback):
         self._writer.flush()
         return None
 
-    def on_show(self, item: Picture | Table) -> None:
-        """Write a picture. Further pictures of one name and epoch get a number."""
-        if isinstance(item, Table):
-            return
+    def on_show(self, item: Shown) -> None:
+        """Write a picture, PR curves or an embedding. Further pictures of one name and epoch get a number."""
+        if isinstance(item, Embedding):
+            write_embedding(self._folder / FOLDER, item)
+        elif isinstance(item, Picture):
+            self._add_picture(item)
+        elif item.chart == "precision_recall":
+            self._add_curves(item)
+
+    def _add_picture(self, item: Picture) -> None:
         step = self._epoch if item.epoch is None else item.epoch
         count = self._shown.get((item.name, step), 0)
         self._shown[item.name, step] = count + 1
@@ -91,13 +117,31 @@ class TensorBoardTracker(Callback):
         end = SessionEndInfo(status=code, end_time_secs=time.time())
         self._add_hparams(metadata.SESSION_END_INFO_TAG, session_end_info=end)
         self._writer.close()
+        if self._steps is not None:
+            self._steps.close()
 
     def _description(self) -> str:
-        """Command, overrides and config as Markdown."""
-        manifest = read_json(self._folder / MANIFEST)
-        overrides = "\n".join(f"    {override}" for override in manifest.get("overrides", []))
+        """Command, what differs from the defaults, and config as Markdown."""
+        pairs = [override.partition("=") for override in self._manifest.get("overrides", [])]
+        rows = "\n".join(f"| {key.lstrip('+~')} | {value} |" for key, _, value in pairs)
+        differs = f"| setting | value |\n|---|---|\n{rows}" if rows else "Nothing."
         config = "\n".join(f"    {name}: {value}" for name, value in flatten(self._config).items())
-        return f"Command\n\n    {manifest.get('command', '')}\n\nOverrides\n\n{overrides}\n\nConfig\n\n{config}\n"
+        command = f"Command\n\n    {self._manifest.get('command', '')}"
+        return f"{command}\n\nWhat differs from the defaults\n\n{differs}\n\nConfig\n\n{config}\n"
+
+    def _add_curves(self, table: Table) -> None:
+        """A PR curve of each class, from precision and recall at evenly spaced confidences."""
+        for name, points in by_class(table).items():
+            found = [recall * boxes for _, _, recall, _, boxes in points]
+            false = [at * (1 - row[1]) / row[1] if row[1] else 0.0 for at, row in zip(found, points, strict=True)]
+            missed = [row[4] - at for at, row in zip(found, points, strict=True)]
+            values = [found, false, [0.0] * len(points), missed, [row[1] for row in points], [row[2] for row in points]]
+            tensor = TensorProto(dtype=DT_FLOAT, float_val=[value for line in values for value in line])
+            for size in (len(values), len(points)):
+                tensor.tensor_shape.dim.add(size=size)
+            about = create_summary_metadata(f"{table.name} of {name}", "", len(points))
+            tag = f"{table.name}/{name}"
+            self._add(Summary(value=[Summary.Value(tag=tag, metadata=about, tensor=tensor)]), self._epoch)
 
     def _scalars(self, values: Mapping[str, float], step: int) -> None:
         found = [Summary.Value(tag=name, simple_value=value) for name, value in values.items() if not math.isnan(value)]
@@ -120,12 +164,32 @@ class TensorBoardTracker(Callback):
         self._add(Summary(value=[Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin))]), step=0)
 
 
-def hyperparameters(config: Mapping[str, Any]) -> dict[str, bool | float | str]:
-    """The settings of a config that may matter for its result, flat: `optimizer.lr` -> 0.001. Nulls are left out."""
+def hyperparameters(config: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, bool | float | str]:
+    """What runs are told apart by: eight settings under short names, and what was overridden. Nulls are left out.
+
+    Args:
+        config: The run's, resolved.
+        manifest: Its manifest, with `choices` of groups and `overrides`.
+    """
+    train, choices = config.get("train") or {}, manifest.get("choices") or {}
+    named = {
+        "model": (config.get("model") or {}).get("name"),
+        "dataset": (config.get("dataset") or {}).get("name"),
+        "optimizer": (config.get("optimizer") or {}).get("name"),
+        "lr": (config.get("optimizer") or {}).get("lr"),
+        "batch_size": train.get("batch_size"),
+        "epochs": train.get("epochs"),
+        "seed": train.get("seed"),
+        "augmentation": choices.get("augmentation"),
+    }
+    keys = [str(override).partition("=")[0].lstrip("+~") for override in manifest.get("overrides", [])]
+    flat = flatten({section: config.get(section) for section in _SECTIONS})
+    named |= {key: choices[key] for key in keys if key in choices and key not in named}
+    named |= {key: flat[key] for key in keys if key in flat and key not in _SHORT}
     found: dict[str, bool | float | str] = {}
-    for name, value in flatten({section: config.get(section) for section in _SECTIONS}).items():
+    for name, value in named.items():
         if isinstance(value, list):
             found[name] = ", ".join(map(str, value))
-        elif isinstance(value, (bool, int, float, str)) and not name.startswith("model.family."):
+        elif isinstance(value, (bool, int, float, str)):
             found[name] = value
     return found
