@@ -1,5 +1,6 @@
 """The specification of W&B's pages, without a server: what each section shows, and of which runs."""
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ PLACE = {"project": "people", "entity": "us"}
 
 def a_run(run_id: str, config: dict[str, Any], **summary: Any) -> Any:
     """A run as W&B's public API gives it."""
-    return SimpleNamespace(id=run_id, config=config, summary=summary)
+    return SimpleNamespace(id=run_id, config=config, summary_metrics=summary)
 
 
 def runs() -> list[Any]:
@@ -25,6 +26,7 @@ def runs() -> list[Any]:
         "test/map50": 0.4,
         "test/detections": {"_type": "images/separated"},
         "test/per_class": {"_type": "table-file"},
+        "charts/test/f1_table": {"_type": "table-file"},
         "objective": "val/map50",
         "objective_value": 0.5,
     }
@@ -56,6 +58,7 @@ def runset_of(workspace: Any) -> dict[str, Any]:
 def test_contents_are_what_the_runs_logged(contents: Contents) -> None:
     assert contents.metrics == ["perf/images_per_s", "step/loss", "test/map50", "train/loss", "val/map50"]
     assert contents.pictures == ["test/detections"]
+    assert contents.charts == ["charts/test/f1_table"]
     assert contents.runs == 4
     statuses = {"a": "finished", "b": "pruned", "c": "failed"}
     parameters = ["optimizer.lr", "choices.augmentation"]
@@ -65,12 +68,12 @@ def test_contents_are_what_the_runs_logged(contents: Contents) -> None:
 def test_a_project_without_runs_gets_what_both_engines_measure() -> None:
     assert read_contents([]) == expected()
     titles = list(panels_of(build_workspace(expected(), **PLACE)))
-    assert titles == ["Validation", "Losses", "Test metrics", "Pictures", "Speed"]
+    assert titles == ["Validation", "Losses", "Test metrics", "Curves", "Pictures", "Speed"]
 
 
 def test_sections_of_the_workspace(contents: Contents) -> None:
     found = panels_of(build_workspace(contents, **PLACE))
-    assert list(found) == ["Validation", "Losses", "Test metrics", "Pictures", "Speed", "Sweep tune"]
+    assert list(found) == ["Validation", "Losses", "Test metrics", "Curves", "Pictures", "Speed", "Sweep tune"]
     (validation,) = found["Validation"]
     assert validation["config"]["xAxis"] == "epoch"
     assert validation["config"]["metrics"] == ["val/map50"]
@@ -80,6 +83,10 @@ def test_sections_of_the_workspace(contents: Contents) -> None:
     kinds = [panel["viewType"] for panel in found["Test metrics"]]
     assert kinds == ["Bar Chart", "Bar Chart", "Run Comparer"]
     assert [panel["config"]["metrics"] for panel in found["Test metrics"][:2]] == [["objective_value"], ["test/map50"]]
+    (curve,) = found["Curves"]
+    assert curve["config"]["panelDefId"] == "wandb/area-under-curve/v0"
+    assert curve["config"]["fieldSettings"] == {"x": "confidence", "y": "f1", "class": "class"}
+    assert "charts/test/f1_table" in json.dumps(curve["config"]["userQuery"])
     assert found["Pictures"][0]["config"]["mediaKeys"] == ["test/detections"]
     assert [panel["config"]["metrics"] for panel in found["Speed"]] == [["perf/images_per_s"]]
 
@@ -100,7 +107,9 @@ def test_a_sweep_is_shown_by_its_parameters_importances_and_the_best_so_far(cont
 
 def test_best_so_far_is_the_lowest_where_lower_is_better() -> None:
     study = Study("tune", "val/loss", ["optimizer.lr"], {"a": "finished"})
-    parallel, _, scatter, _ = panels_of(build_workspace(Contents([], [], {"tune": study}), **PLACE))["Sweep tune"]
+    parallel, _, scatter, _ = panels_of(build_workspace(Contents([], [], studies={"tune": study}), **PLACE))[
+        "Sweep tune"
+    ]
     assert scatter["config"]["showMinYAxisLine"]
     assert "showMaxYAxisLine" not in scatter["config"]
     assert parallel["config"]["columns"][-1]["inverted"]
@@ -125,12 +134,12 @@ def test_pages_of_one_study_show_its_trials_alone(contents: Contents) -> None:
 def test_the_report_has_the_same_sections_and_pruned_trials_apart(contents: Contents) -> None:
     report = build_report(contents, **PLACE)
     headings = [block.text for block in report.blocks if type(block).__name__ == "H1"]
-    assert headings == ["Validation", "Losses", "Test metrics", "Pictures", "Speed", "Sweep tune"]
+    assert headings == ["Validation", "Losses", "Test metrics", "Curves", "Pictures", "Speed", "Sweep tune"]
     sweep = report.blocks[-1]
     assert [runset.name for runset in sweep.runsets] == ["trials", "pruned trials"]
     whole, pruned = (runset.filters for runset in sweep.runsets)
-    assert whole == "Metric('Group') == 'tune' and SummaryMetric('status') != 'pruned'"
-    assert pruned == "Metric('Group') == 'tune' and SummaryMetric('status') == 'pruned'"
+    assert whole == "Metric(\"Group\") == 'tune' and SummaryMetric(\"status\") != 'pruned'"
+    assert pruned == "Metric(\"Group\") == 'tune' and SummaryMetric(\"status\") == 'pruned'"
     assert sweep.runsets[1].run_settings["b"].color == "#9aa0a6"
     kinds = [type(panel).__name__ for panel in sweep.panels]
     assert kinds == ["ParallelCoordinatesPlot", "ParameterImportancePlot", "ScatterPlot", "LinePlot"]

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tracking.made_up import Tracked, make_config, make_trial
-from watchme.core.interfaces import Table
+from watchme.core.interfaces import Embedding, Table
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +19,19 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Tracked:
     run = Tracked.begin(folder, replace(config, trial=trial), ["optimizer.lr=0.001", "+trial.number=4"])
     run.epochs()
     run.picture("test/ranked", boxes=())
+    (folder / "train.log").write_text("first line of the log\n")
+    points = tuple((at / 10, (4 + at) / 10, (10 - at) / 10, "person", 20) for at in range(6))
+    pr = ("confidence", "precision", "recall", "class", "boxes")
+    run.session.show(Table("test/pr", pr, points, chart="precision_recall"))
+    counts = (("person", "person", 7), ("person", "nothing", 2), ("nothing", "person", 1))
+    run.session.show(Table("test/confusion", ("actual", "predicted", "count"), counts, chart="confusion"))
+    run.session.show(Table("test/cmc_curve", ("rank", "share"), ((1, 0.5), (2, 0.75)), chart="cmc"))
+    crops = (folder / "a.png", folder / "b.png", folder / "missing.png")
+    for path, shade in zip(crops[:2], (50, 150), strict=True):
+        Image.new("RGB", (20, 40), (shade, shade, shade)).save(path)
+    vectors = np.array([[1, 0], [0, 1], [0.5, -0.25]], np.float32)
+    about = ("identity", "camera"), ((7, 1), (7, 2), (9, 1))
+    run.session.show(Embedding("test/embedding", vectors, *about, crops))
     run.session.show(Table("test/per_image", ("image", "ap"), (("a.jpg", 0.5), ("b.jpg", 0.25))))
     run.end("finished", run.result())
     return run
@@ -28,7 +43,8 @@ def resumed_run(tmp_path_factory: pytest.TempPathFactory) -> Tracked:
     folder = tmp_path_factory.mktemp("resumed") / "run"
     config = make_config(tensorboard=True, wandb=True, mode="offline")
     first = Tracked.begin(folder, config)
-    first.epochs(1, 4, pictures=False)
+    first.epochs(1, 3, pictures=False)
+    first.epochs(4, 4, pictures=False, saved=False)
     first.end("interrupted")
     second = Tracked.begin(folder, replace(config, train=replace(config.train, resume=str(folder))))
     second.session.resumed(3)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from watchme.config.schema import (
     TrainConfig,
     TrialConfig,
 )
-from watchme.core.interfaces import EpochEvent, Picture, Result
+from watchme.core.interfaces import EpochEvent, Picture, Result, StepEvent
 from watchme.run.run_dir import RunFolder
 from watchme.run.session import Session
+from watchme.tracking.process import TrackingProcess
 
 CURVE = [0.11, 0.42, 0.57, 0.53, math.nan]
 BOXES = ((4.0, 6.0, 30.0, 50.0, 0.9, "person"), (20.0, 10.0, 60.0, 60.0, 0.4, "person"))
@@ -74,12 +76,26 @@ class Tracked:
         Image.new("RGB", (64, 64), (shade, shade, shade)).save(path)
         self.session.show(Picture(name, path, "a caption", boxes, epoch))
 
-    def epochs(self, first: int = 1, last: int = len(CURVE), pictures: bool = True) -> None:
-        for epoch in range(first, last + 1):
+    def epochs(self, first: int = 1, end: int = len(CURVE), pictures: bool = True, saved: bool = True) -> None:
+        """Epochs of 10 steps, of which every fifth is reported; `saved`: with a checkpoint of each, as engines do."""
+        for epoch in range(first, end + 1):
+            for step in (10 * epoch - 5, 10 * epoch):
+                metrics = {"step/loss": 20 / step, "step/lr": 0.001, "step/images_per_s": 90.0}
+                self.session.step(StepEvent(step, metrics))
             if pictures:
                 for _ in range(3):
                     self.picture("val/predictions", epoch)
+            if (last := self.folder / "weights" / "last.pt").is_file():
+                os.utime(last, ns=(0, last.stat().st_mtime_ns - 10**9))  # an epoch takes longer than none
             self.session.emit(event(epoch, CURVE[epoch - 1]))
+            if saved:
+                self.save()
+
+    def save(self) -> None:
+        """Write the last checkpoint."""
+        weights = self.folder / "weights"
+        weights.mkdir(exist_ok=True)
+        (weights / "last.pt").write_bytes(b"last" * 100)
 
     def result(self) -> Result:
         weights = self.folder / "weights"
@@ -98,6 +114,12 @@ class Tracked:
     def lines(self) -> list[dict[str, Any]]:
         """metrics.jsonl, as written."""
         return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def tracking_of(run: Tracked) -> TrackingProcess:
+    """The tracking process of a run."""
+    (found,) = (item for item in run.session.callbacks if isinstance(item, TrackingProcess))
+    return found
 
 
 def make_trial(study_file: Path, study: str, number: int) -> TrialConfig:

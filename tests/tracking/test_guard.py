@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tracking.made_up import Tracked, event, make_config
+from tracking.made_up import Tracked, event, make_config, tracking_of
 from tracking.wandb_file import WandbFile
 from watchme.core.interfaces import Stop
 from watchme.tracking import process as guard
@@ -57,11 +57,6 @@ def server(answer: bytes | None, only: bytes = b"") -> Iterator[tuple[str, list[
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-def tracking_of(run: Tracked) -> TrackingProcess:
-    (found,) = (item for item in run.session.callbacks if isinstance(item, TrackingProcess))
-    return found
 
 
 def trained(folder: Path, **tracker: Any) -> tuple[Tracked, float]:

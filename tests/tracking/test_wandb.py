@@ -2,12 +2,13 @@
 
 import json
 import math
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tracking.made_up import BOXES, CURVE, Tracked, make_config
+from tracking.made_up import BOXES, CURVE, Tracked, make_config, tracking_of
 from tracking.wandb_file import WandbFile
 from watchme.core.interfaces import Result
 
@@ -53,7 +54,9 @@ def test_manifest_and_logs_are_among_the_files(saved: WandbFile) -> None:
 def test_history_equals_metrics_jsonl(whole_run: Tracked, saved: WandbFile) -> None:
     lines = whole_run.lines()
     rows = [row for row in saved.history if "train/loss" in row]
-    assert [row["_step"] for row in rows] == [line["epoch"] for line in lines]
+    assert [row["epoch"] for row in rows] == [line["epoch"] for line in lines]
+    numbers = [row["_step"] for row in saved.history]
+    assert numbers == sorted(set(numbers)), "W&B drops a row whose number is not greater than the last"
     for line, row in zip(lines, rows, strict=True):
         numbers = {name: value for name, value in line.items() if name not in ("time", "is_best")}
         assert {name: row.get(name) for name in numbers} == numbers
@@ -103,8 +106,8 @@ def test_table_of_results(saved: WandbFile) -> None:
 
 
 def test_weights_are_artifacts_with_fingerprint(whole_run: Tracked, saved: WandbFile) -> None:
-    models = {alias: artifact for artifact in saved.artifacts if artifact.type == "model" for alias in artifact.aliases}
-    assert {"best", "last"} <= set(models)
+    found = [artifact for artifact in saved.artifacts if artifact.type == "model"]
+    models = {alias.removeprefix("trial4-"): artifact for artifact in found for alias in artifact.aliases}
     for alias in ("best", "last"):
         assert json.loads(models[alias].metadata)["dataset"]["fingerprint"] == "sha256:abc"
         content = next(entry for entry in models[alias].manifest.contents if entry.path == f"{alias}.pt")
@@ -115,13 +118,104 @@ def test_system_metrics_are_sampled(saved: WandbFile) -> None:
     assert saved.stats >= 1
 
 
-def test_resumed_run_goes_on_with_id_and_step(resumed_run: Tracked) -> None:
+def epochs_of(saved: WandbFile) -> list[int]:
+    return [row["epoch"] for row in saved.history if "train/loss" in row]
+
+
+def steps_of(saved: WandbFile) -> list[int]:
+    return [row["step"] for row in saved.history if "step/loss" in row]
+
+
+def test_points_within_epochs_have_their_own_axis(saved: WandbFile) -> None:
+    assert steps_of(saved) == [5, 10, 15, 20, 25, 30, 35, 40, 45, 50]
+    assert saved.metrics["step/loss"].step_metric == "step"
+    assert saved.metrics["step/loss"].summary.last
+
+
+def test_resumed_run_goes_on_and_repeats_neither_epoch_nor_step(resumed_run: Tracked) -> None:
     first, second = (WandbFile(resumed_run.folder, index) for index in (0, 1))
     assert first.run.run_id == second.run.run_id
-    assert first.exit_code == 255, "interrupted"
-    assert [row["_step"] for row in first.history] == [1, 2, 3, 4]
-    assert [row["_step"] for row in second.history] == [4, 5]
-    assert second.exit_code == 0
+    assert (first.exit_code, second.exit_code) == (255, 0), "interrupted, finished"
+    assert epochs_of(first) == [1, 2, 3], "the fourth has no checkpoint: it is trained again"
+    assert epochs_of(second) == [4, 5]
+    assert steps_of(first) == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert steps_of(second) == [45, 50]
+    numbers = [row["_step"] for saved in (first, second) for row in saved.history]
+    assert numbers == sorted(set(numbers))
+
+
+def test_what_a_broken_off_tracker_missed_is_logged_when_the_run_is_resumed(tmp_path: Path) -> None:
+    config = make_config(wandb=True, mode="offline")
+    first = Tracked.begin(tmp_path / "run", config)
+    first.epochs(1, 1, pictures=False)
+    tracking_of(first)._process.kill()
+    tracking_of(first)._done.wait(10)
+    first.epochs(2, 3, pictures=False)
+    first.end("interrupted")
+    known = len(list(first.folder.glob("wandb/offline-run-*")))
+    second = Tracked.begin(first.folder, replace(config, train=replace(config.train, resume=str(first.folder))))
+    second.session.resumed(3)
+    second.epochs(4, 5, pictures=False)
+    second.end("finished", second.result())
+    assert len(list(first.folder.glob("wandb/offline-run-*"))) == known + 1
+    logged = json.loads((first.folder / "wandb" / "watchme-history.json").read_text())
+    assert (logged["epoch"], logged["step"]) == (5, 50)
+    assert epochs_of(WandbFile(first.folder))[-4:] == [2, 3, 4, 5]
+
+
+def test_an_older_checkpoint_is_resumed_without_repeating_rows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config(wandb=True, mode="offline")
+    first = Tracked.begin(tmp_path / "run", config)
+    first.epochs(1, 3, pictures=False)
+    first.end("interrupted")
+    second = Tracked.begin(first.folder, replace(config, train=replace(config.train, resume=str(first.folder))))
+    second.session.resumed(1)
+    second.epochs(2, 4, pictures=False)
+    second.end("finished", second.result())
+    assert epochs_of(WandbFile(first.folder)) == [4]
+    assert "W&B keeps its rows of the epochs after 1" in caplog.text
+
+
+def test_charts_are_drawn_by_wandb_itself(whole_run: Tracked, saved: WandbFile) -> None:
+    (row,) = (row for row in saved.history if "charts/test/precision_recall_table" in row)
+    files = saved.path.parent / "files"
+    curve, f1, confusion, cmc = (
+        json.loads((files / row[f"charts/test/{name}_table"]["path"]).read_text())
+        for name in ("precision_recall", "f1", "confusion", "cmc")
+    )
+    assert curve["columns"] == ["recall", "precision", "class"]
+    assert curve["data"][2] == [0.8, 0.6, "person"]
+    assert f1["data"][2] == [0.2, pytest.approx(2 * 0.8 * 0.6 / 1.4), "person"]
+    assert confusion["data"][0] == ["person", "person", 7]
+    assert cmc["data"] == [[1, 0.5, "CMC"], [2, 0.75, "CMC"]]
+    drawn = saved.config["_wandb"]["visualize"]
+    assert drawn["charts/test/precision_recall"]["panel_config"]["panelDefId"] == "wandb/area-under-curve/v0"
+    assert drawn["charts/test/confusion"]["panel_config"]["panelDefId"] == "wandb/confusion_matrix/v1"
+
+
+def test_code_packages_and_log_are_among_the_files(saved: WandbFile) -> None:
+    files = {path.name: path.read_text() for path in (saved.path.parent / "files").iterdir() if path.is_file()}
+    assert "wandb==" in files["requirements.txt"]
+    assert "first line of the log" in saved.output
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+    assert saved.run.git.commit == saved.config["git"]["commit"] == commit.stdout.strip()
+
+
+def test_the_dataset_is_an_artifact_with_its_fingerprint(saved: WandbFile) -> None:
+    (dataset,) = (artifact for artifact in saved.artifacts if artifact.type == "dataset")
+    assert dataset.name == "dataset-nothing"
+    assert json.loads(dataset.metadata)["fingerprint"] == "sha256:abc"
+    assert [entry.path for entry in dataset.manifest.contents] == ["dataset.json"], "no file of the dataset itself"
+
+
+def test_weights_of_a_trial_are_versions_of_one_artifact_of_the_study(saved: WandbFile) -> None:
+    models = [artifact for artifact in saved.artifacts if artifact.type == "model"]
+    assert {artifact.name for artifact in models} == {"weights-yolo_tune"}
+    aliases = [set(artifact.aliases) - {"latest"} for artifact in models]
+    assert aliases == [{"trial4-best", "best"}, {"trial4-last"}]
+    assert saved.summary["best_of_study_so_far"]
 
 
 def test_an_evaluations_objective_is_named_after_the_split_that_was_measured(tmp_path: Path) -> None:

@@ -56,6 +56,8 @@ class WandbFile:
         self.tags: list[str] = []
         self.exit_code: int | None = None
         self.stats = 0
+        self.output = ""
+        self.alerts: list[Any] = []
         for record in records(self.path):
             self._take(record)
 
@@ -80,6 +82,10 @@ class WandbFile:
             self.artifacts.append(record.artifact)
         elif kind == "exit":
             self.exit_code = record.exit.exit_code
+        elif kind == "output_raw":
+            self.output += record.output_raw.line
+        elif kind == "alert":
+            self.alerts.append(record.alert)
         elif kind == "stats":
             self.stats += 1
 

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,16 +35,21 @@ class _Handler(BaseHTTPRequestHandler):
     def _take(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         with self.served.lock:
-            if self.path == "/graphql":
-                asked = json.loads(body)
-                self._answer({"data": self.served.graphql(asked["query"], asked.get("variables") or {})})
-            elif self.path.startswith("/upload/"):
-                self.served.upload(self.path.removeprefix("/upload/"), body)
-                self._answer({})
-            elif self.path.endswith("/file_stream"):
-                self._answer(self.served.stream(self.path.split("/")[-2], json.loads(body)))
-            else:
-                self._answer({})
+            try:
+                self._answer(self._content(body))
+            except Exception:  # the client would only try again
+                self.served.errors.append(f"{self.path} {body[:300]!r}\n{traceback.format_exc()}")
+                self.send_error(400)
+
+    def _content(self, body: bytes) -> Any:
+        if self.path == "/graphql":
+            asked = json.loads(body)
+            return {"data": self.served.graphql(asked["query"], asked.get("variables") or {})}
+        if self.path.startswith("/upload/"):
+            self.served.upload(self.path.removeprefix("/upload/"), body)
+        elif self.path.endswith("/file_stream"):
+            return self.served.stream(self.path.split("/")[-2], json.loads(body))
+        return {}
 
     do_POST = do_PUT = do_GET = _take  # noqa: N815
 

@@ -56,6 +56,7 @@ class WandbServer:
         alerts: Each the mutation's variables.
         views: Saved views by name: workspaces and reports.
         operations: Name and variables of each GraphQL operation, in order.
+        errors: What went wrong in the server itself; a test looks that there is none.
     """
 
     def __init__(self) -> None:
@@ -70,6 +71,7 @@ class WandbServer:
         self.projects: set[str] = set()
         self.uploads: dict[str, bytes] = {}
         self.operations: list[tuple[str, dict[str, Any]]] = []
+        self.errors: list[str] = []
 
     def graphql(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         """Carry out one operation, and answer what it selects."""
@@ -201,7 +203,7 @@ class WandbServer:
                 "aliases": [],
                 **{key: variables.get(key) for key in ("digest", "metadata", "description")},
                 "type": variables["artifactTypeName"],
-                "run": variables.get("runName"),
+                "project": variables["projectName"],
                 "manifest": None,
             }
             self.artifacts.append(found)
@@ -219,9 +221,13 @@ class WandbServer:
         collection, _, alias = name.partition(":")
         for artifact in reversed(self.artifacts):
             if artifact["name"] == collection and alias in (*artifact["aliases"], f"v{artifact['version']}"):
-                project = self.runs[artifact["run"]].project
-                return membership(artifact, project_node(project, ENTITY))
+                return membership(artifact, project_node(artifact["project"], ENTITY))
         return None
+
+    def _artifact(self, variables: dict[str, Any]) -> Any:
+        """By its id."""
+        found = self._artifact_of(variables["id"])
+        return membership(found, project_node(found["project"], ENTITY))["artifact"]
 
     def _create_artifact_manifest(self, variables: dict[str, Any]) -> Any:
         artifact_id = variables["artifactID"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from watchme.core.metric_names import higher_is_better
+from watchme.tracking.curves import CHARTS
 from watchme.tracking.setup import STEP_METRICS
 
 # Newer runs are read first; the names of more do not differ.
@@ -51,12 +52,14 @@ class Contents:
     Attributes:
         metrics: Canonical names of numbers.
         pictures: Canonical names of images.
+        charts: Keys of the tables behind W&B's own charts, e.g. `charts/test/f1_table`.
         studies: By name.
         runs: How many runs were read.
     """
 
     metrics: list[str]
     pictures: list[str]
+    charts: list[str] = field(default_factory=list)
     studies: dict[str, Study] = field(default_factory=dict)
     runs: int = 0
 
@@ -73,34 +76,38 @@ class Contents:
 
 def expected() -> Contents:
     """Of a project without runs."""
-    return Contents(sorted(_EXPECTED), sorted(_EXPECTED_PICTURES))
+    charts = [f"charts/test/{name}_table" for name in sorted(CHARTS)]
+    return Contents(sorted(_EXPECTED), sorted(_EXPECTED_PICTURES), charts)
 
 
 def read_contents(runs: Iterable[Any]) -> Contents:
     """Gather names from runs of W&B's public API, the newest first; what is expected where there is none.
 
     Args:
-        runs: Each with `id`, `config` and `summary`.
+        runs: Each with `id`, `config` and `summary_metrics`.
     """
     metrics: set[str] = set()
     pictures: set[str] = set()
+    charts: set[str] = set()
     studies: dict[str, Study] = {}
     count = 0
     for run in itertools.islice(runs, _RUNS):
         count += 1
-        summary = dict(run.summary)
+        summary = run.summary_metrics
         for name, value in summary.items():
             if "/" not in name:
                 continue
             if isinstance(value, Mapping) and "_type" in value:
                 if value["_type"] in _MEDIA:
                     pictures.add(name)
+                elif name.startswith("charts/"):
+                    charts.add(name)
             elif isinstance(value, (int, float, Mapping)):  # a mapping: its min, max, mean or last
                 metrics.add(name)
         _add_trial(studies, run, summary)
     if not count:
         return expected()
-    return Contents(sorted(metrics), sorted(pictures), dict(sorted(studies.items())), count)
+    return Contents(sorted(metrics), sorted(pictures), sorted(charts), dict(sorted(studies.items())), count)
 
 
 def _add_trial(studies: dict[str, Study], run: Any, summary: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import wandb_workspaces.reports.v2 as wr
 
 from watchme.core.metric_names import higher_is_better
 from watchme.dashboard.contents import Contents, Study
+from watchme.tracking.curves import CHARTS
 
 # Distinct for the colour-blind, as in the pages of report/.
 PRUNED, FAILED = "#9aa0a6", "#d1322b"
@@ -16,9 +17,10 @@ _SHOWN = 24  # runs in one panel
 def sections(contents: Contents) -> dict[str, list[Any]]:
     """Title of a section -> its panels, without sections that would be empty."""
     found = {
-        "Validation": [_over_epochs(name) for name in contents.of("val/")],
+        "Validation": [_over_epochs(name) for name in contents.of("val/", "val_same_camera/")],
         "Losses": _losses(contents),
         "Test metrics": _test(contents),
+        "Curves": _charts(contents),
         "Pictures": _pictures(contents),
         "Speed": _speed(contents),
     }
@@ -72,6 +74,20 @@ def _test(contents: Contents) -> list[Any]:
     ]
     best = wr.BarPlot(title="Objective of the best epoch", metrics=["objective_value"])
     return [best, *bars, wr.RunComparer(diff_only="split", layout=wr.Layout(w=24, h=12))] if bars else []
+
+
+def _charts(contents: Contents) -> list[Any]:
+    """W&B's own charts, each with a curve a run."""
+    panels = []
+    for table in contents.charts:
+        _, split, name = table.removesuffix("_table").split("/", 2)
+        if (spec := CHARTS.get(name)) is not None:
+            strings = {**spec.texts, "title": f"{spec.title}, {split}"}
+            query = {"summaryTable": {"tableKey": table}}
+            panels.append(
+                wr.CustomChart(query=query, chart_name=spec.drawing, chart_fields=spec.fields, chart_strings=strings)
+            )
+    return panels
 
 
 def _pictures(contents: Contents) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -26,6 +27,7 @@ _PACKAGES = (
     "onnxruntime",
     "wandb",
 )
+_DIFF_CHARACTERS = 1_000_000
 # The command as it was typed; `sys.argv` is rewritten before Hydra reads it.
 _TYPED = list(sys.argv)
 
@@ -66,6 +68,23 @@ def git_state() -> dict[str, Any] | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return {"commit": commit, "branch": branch, "dirty": bool(status.strip())}
+
+
+def git_diff() -> str:
+    """What differs from the commit in the code that runs; empty where nothing does, or without git."""
+    try:
+        return _git("--no-optional-locks", "diff", "--no-ext-diff", "--no-color", "HEAD")[:_DIFF_CHARACTERS]
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return ""
+
+
+def git_remote() -> str | None:
+    """Address of the remote `origin` without user and password; None where there is none."""
+    try:
+        url = _git("remote", "get-url", "origin").strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return re.sub(r"(?<=://)[^/@]*@", "", url) or None
 
 
 def _git(*arguments: str) -> str:

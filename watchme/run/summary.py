@@ -121,7 +121,8 @@ def review_lines(config: RunConfig, folder: Path) -> list[str]:
     if wandb.get("mode") == "offline":
         lines.append(f"wandb sync {shlex.quote(relative(folder / 'wandb'))}/offline-run-*")
     elif wandb.get("url"):
-        lines.append(str(wandb["url"]))
+        view = f"python -m watchme.dashboard wandb --project {shlex.quote(config.tracker.project)}"
+        lines += [str(wandb["url"]), str(wandb.get("dashboard") or f"{view}  # a workspace and a report of all runs")]
     return lines
 
 

@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from watchme.core.interfaces import Callback, EpochEvent, Picture, Result, Stop, Table
+from watchme.core.interfaces import Callback, EpochEvent, Picture, Result, Shown, StepEvent, Stop, Table
 from watchme.run.run_dir import RunFolder
 from watchme.tracking import messages
 from watchme.tracking.setup import Setup
@@ -80,10 +80,15 @@ class TrackingProcess(Callback):
         self._take_replies()
         return Stop(self._stop) if self._stop else None
 
-    def on_show(self, item: Picture | Table) -> None:
+    def on_step(self, event: StepEvent) -> None:
+        """Pass it on."""
+        self._call("on_step", event)
+
+    def on_show(self, item: Shown) -> None:
         """Pass it on, a picture with a copy of its file."""
-        if isinstance(item, Table):
-            self._call("on_show", item)
+        if not isinstance(item, Picture):
+            if self._setup.charts or not isinstance(item, Table) or item.chart is None:
+                self._call("on_show", item)
             return
         kind = (item.name, item.epoch)
         self._shown[kind] += 1
@@ -180,6 +185,7 @@ def _environment(folder: Path) -> dict[str, str]:
     variables["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)  # noqa: PTH109
     # W&B's crash reports go to a third party, and its staging area and logs would be in the home folder.
     variables.setdefault("WANDB_ERROR_REPORTING", "false")
+    variables.setdefault("WANDB_SILENT", "true")
     variables.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / "data"))
     variables.setdefault("WANDB_CACHE_DIR", str(folder / "wandb" / "cache"))
     # The training has the processors; a tracker is no place for a thread pool.

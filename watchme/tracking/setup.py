@@ -34,6 +34,12 @@ class WandbSetup:
     entity: str | None = None  # W&B team or user; None leaves it to W&B
     tags: list[str] = field(default_factory=list)  # W&B tags
     notes: str | None = None  # W&B notes; None leaves them to WANDB_NOTES
+    # As in TrackerConfig
+    code: bool = True
+    console: bool = True
+    weights: bool = True
+    dataset: str = "reference"
+    alerts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Setup:
     argv: list[str]  # its command line, for W&B's overview
     trial: dict[str, Any] | None  # study, number and keys of the parameters of the Optuna trial that the run is
     images: int  # pictures that are logged of each kind and epoch
+    charts: bool  # whether tables for charts are logged
     tensorboard: bool  # whether to write TensorBoard event files
     wandb: WandbSetup | None  # how to start W&B, or None
 
@@ -66,6 +73,7 @@ def make_setup(config: RunConfig, record: RunFolder, *, wandb: bool) -> Setup:
             "parameters": parameter_keys(trial.parameters, record.manifest.get("choices") or {}),
         },
         images=config.tracker.images,
+        charts=config.tracker.charts,
         tensorboard=config.tracker.tensorboard,
         wandb=_wandb_setup(config, record) if wandb else None,
     )
@@ -107,6 +115,11 @@ def _wandb_setup(config: RunConfig, record: RunFolder) -> WandbSetup:
         entity=tracker.entity,
         tags=_tags(config, record),
         notes=tracker.notes,
+        code=tracker.code,
+        console=tracker.console,
+        weights=tracker.weights,
+        dataset=tracker.dataset,
+        alerts=tuple(tracker.alerts),
     )
 
 
