@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from watchme.cli import command_line as cli
 from watchme.config.schema import RunConfig
 from watchme.config.validation import validate
-from watchme.core.interfaces import EpochEvent, Job, Picture, Result, Stop, Table
+from watchme.core.interfaces import EpochEvent, Job, Result, Shown, Stop
 from watchme.core.registry import load_mode, load_model
 from watchme.data.demo import DemoWorld, DemoWorldConfig, ensure_demo_world
 
@@ -112,7 +112,7 @@ class Recorded:
 
     result: Result
     events: list[EpochEvent]
-    shown: list[Picture | Table]
+    shown: list[Shown]
     manifest: dict[str, Any]
     fallbacks: list[str]
     resumed: list[int]

@@ -62,7 +62,7 @@ def test_hyperparameters_with_the_final_metric(events: Any, whole_run: Tracked) 
     data = events.PluginTagToContent("hparams")
     parsed = {tag: HParamsPluginData.FromString(content) for tag, content in data.items()}
     start = parsed["_hparams_/session_start_info"].session_start_info
-    assert start.group_name == f"{whole_run.folder.parent.name}/run"
+    assert start.group_name == f"run {whole_run.folder.parent.name}"
     # TensorBoard would take the columns and filters of the first run's summary for all runs.
     assert "_hparams_/experiment" not in parsed
     assert parsed["_hparams_/session_end_info"].session_end_info.status == 1  # STATUS_SUCCESS

@@ -55,8 +55,8 @@ def test_history_equals_metrics_jsonl(whole_run: Tracked, saved: WandbFile) -> N
     lines = whole_run.lines()
     rows = [row for row in saved.history if "train/loss" in row]
     assert [row["epoch"] for row in rows] == [line["epoch"] for line in lines]
-    numbers = [row["_step"] for row in saved.history]
-    assert numbers == sorted(set(numbers)), "W&B drops a row whose number is not greater than the last"
+    own = [row["_step"] for row in saved.history]
+    assert own == sorted(set(own)), "W&B drops a row whose number is not greater than the last"
     for line, row in zip(lines, rows, strict=True):
         numbers = {name: value for name, value in line.items() if name not in ("time", "is_best")}
         assert {name: row.get(name) for name in numbers} == numbers

@@ -177,11 +177,11 @@ class Job:
     resumed: Callable[[int], None] = _ignore
     record: Callable[[str, Any], None] = _ignore
     fallback: Callable[[str], None] = _ignore
-    step: Callable[[StepEvent], None] = _ignore
-    step_every: int = 0
     show: Callable[[Shown], None] = _ignore
     load_model: Callable[[str, Path], "Detector | Embedder"] = _no_models
     begin: Callable[[], None] = _ignore
+    step: Callable[[StepEvent], None] = _ignore
+    step_every: int = 0
 
 
 class Detector(Protocol):

@@ -4,13 +4,13 @@ import math
 from pathlib import Path
 
 from google.protobuf import text_format
-from PIL import Image
+from PIL import Image, ImageOps
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from watchme.core.interfaces import Embedding
 
 _CONFIG = "projector_config.pbtxt"
-_SIZE = (48, 96)  # pixels of a picture; a sprite may have 8192 of them
+_SIZE = (64, 64)  # the projector draws squares; a sprite may have 8192 pixels a side
 
 
 def write_embedding(folder: Path, embedding: Embedding) -> None:
@@ -55,7 +55,7 @@ def _sprite(images: tuple[Path, ...]) -> Image.Image:
         try:
             with Image.open(path) as image:
                 image.draft("RGB", _SIZE)
-                small = image.convert("RGB").resize(_SIZE, Image.Resampling.BILINEAR)
+                small = ImageOps.pad(image.convert("RGB"), _SIZE, Image.Resampling.BILINEAR)
         except OSError:
             continue
         sprite.paste(small, (number % across * width, number // across * height))

@@ -53,7 +53,7 @@ class TensorBoardTracker(Tracker):
         self._config = read_yaml(self._folder / CONFIG)
         self._manifest = read_json(self._folder / MANIFEST)
         self._steps: EventFileWriter | None = None
-        start = SessionStartInfo(start_time_secs=time.time(), group_name="/".join(self._folder.parts[-2:]))
+        start = SessionStartInfo(start_time_secs=time.time(), group_name=_short_name(self._folder))
         for name, value in hyperparameters(self._config, self._manifest).items():
             kind = "bool" if isinstance(value, bool) else "string" if isinstance(value, str) else "number"
             setattr(start.hparams[name], f"{kind}_value", value)
@@ -162,6 +162,11 @@ class TensorBoardTracker(Tracker):
         data = HParamsPluginData(version=metadata.PLUGIN_DATA_VERSION, **content).SerializeToString()
         plugin = SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME, content=data)
         self._add(Summary(value=[Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin))]), step=0)
+
+
+def _short_name(folder: Path) -> str:
+    """What tells a run apart comes first, as the HPARAMS tab shows 14 characters; the folder above makes it unique."""
+    return " ".join(reversed(folder.parts[-2:]))
 
 
 def hyperparameters(config: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, bool | float | str]:

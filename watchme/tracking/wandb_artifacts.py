@@ -1,5 +1,6 @@
 """Artifacts of a W&B run: its weights, its dataset, and the weights of other runs that it used."""
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ import wandb
 
 from watchme.core.interfaces import Result
 from watchme.core.metric_names import is_better
-from watchme.io.files import read_json
+from watchme.io.files import json_value, read_json
 from watchme.io.run_lookup import folder_of
 from watchme.run.run_dir import MANIFEST, SUMMARY, WEIGHTS
 from watchme.tracking.setup import Setup
@@ -95,7 +96,7 @@ class Artifacts:
         metadata = {"name": name, "root": root, **(found if isinstance(found, Mapping) else {"fingerprint": found})}
         artifact = wandb.Artifact(f"dataset-{_slug(name)}", type="dataset", metadata=metadata)
         with artifact.new_file("dataset.json") as file:
-            file.write(wandb.util.json_dumps_safer(metadata))
+            json.dump(json_value(metadata), file)
         place = None if root is None else Path(str(root)).expanduser()
         if place is not None and place.is_dir():
             if how == "upload":

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from watchme.config.schema import RunConfig
-from watchme.core.interfaces import Job, Picture, Result, Table
+from watchme.core.interfaces import Job, Picture, Result, Shown
 from watchme.core.registry import load_mode
 from watchme.data.check.database import ISSUES
 from watchme.data.demo import DemoWorld
@@ -26,7 +26,7 @@ class Checked:
     result: Result
     issues: list[dict[str, str]]
     manifest: dict[str, Any]
-    shown: list[Picture | Table]
+    shown: list[Shown]
     folder: Path
 
     @property
@@ -72,7 +72,7 @@ def check(configs: dict[str, RunConfig], tmp_path: Path, monkeypatch: pytest.Mon
         folder = tmp_path / "run"
         folder.mkdir()
         manifest: dict[str, Any] = {}
-        shown: list[Picture | Table] = []
+        shown: list[Shown] = []
         job = Job(config, folder, record=manifest.__setitem__, show=shown.append)
         result = load_mode(config.model.engine, "check")(job)
         with (folder / ISSUES).open(newline="", encoding="utf-8") as file:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from watchme.config.schema import RunConfig
 from watchme.core.errors import CheckpointError, ConfigError, DataError
-from watchme.core.interfaces import Job, Picture, Result, Table
+from watchme.core.interfaces import Job, Picture, Result, Shown, Table
 from watchme.core.metric_names import SEARCH, higher_is_better
 from watchme.data.demo import DemoWorld
 from watchme.engines.osnet.model import ReidNet
@@ -115,7 +115,7 @@ class Told:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.shown: list[Picture | Table] = []
+        self.shown: list[Shown] = []
         self.manifest: dict[str, Any] = {}
         self.fallbacks: list[str] = []
         self.result = Result({}, 0.0)

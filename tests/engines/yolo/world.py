@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from watchme.config.schema import RunConfig
-from watchme.core.interfaces import EpochEvent, Job, Picture, Result, Stop, Table
+from watchme.core.interfaces import EpochEvent, Job, Picture, Result, Shown, Stop, Table
 from watchme.engines.yolo.config import Config
 
 SIDE = 64
@@ -65,7 +65,7 @@ class Recorder:
     resumed: list[int] = field(default_factory=list)
     manifest: dict[str, Any] = field(default_factory=dict)
     fallbacks: list[str] = field(default_factory=list)
-    shown: list[Picture | Table] = field(default_factory=list)
+    shown: list[Shown] = field(default_factory=list)
 
     def job(self, config: RunConfig) -> Job:
         return Job(
