@@ -4,7 +4,9 @@ Each key of ultralytics' default.yaml is in exactly one of MAPPED (a key of the 
 `model.args`) or REFUSED (with the reason); a test walks them all.
 """
 
+from collections.abc import Mapping
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from watchme.engines.yolo.config import Config, YoloAugmentation, YoloTrain
@@ -12,91 +14,67 @@ from watchme.engines.yolo.config import Config, YoloAugmentation, YoloTrain
 OPTIMIZERS = {"auto": "auto", "sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSProp", "radam": "RAdam"}
 _AUGMENTATIONS = [each.name for each in fields(YoloAugmentation) if each.name != "engine"]
 
-MAPPED: dict[str, str] = {
+# ultralytics' name -> the key whose value is passed on as it is.
+_TRAINING = {
     "epochs": "train.epochs",
     "batch": "train.batch_size",
-    "nbs": "train.nominal_batch_size",
     "imgsz": "dataset.image_size",
-    "save_period": "train.save_period",
-    "cache": "dataset.cache",
-    "device": "train.device",
     "workers": "train.workers",
-    "patience": "train.patience",
     "seed": "train.seed",
     "deterministic": "train.deterministic",
     "single_cls": "dataset.single_class",
     "rect": "train.rect",
-    "cos_lr": "scheduler.name",
-    "amp": "train.precision",
     "fraction": "dataset.fraction",
     "freeze": "train.freeze",
     "compile": "train.compile",
     "dropout": "train.dropout",
-    "optimizer": "optimizer.name",
     "lr0": "optimizer.lr",
-    "lrf": "scheduler.final_lr_ratio",
     "momentum": "optimizer.momentum",
     "weight_decay": "optimizer.weight_decay",
     "warmup_epochs": "scheduler.warmup_epochs",
-    "warmup_momentum": "scheduler.warmup_momentum",
-    "warmup_bias_lr": "scheduler.warmup_bias_lr",
     "box": "loss.box",
     "cls": "loss.cls",
     "dfl": "loss.dfl",
     "cls_pw": "loss.cls_pw",
+    **{name: f"augmentation.{name}" for name in _AUGMENTATIONS},
+}
+_EVALUATION = {
     "conf": "evaluation.confidence",
     "iou": "evaluation.iou",
     "max_det": "evaluation.max_detections",
-    "split": "evaluation.split",
     "augment": "evaluation.augment",
     "plots": "evaluation.plots",
+}
+MAPPED: dict[str, str] = {
+    **_TRAINING,
+    **_EVALUATION,
+    "nbs": "train.nominal_batch_size",
+    "save_period": "train.save_period",
+    "cache": "dataset.cache",
+    "device": "train.device",
+    "patience": "train.patience",
+    "cos_lr": "scheduler.name",
+    "amp": "train.precision",
+    "optimizer": "optimizer.name",
+    "lrf": "scheduler.final_lr_ratio",
+    "warmup_momentum": "scheduler.warmup_momentum",
+    "warmup_bias_lr": "scheduler.warmup_bias_lr",
+    "split": "evaluation.split",
     "classes": "dataset.classes",
     "pretrained": "model.weights",
     "model": "model.name",
     "data": "dataset.root",
     "resume": "train.resume",
     "mode": "mode",
-    **{name: f"augmentation.{name}" for name in _AUGMENTATIONS},
 }
 
-FREE = frozenset(
-    [
-        "time",
-        "cls_remap",
-        "profile",
-        "channels_last",
-        "save_json",
-        "quantize",
-        "nms",
-        "agnostic_nms",
-        "distill_model",
-        "dis",
-        "visualize",
-        "save_txt",
-        "save_conf",
-        "show_labels",
-        "show_conf",
-        "show_boxes",
-        "line_width",
-    ]
-)
-# Those of FREE that an evaluation knows; the others belong to training.
-EVALUATION = FREE & frozenset(
-    [
-        "channels_last",
-        "save_json",
-        "quantize",
-        "nms",
-        "agnostic_nms",
-        "visualize",
-        "save_txt",
-        "save_conf",
-        "show_labels",
-        "show_conf",
-        "show_boxes",
-        "line_width",
-    ]
-)
+_FREE_IN_TRAINING = {"time", "cls_remap", "profile", "distill_model", "dis"}
+# What an evaluation knows, too.
+_FREE_ALWAYS = {
+    *("channels_last", "save_json", "quantize", "nms", "agnostic_nms", "visualize"),
+    *("save_txt", "save_conf", "show_labels", "show_conf", "show_boxes", "line_width"),
+}
+FREE = _FREE_IN_TRAINING | _FREE_ALWAYS
 
 _TASK = "it belongs to another task than detection"
 _PREDICT = "it belongs to prediction or export, not to training and evaluation"
@@ -124,7 +102,7 @@ def training_arguments(config: Config, *, model: str, data: str, save_dir: str, 
 
     `model` is a .yaml (from scratch) or .pt; `device` is in ultralytics' spelling: cpu, mps, 0, 0,1.
     """
-    train, dataset = config.train, config.dataset
+    train, scheduler = config.train, config.scheduler
     return {
         "task": "detect",
         "mode": "train",
@@ -133,31 +111,20 @@ def training_arguments(config: Config, *, model: str, data: str, save_dir: str, 
         "save_dir": save_dir,
         "device": device,
         "pretrained": model.endswith(".pt"),
-        "epochs": train.epochs,
-        "batch": train.batch_size,
+        **_values(config, _TRAINING),
         # -1 with batch_size=-1 is set by the trainer, when the batch has been measured.
         "nbs": train.batch_size if train.nominal_batch_size == -1 else train.nominal_batch_size,
-        "workers": train.workers,
-        "seed": train.seed,
-        "deterministic": train.deterministic,
         "save_period": train.save_period or -1,
         # Early stopping is a callback, the same for every engine; 0 turns ultralytics' own off.
         "patience": 0,
-        "rect": train.rect,
-        "freeze": train.freeze,
-        "compile": train.compile,
-        "dropout": train.dropout,
         "amp": precision(train, device),
-        "imgsz": dataset.image_size,
-        "cache": {"none": False, "ram": True, "disk": "disk"}[dataset.cache],
-        "single_cls": dataset.single_class,
-        "fraction": dataset.fraction,
-        **_optimizer_arguments(config),
-        "box": config.loss.box,
-        "cls": config.loss.cls,
-        "dfl": config.loss.dfl,
-        "cls_pw": config.loss.cls_pw,
-        **{name: getattr(config.augmentation, name) for name in _AUGMENTATIONS},
+        "cache": {"none": False, "ram": True, "disk": "disk"}[config.dataset.cache],
+        "optimizer": OPTIMIZERS[config.optimizer.name],
+        "cos_lr": scheduler.name == "cosine",
+        # A constant rate is the linear schedule that ends where it starts.
+        "lrf": 1.0 if scheduler.name == "constant" else _or(scheduler.final_lr_ratio, 0.01),
+        "warmup_momentum": _or(scheduler.warmup_momentum, 0.8),
+        "warmup_bias_lr": _or(scheduler.warmup_bias_lr, 0.1),
         **evaluation_arguments(config),
         # The curves are drawn once, by the evaluation of the best weights.
         "plots": False,
@@ -167,33 +134,10 @@ def training_arguments(config: Config, *, model: str, data: str, save_dir: str, 
     }
 
 
-def _optimizer_arguments(config: Config) -> dict[str, Any]:
-    scheduler = config.scheduler
-    return {
-        "optimizer": OPTIMIZERS[config.optimizer.name],
-        "lr0": config.optimizer.lr,
-        "momentum": config.optimizer.momentum,
-        "weight_decay": config.optimizer.weight_decay,
-        "cos_lr": scheduler.name == "cosine",
-        # A constant rate is the linear schedule that ends where it starts.
-        "lrf": 1.0 if scheduler.name == "constant" else _or(scheduler.final_lr_ratio, 0.01),
-        "warmup_epochs": scheduler.warmup_epochs,
-        "warmup_momentum": _or(scheduler.warmup_momentum, 0.8),
-        "warmup_bias_lr": _or(scheduler.warmup_bias_lr, 0.1),
-    }
-
-
 def evaluation_arguments(config: Config) -> dict[str, Any]:
     """Return what training's validation and a later evaluation have in common."""
-    free = {name: value for name, value in config.model.args.items() if name in EVALUATION}
-    return {
-        **free,
-        "conf": config.evaluation.confidence,
-        "iou": config.evaluation.iou,
-        "max_det": config.evaluation.max_detections,
-        "augment": config.evaluation.augment,
-        "plots": config.evaluation.plots,
-    }
+    free = {name: value for name, value in config.model.args.items() if name in _FREE_ALWAYS}
+    return free | _values(config, _EVALUATION)
 
 
 def precision_name(train: YoloTrain, device: str) -> str:
@@ -207,6 +151,10 @@ def precision(train: YoloTrain, device: str) -> bool | str:
     """`train.precision` as ultralytics' `amp`."""
     named: dict[str, bool | str] = {"fp32": False, "fp16": True, "bf16": "bf16"}
     return named[precision_name(train, device)]
+
+
+def _values(config: Config, keys: Mapping[str, str]) -> dict[str, Any]:
+    return {name: attrgetter(key)(config) for name, key in keys.items()}
 
 
 def _or(value: float | None, default: float) -> float:
