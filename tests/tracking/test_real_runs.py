@@ -29,11 +29,13 @@ def run(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("model", "table"), [("yolo11n", "test/per_class"), ("osnet_x0_25", "test/per_query")], ids=["yolo", "osnet"]
+    ("model", "table", "chart"),
+    [("yolo11n", "test/per_class", "f1"), ("osnet_x0_25", "test/per_query", "cmc")],
+    ids=["yolo", "osnet"],
 )
-def test_numbers_are_equal_everywhere(model: str, table: str, tmp_path: Path) -> None:
+def test_numbers_are_equal_everywhere(model: str, table: str, chart: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    output = run(f"model={model}", "train.epochs=2", f"hydra.run.dir={folder}")
+    output = run(f"model={model}", "train.epochs=2", "tracker.every=3", f"hydra.run.dir={folder}")
     assert assert_equal_everywhere(folder) >= 2
     assert len(output.splitlines()) < 60, output
     assert "Traceback" not in output
@@ -42,6 +44,12 @@ def test_numbers_are_equal_everywhere(model: str, table: str, tmp_path: Path) ->
     assert saved.exit_code == 0
     assert saved.config["dataset_fingerprint"]["fingerprint"]
     assert any(table in row for row in saved.history)
+    assert any(f"charts/test/{chart}_table" in row for row in saved.history)
+    steps = [row["step"] for row in saved.history if "step/loss" in row]
+    assert steps
+    assert steps == list(range(3, steps[-1] + 1, 3))
+    assert (folder / "tensorboard" / "projector_config.pbtxt").is_file() == (model != "yolo11n")
+    assert "epoch   1/2" in saved.output, "train.log in the Logs tab"
     assert {"best", "last"} <= {alias for artifact in saved.artifacts for alias in artifact.aliases}
     assert len(list(folder.glob("wandb/*run-*/*.wandb"))) == 1, "one W&B run, none by ultralytics itself"
     assert (folder / "weights" / "MODEL_CARD.md").is_file()

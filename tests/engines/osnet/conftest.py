@@ -53,7 +53,8 @@ def make_trainer(typed_config: Callable[..., Config], small_world: DemoWorld, tm
         dataset = TrainSet(images, classes, config.augmentation)
         validate, emit = options.get("validate"), options.get("emit", lambda event: None)
         device, weights = options.get("device", torch.device("cpu")), tmp_path / "weights"
-        trainer = Trainer(config, model, dataset, validate, emit, weights, device, precision, ProcessGroup())
+        steps = options.get("steps")
+        trainer = Trainer(config, model, dataset, validate, emit, weights, device, precision, ProcessGroup(), steps)
         trainer.learner.start_epoch(None)
         trainer.learner.set_learning_rate(1.0)
         return trainer

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from watchme.core.interfaces import EpochEvent
+from watchme.core.interfaces import EpochEvent, StepEvent
 from watchme.core.seed import seed_everything
+from watchme.core.step_meter import StepMeter
 from watchme.engines.osnet.data.device_batches import DeviceBatch, to_device
 from watchme.engines.osnet.train_metrics import EpochMetrics
 from watchme.engines.osnet.trainer import Trainer
@@ -170,6 +171,20 @@ class TestEpochs:
         assert asked == [0, 2, 4, 5]
         assert [event.epoch for event in events if "val/map" in event.metrics] == asked
         assert [event.epoch for event in events] == [0, 1, 2, 3, 4, 5]
+
+    def test_points_within_epochs_have_the_epochs_mean_loss(self, make_trainer: Make) -> None:
+        points: list[StepEvent] = []
+        trainer = make_trainer(steps=StepMeter(1, points.append))
+        first, second = (trainer.train_epoch(epoch)[0] for epoch in (1, 2))
+        count = len(trainer.batches)
+        assert [point.step for point in points] == list(range(1, 2 * count + 1))
+        for metrics, epoch in ((first, points[:count]), (second, points[count:])):
+            losses = [point.metrics["step/loss"] for point in epoch]
+            assert min(losses) <= metrics["train/loss"] <= max(losses)
+            assert epoch[-1].metrics["step/lr"] == pytest.approx(metrics["train/lr"])
+        sizes = [len(batch) for batch in trainer.batches]
+        weighted = sum(a * b for a, b in zip((p.metrics["step/loss"] for p in points[count:]), sizes, strict=True))
+        assert weighted / sum(sizes) == pytest.approx(second["train/loss"], rel=1e-5)
 
     def test_log_every_logs_batches(self, make_trainer: Make, caplog: pytest.LogCaptureFixture) -> None:
         trainer = make_trainer("train.log_every=2")

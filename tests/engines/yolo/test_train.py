@@ -48,6 +48,18 @@ def test_equals_ultralytics_called_directly(short: Trained, reference: Path) -> 
     assert results_of(short.folder / "yolo") == results_of(reference)
 
 
+def test_points_within_epochs_have_the_epochs_mean_loss_and_its_last_learning_rate(short: Trained) -> None:
+    points, events = short.recorder.steps, short.recorder.events
+    assert [point.step for point in points] == list(range(1, len(points) + 1))
+    count = len(points) // len(events)
+    for number, event in enumerate(events):
+        epoch = points[number * count : (number + 1) * count]
+        losses = [point.metrics["step/loss"] for point in epoch]
+        assert sum(losses) / count == pytest.approx(event.metrics["train/loss"], rel=1e-4)
+        assert epoch[-1].metrics["step/lr"] == pytest.approx(event.metrics["train/lr"])
+        assert all(point.metrics["step/images_per_s"] > 0 for point in epoch)
+
+
 def test_the_dataset_was_checked_in_short_form(short: Trained, tiny: Tiny, tmp_path: Path) -> None:
     check = short.recorder.manifest["check"]
     assert (check["short"], check["errors"], check["warnings"]) == (True, 0, 0)

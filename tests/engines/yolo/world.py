@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from watchme.config.schema import RunConfig
-from watchme.core.interfaces import EpochEvent, Job, Picture, Result, Shown, Stop, Table
+from watchme.core.interfaces import EpochEvent, Job, Picture, Result, Shown, StepEvent, Stop, Table
 from watchme.engines.yolo.config import Config
 
 SIDE = 64
@@ -66,6 +66,7 @@ class Recorder:
     manifest: dict[str, Any] = field(default_factory=dict)
     fallbacks: list[str] = field(default_factory=list)
     shown: list[Shown] = field(default_factory=list)
+    steps: list[StepEvent] = field(default_factory=list)
 
     def job(self, config: RunConfig) -> Job:
         return Job(
@@ -76,6 +77,8 @@ class Recorder:
             record=self.manifest.__setitem__,
             fallback=self.fallbacks.append,
             show=self.shown.append,
+            step=self.steps.append,
+            step_every=1,
         )
 
     def emit(self, event: EpochEvent) -> Stop | None:
