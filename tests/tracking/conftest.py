@@ -1,5 +1,6 @@
 """Runs of a made-up training, tracked for real: W&B offline, TensorBoard, metrics.jsonl."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,16 @@ from PIL import Image
 
 from tracking.made_up import Tracked, make_config, make_trial
 from watchme.core.interfaces import Embedding, Table
+from watchme.tracking import process
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> Iterator[None]:
+    """What a tracker logs is read back when it has finished, which may take a while on a machine that is busy."""
+    with pytest.MonkeyPatch.context() as patch:
+        for mode in process.WAIT_S:
+            patch.setitem(process.WAIT_S, mode, 180.0)
+        yield
 
 
 @pytest.fixture(scope="session")
