@@ -94,6 +94,19 @@ def test_identities_of_one_camera_are_validated_on_their_later_images(tmp_path: 
         hold_out(train, 21, 0)
 
 
+def test_images_in_folders_below_are_read(tmp_path: Path) -> None:
+    """As in MSMT17, a folder for each person; a linked folder, too."""
+    root = named(tmp_path / "d", query="0003_c1", gallery="0003_c2")
+    for person in (5, 6):
+        folder = root / "bounding_box_train" / f"{person:04d}"
+        folder.mkdir()
+        (folder / f"{person:04d}_c1s1_000001_00.jpg").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "0007_c1s1_000001_00.png").touch()
+    (root / "bounding_box_train" / "linked").symlink_to(tmp_path / "elsewhere")
+    assert {crop.pid for crop in read_market(root).train} == {1, 2, 5, 6, 7}
+
+
 def named(root: Path, *, train: str = "0001_c1 0001_c2 0002_c1 0002_c2", query: str, gallery: str) -> Path:
     """A dataset of empty files: the reader looks at names alone."""
     for folder, names in zip(FOLDERS, (train, query, gallery), strict=True):

@@ -299,6 +299,7 @@ def test_two_commands_that_our_messages_name_lead_to_a_training(
     ended = made(*shlex.split(command[1]))
     train = re.search(r"^ *python train\.py (dataset=.*)$", ended.out, re.MULTILINE)
     assert train is not None, ended.out
+    (tmp_path / "run").mkdir()
     done = run_engine(tmp_path / "run", *shlex.split(train[1]), *TINY)
     assert done.result.epochs == 1
     assert (tmp_path / "run" / "weights" / "best.pt").is_file()
