@@ -104,3 +104,35 @@ def test_a_csv_with_splits(tmp_path: Path) -> None:
     assert f"{path}:28: it has no id" in ended.err
     made("reid", path, "--out", tmp_path / "y", "--skip-bad")
     assert manifest(tmp_path / "y")["bad_records"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (("--tracklets",), "p{id}/t{tracklet}/{frame:03d}.jpg"),
+        (("--pattern", "{id}C{camera}T{tracklet}F{*}"), "{id:04d}/{id:04d}C1T{tracklet:04d}F{frame:03d}.jpg"),  # MARS
+    ],
+)
+def test_tracklets_stay_whole(options: tuple[str, ...], name: str, tmp_path: Path) -> None:
+    for person in range(1, 13):
+        for tracklet in (1, 2, 3):
+            for frame in range(4):
+                path = tmp_path / "s" / name.format(id=person, tracklet=tracklet, frame=frame)
+                draw(path, (16, 32), seed=100 * person + 10 * tracklet + frame)
+    ended = made("reid", tmp_path / "s", *options, "--out", tmp_path / "out")
+    assert "dataset.tracklets=true" in ended.out
+    splits = read_market(tmp_path / "out", tracklets=True)
+    assert {len(crop.frames) for crop in (*splits.train, *splits.query, *splits.gallery)} == {4}
+    trained, tested = {crop.pid for crop in splits.train}, {crop.pid for crop in splits.query}
+    assert len(splits.train) == 3 * len(trained)
+    assert len(trained) + len(tested) == 12
+    # Of a person to be found the first tracklet is the query, the last one is in the gallery as another camera's.
+    assert len(splits.query) == len(splits.gallery) == len(tested)
+    first = {crop.pid: original(tmp_path, crop.path) for crop in splits.query}
+    assert all("1" in path.parent.name or "T0001" in path.name for path in first.values())
+
+
+def original(root: Path, path: Path) -> Path:
+    """The file in the source with the same content."""
+    content = path.read_bytes()
+    return next(one for one in (root / "s").rglob("*.jpg") if one.read_bytes() == content)
