@@ -18,6 +18,10 @@ OTHER_SUFFIXES = frozenset({
 """Of images that are not read: they are counted and named, so that nothing is left out silently."""
 
 
+YAML_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml", "data_config.yaml")
+"""What the yaml of a YOLO dataset is called."""
+
+
 def files_in(folder: Path) -> Iterator[Path]:
     """All files in a folder and those below it, as the system lists them; links to folders are followed, once each.
 

@@ -20,7 +20,7 @@ from watchme.data.prepare import voc
 from watchme.data.prepare import yolo_writer as detection
 from watchme.data.prepare.frame_groups import divide
 from watchme.data.prepare.yolo_writer import Photo, flat_name, rules_of
-from watchme.io.image_files import files_in, is_image
+from watchme.io.image_files import YAML_NAMES, files_in, is_image
 
 HELP = "YOLO or VOC labels of Label Studio, CVAT, LabelImg, Roboflow to a split YOLO dataset"
 USAGE = "FOLDER ... --out FOLDER [options]"
@@ -45,7 +45,6 @@ EXAMPLES = """\
 examples:
     python -m watchme.data.prepare yolo project-3-at-2026-11-26 --out people
     python -m watchme.data.prepare yolo photos --names person,bicycle --out people"""
-_YAML_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml", "data_config.yaml")
 _PEOPLE = ("person", "people", "pedestrian", "human")
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -150,7 +149,7 @@ def _names(arguments: argparse.Namespace, files: Sequence[Path]) -> list[str]:
     if arguments.names:
         return list(arguments.names)
     for path in sorted(files, key=lambda path: len(path.parts)):
-        if path.name in _YAML_NAMES:
+        if path.name in YAML_NAMES:
             found = _yaml_names(path)
         elif path.name in ("obj.names", "classes.txt", "predefined_classes.txt"):
             text = path.read_text(encoding="utf-8-sig", errors="replace")
@@ -182,7 +181,7 @@ def _yaml_names(path: Path) -> list[str]:
 def _keypoint_values(files: Sequence[Path]) -> int:
     """Numbers of keypoints behind a box, by `kpt_shape` of the least deep yaml that has it."""
     for path in sorted(files, key=lambda path: len(path.parts)):
-        if path.name in _YAML_NAMES and isinstance(shape := _yaml_of(path).get("kpt_shape"), list) and len(shape) == 2:
+        if path.name in YAML_NAMES and isinstance(shape := _yaml_of(path).get("kpt_shape"), list) and len(shape) == 2:
             return int(shape[0]) * int(shape[1]) if all(type(side) is int for side in shape) else 0
     return 0
 

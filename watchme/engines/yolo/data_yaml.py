@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from watchme.core.errors import DataError
+from watchme.io.image_files import YAML_NAMES
 
 EXPECTED = """\
 expected layout:
@@ -20,7 +21,6 @@ _UNSPLIT = """\
 for an export of Label Studio, CVAT, LabelImg or Roboflow, or images with labels beside them:
     python -m watchme.data.prepare yolo {folder} --out {folder}_yolo"""
 _MOST_CLASSES = 100_000
-_YAML_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml", "data_config.yaml")
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _folder_and_yaml(root: Path) -> tuple[Path, Path | None]:
         raise DataError(f"no such folder: {folder}\n{EXPECTED}")
     if named is not None and not named.is_file():
         raise DataError(f"no such file: {named}\n{EXPECTED}")
-    return folder, named or next((folder / name for name in _YAML_NAMES if (folder / name).is_file()), None)
+    return folder, named or next((folder / name for name in YAML_NAMES if (folder / name).is_file()), None)
 
 
 def _are_there(name: str, places: Sequence[Path], folder: Path, *, needed: bool) -> bool:
