@@ -18,6 +18,8 @@ from watchme.engines.osnet.data.images import read_image as read_crop
 from watchme.engines.person_search.embed_frames import read_frame
 from watchme.engines.yolo import checked_copy as yolo_dataset
 from watchme.engines.yolo.data_yaml import read_layout
+from watchme.inference.pictures import PictureSource
+from watchme.io.image_files import files_in
 from yolo.world import draw_dataset
 
 Pixels = npt.NDArray[np.uint8]
@@ -134,3 +136,14 @@ def test_a_converted_image_takes_no_name_of_another(tmp_path: Path) -> None:
     assert sorted(path.name for path in (yaml.parent / "images" / "train").iterdir()) == [
         "000.jpg", "001.jpg", "_x.png", "x.png",
     ]  # fmt: skip
+
+
+def test_links_to_nowhere_and_to_themselves_are_files(tmp_path: Path) -> None:
+    """A link to itself made its whole folder one that cannot be listed."""
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "again").symlink_to(tmp_path)
+    assert sorted(path.name for path in files_in(tmp_path)) == ["a.jpg", "gone.jpg", "loop.jpg"]
+    pictures = PictureSource(str(tmp_path), sorted(files_in(tmp_path)), tmp_path)
+    assert len(pictures.paths) == 3

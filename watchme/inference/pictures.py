@@ -39,8 +39,12 @@ class PictureSource:
         self._anchor = anchor
         digest = hashlib.sha256()
         for path in paths:
-            state = path.stat()
-            digest.update(f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}\n".encode())
+            try:
+                state = path.stat()
+                mark = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}"
+            except OSError:  # a link to nowhere, which is left out when it is read
+                mark = f"{path}|absent"
+            digest.update(f"{mark}\n".encode())
         self.fingerprint = digest.hexdigest()
 
     def __iter__(self) -> Iterator[Frame]:

@@ -39,12 +39,19 @@ def files_in(folder: Path) -> Iterator[Path]:
             visited.add((state.st_dev, state.st_ino))
             with os.scandir(current) as entries:
                 for entry in entries:
-                    if entry.is_dir():
+                    if _is_folder(entry):
                         waiting.append(current / entry.name)
                     else:
                         yield current / require_utf8(entry.name, current)
         except OSError as error:
             raise DataError(f"{current} cannot be listed: {error.strerror or error}") from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, which is a file that cannot be read
+        return False
 
 
 def require_utf8(name: str, folder: Path) -> str:

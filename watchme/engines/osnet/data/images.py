@@ -87,5 +87,7 @@ def fingerprint(crops: Sequence[Crop]) -> str:
     digest = hashlib.sha256()
     for crop in crops:
         for path in crop.files:
-            digest.update(f"{path.parent.name}/{path.name} {path.stat().st_size}\n".encode())
+            # What is not there, as a link to nowhere, is told when it is read.
+            size = path.stat().st_size if path.is_file() else "absent"
+            digest.update(f"{path.parent.name}/{path.name} {size}\n".encode())
     return digest.hexdigest()[:20]
