@@ -73,7 +73,7 @@ def run(
     _require(crops, shared)
     for crop in crops:
         path = clips[crop.clip - 1].frames[crop.row.frame]
-        source.mark(clips[crop.clip - 1].name, path.name, path.stat().st_size)
+        source.mark(clips[crop.clip - 1].name, path.name, path.stat().st_size if path.is_file() else 0)
     if not shared:
         source.notes.append(_LATER)
     options = {
