@@ -89,7 +89,7 @@ class WandbTracker(Tracker):
 
     def _sent_config(self) -> dict[str, Any]:
         mode = str(self._config.get("mode", "train"))
-        unused = _UNUSED.get(mode, ())
+        unused = _UNUSED.get(mode, _UNUSED["search"])
         config = {name: value for name, value in self._config.items() if value is not None and name not in unused}
         config |= {name: self._manifest[name] for name in _PROVENANCE if self._manifest.get(name)}
         config["goal"] = "maximize" if higher_is_better(self._setup.objective) else "minimize"

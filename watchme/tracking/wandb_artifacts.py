@@ -140,11 +140,10 @@ def weights_used(config: Mapping[str, Any]) -> list[dict[str, str]]:
         For each: `file`, `run` (W&B's id), `project`, and `artifact` with its alias.
     """
     train, model = config.get("train") or {}, config.get("model") or {}
-    mode = config.get("mode", "train")
-    given = {
-        "train": (train.get("resume"), None if train.get("resume") else model.get("weights")),
-        "search": (config.get("detector"), config.get("reid")),
-    }.get(str(mode), (config.get("checkpoint"),))
+    if config.get("mode", "train") == "train":
+        given = [train.get("resume") or model.get("weights")]
+    else:
+        given = [config.get(name) for name in ("checkpoint", "detector", "reid")]
     found = []
     for value in filter(None, given):
         path = Path(str(value)).expanduser()
