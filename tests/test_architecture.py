@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("dashboard",),
     ("sweep",),
     ("run.runner", "run.session"),
-    ("cli",),
+    ("cli", "api"),
 )
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 

@@ -11,7 +11,7 @@ from watchme.core.registry import engine_names, load_config_class
 from watchme.io.files import read_yaml
 
 # Modes that name their models by `detector` and `reid` -> option of `model`.
-_MODELS = {"search": "search", "predict": "predict", "embed": "predict"}
+_MODELS = {"search": "search", "predict": "predict", "find": "predict", "embed": "predict"}
 # The run of a checkpoint comes with its model.
 _COME_WITH_A_MODEL = {"model", "checkpoint", "train.resume"}
 
@@ -19,9 +19,9 @@ _COME_WITH_A_MODEL = {"model", "checkpoint", "train.resume"}
 def default_model(given: Mapping[str, str], folders: Sequence[Path]) -> str | None:
     """The option of `model` to add; None where the command line or the defaults have a fitting one.
 
-    mode=search, predict and embed name their models by `detector` and `reid`. Otherwise the dataset's `task` decides:
-    the model is the one with the shortest name of an engine that takes it, so that `dataset=market1501` alone trains a
-    re-ID model.
+    mode=search, predict, find and embed name their models by `detector` and `reid`. Otherwise the dataset's `task`
+    decides: the model is the one with the shortest name of an engine that takes it, so that `dataset=market1501` alone
+    trains a re-ID model.
 
     Args:
         given: The command line's overrides, see `values_by_key`.

@@ -5,9 +5,13 @@ from watchme.core.errors import Problem
 
 # Keys of one's own models and pictures -> the modes that use them.
 _USERS = {
-    "source": ("predict", "embed"),
-    "detector": ("search", "predict"),
-    "reid": ("search", "predict", "embed"),
+    "source": ("predict", "find", "embed"),
+    "detector": ("search", "predict", "find"),
+    "reid": ("search", "predict", "find", "embed"),
+    "query": ("find",),
+    "query_person": ("find",),
+    "index": ("find",),
+    "blur_others": ("find",),
 }
 
 
@@ -22,7 +26,7 @@ def _idle_weights(config: RunConfig) -> list[Problem]:
         expected = "mode=train uses none: model.weights=<file> starts from weights, train.resume=<run> goes on"
         problems.append(Problem("checkpoint", expected, repr(config.checkpoint)))
     for key, users in _USERS.items():
-        if config.mode not in users and getattr(config, key) is not None:
+        if config.mode not in users and getattr(config, key) not in (None, False):
             expected = f"belongs to {' and '.join(f'mode={mode}' for mode in users)}"
             problems.append(Problem(key, expected, repr(getattr(config, key))))
     return problems

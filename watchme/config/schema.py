@@ -176,13 +176,19 @@ class CheckConfig:
 class RunConfig:
     """One run, whole. An engine's config narrows the types of its sections."""
 
-    mode: Literal["train", "evaluate", "check", "export", "search", "predict", "embed"] = option("train")
+    mode: Literal["train", "evaluate", "check", "export", "search", "predict", "find", "embed"] = option("train")
     checkpoint: str | None = option(None, "mode=evaluate and export: the weights")
     source: str | int | None = option(
-        None, "mode=predict and embed: an image, folder, glob, video, list of paths, camera number or address"
+        None, "mode=predict, find and embed: an image, folder, glob, video, list of paths, camera number or address"
     )
-    detector: str | None = option(None, "mode=search and predict: run folder or weights of the detector")
-    reid: str | None = option(None, "mode=search, predict and embed: run folder or weights of the re-ID model")
+    detector: str | None = option(None, "mode=search, predict and find: run folder or weights of the detector")
+    reid: str | None = option(None, "mode=search, predict, find and embed: run folder or weights of the re-ID model")
+    query: str | list[str] | None = option(None, "mode=find: a picture of the person, several, or a folder of them")
+    query_person: int | None = option(
+        None, "mode=find: who of several people in a query picture, from 1 at the left; null: the largest", ge=1
+    )
+    index: str | None = option(None, "mode=find: folder that keeps what was seen in source, for further queries")
+    blur_others: bool = option(False, "mode=find: blur everybody but the person in pictures and clips")
     objective: str = option(help="metric that best checkpoints, early stopping and sweeps use")
     output_root: str = option("outputs", "folder of run folders")
     model: ModelConfig = option()

@@ -10,6 +10,7 @@ only when the config is known to be valid:
     export.py   export(job): weights in other formats
     search.py   search(job): person search, by a detector and a re-ID model together
     predict.py  predict(job): people in one's own pictures and videos
+    find.py     find(job): a person in one's own pictures and videos
     embed.py    embed(job): features of one's own crops
     inference.py load(weights, device, *, trust): a trained `Detector` or `Embedder`, for the modes of other engines
 
@@ -29,7 +30,7 @@ from watchme.config.schema import RunConfig
 from watchme.core.errors import Problem
 from watchme.core.interfaces import Detector, Embedder, Job, Result
 
-MODES = ("train", "evaluate", "check", "export", "search", "predict", "embed")
+MODES = ("train", "evaluate", "check", "export", "search", "predict", "find", "embed")
 
 
 def engine_names() -> list[str]:

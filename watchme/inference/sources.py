@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from watchme.core.errors import DataError
+from watchme.inference.demo import demo_film, is_demo
 from watchme.inference.frames import Frame, FrameSource, Image8
 from watchme.inference.pictures import PictureSource
 from watchme.inference.video import VIDEO_SUFFIXES, VideoSource, is_live
@@ -30,7 +31,7 @@ def open_source(source: str | int | Path) -> FrameSource:
     Args:
         source: An image file; a folder, with those below it; a glob such as `photos/*.jpg` (`**` for folders below);
             a .txt or .csv file of paths, relative to its folder, a line each; a video file; the number of a camera; an
-            rtsp, http or udp address.
+            rtsp, http or udp address; `demo`, the demo film, which is drawn at first use.
 
     Raises:
         DataError: If there is no such thing, it is empty, or OpenCV cannot open it.
@@ -39,6 +40,8 @@ def open_source(source: str | int | Path) -> FrameSource:
     if is_live(text):
         return VideoSource(text)
     path = Path(text).expanduser()
+    if is_demo(text):
+        return VideoSource(str(demo_film().video))
     if path.is_dir():
         return PictureSource(text, _in_folder(path), path)
     if path.is_file():

@@ -7,6 +7,7 @@ from typing import Any
 
 from watchme.config.schema import RunConfig
 from watchme.core.interfaces import Callback, Picture, Result, Shown, Table
+from watchme.inference.found import FILE
 from watchme.io.files import replace_json
 from watchme.run import run_dir as rundir
 from watchme.run import summary as console
@@ -79,6 +80,10 @@ class ReportWriter(Callback):
         from watchme.report.run_page import write_report  # jinja2 and Pillow, which a refused run does without
 
         write_report(self._record.path)
+        if (self._record.path / FILE).is_file():
+            from watchme.report.matches_page import write_matches_page
+
+            write_matches_page(self._record.path)
 
 
 class ModelCardWriter(Callback):

@@ -10,6 +10,7 @@ from watchme.config.schema import RunConfig
 from watchme.core.interfaces import Result
 from watchme.core.metric_names import is_result, measured_objective
 from watchme.core.registry import modes
+from watchme.run.demo_find import demo_commands
 from watchme.run.run_dir import read_manifest
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ def announce(config: RunConfig, folder: Path) -> None:
         log.info("%s %s with %s, device %s", doing, config.source, models, device)
     elif config.mode == "search":
         log.info("Searching people in %s with %s and %s", config.dataset.name, config.detector, config.reid)
+    elif config.mode == "find":
+        log.info("Looking for %s in %s with %s and %s", config.query, config.source, config.detector, config.reid)
     elif config.mode == "train":
         epochs = "1 epoch" if config.train.epochs == 1 else f"{config.train.epochs} epochs"
         text = f"Training {config.model.name} on {config.dataset.name}, device {device}, {epochs}"
@@ -87,7 +90,7 @@ def next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]:
     """Commands that make sense after this run."""
     if config.mode == "train" and config.train.limit_batches is not None:
         return [f"{_command_without(folder, _DEBUGGING)}  # the whole training"]
-    commands = []
+    commands = demo_commands(config, folder)
     same = _same_data(config, folder)
     if best := result.weights.get("best"):
         weights = shlex.quote(relative(best))
@@ -102,6 +105,8 @@ def next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]:
     elif config.mode == "export" and not result.refused:
         place = shlex.quote(relative(Path(result.details["handoff"])))
         commands.append(f"(cd {place} && sha256sum -c SHA256SUMS)  # then as its README.md says")
+    elif config.mode == "find":
+        commands.append(_another_query(config, folder))
     elif config.mode == "train":
         commands.append(f"python train.py -m {same} optimizer.lr=0.0003,0.001,0.003")
     else:
@@ -111,7 +116,8 @@ def next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]:
 
 def review_lines(config: RunConfig, folder: Path) -> list[str]:
     """Where the run can be looked at: its report, and what its trackers wrote."""
-    lines = [relative(folder / name) for name in ("report.html", "issues.csv") if (folder / name).is_file()]
+    pages = ("matches.html", "report.html", "issues.csv")
+    lines = [relative(folder / name) for name in pages if (folder / name).is_file()]
     if (trace := folder / "profile" / "trace.json.gz").is_file():
         lines.append(f"{relative(trace)}  # opens in https://ui.perfetto.dev")
     if config.tracker.tensorboard:
@@ -166,6 +172,14 @@ def _command_without(folder: Path, left_out: tuple[str, ...]) -> str:
     """The command of a run, less the overrides that begin so."""
     overrides = read_manifest(folder).get("overrides", [])
     return " ".join(["python train.py", *(shlex.quote(part) for part in overrides if not part.startswith(left_out))])
+
+
+def _another_query(config: RunConfig, folder: Path) -> str:
+    """The search for somebody else in the same source, of which the sightings are kept."""
+    keys = {"source": config.source, "detector": config.detector, "reid": config.reid}
+    given = " ".join(f"{key}={shlex.quote(str(value))}" for key, value in keys.items())
+    index = shlex.quote(config.index or relative(folder))
+    return f"python train.py mode=find query=<picture> {given} index={index}  # somebody else, at once"
 
 
 def relative(path: Path) -> str:

@@ -6,6 +6,7 @@ from typing import Literal
 from watchme.config.schema import DatasetConfig, DemoWorldConfig, ModelConfig, RunConfig, TrainConfig, option
 from watchme.data.person_search.readers import Format
 
+Search = Literal["auto", "exact", "faiss"]
 Output = Literal["jsonl", "yolo", "coco", "drawn", "frames", "parquet"]
 
 
@@ -75,6 +76,27 @@ class PredictConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FindConfig:
+    """What counts as the person, and what is shown of it. How the source is gone through stands in `predict`."""
+
+    threshold: float | None = option(
+        None, "cosine similarity from which on a sighting matches; null: by the calibration", ge=-1, le=1
+    )
+    false_match_rate: float = option(
+        0.01, "share of sightings of other people that may match; the calibrated threshold follows from it", gt=0, lt=1
+    )
+    calibration: str | None = option(
+        None,
+        "where similarities of different people come from: null, the re-ID run, else the source; source: people of "
+        "one frame; a run folder or calibration.json of an evaluation",
+    )
+    search: Search = option("auto", "exact, faiss, or auto: faiss from a million sightings on, if installed")
+    gap_s: float = option(2.0, "seconds between two matches of one appearance, at most", ge=0)
+    topk: int = option(48, "sightings with a picture on the page", ge=1, le=500)
+    clips: int = option(0, "so many of the most similar appearances are cut out as videos", ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchRun(TrainConfig):
     """Only device and workers do anything here."""
 
@@ -91,3 +113,4 @@ class Config(RunConfig):
     evaluation: SearchEvaluation = option()
     train: SearchRun = option()
     predict: PredictConfig = option(factory=PredictConfig)
+    find: FindConfig = option(factory=FindConfig)

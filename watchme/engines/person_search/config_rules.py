@@ -9,9 +9,10 @@ from watchme.core.errors import CheckpointError, DataError, Problem
 from watchme.core.metric_names import SEARCH
 from watchme.data.person_search.readers import EXPECTED, find_format
 from watchme.engines.person_search.config import Config
-from watchme.io.run_lookup import config_of, weights_of
+from watchme.inference.video import is_live
+from watchme.io.run_lookup import CALIBRATION, config_of, weights_of
 
-_NEEDED = {"search": ("detector", "reid"), "predict": ("detector",), "embed": ("reid",)}
+_NEEDED = {"search": ("detector", "reid"), "predict": ("detector",), "find": ("detector", "reid"), "embed": ("reid",)}
 _TASKS = {"detector": "detection", "reid": "reid"}
 _WANTED = {"detector": "a detector", "reid": "a re-ID model"}
 
@@ -23,6 +24,7 @@ def check(config: Config) -> list[Problem]:
         *_model_problems("detector", config.detector, config.mode, needed="detector" in needed),
         *_model_problems("reid", config.reid, config.mode, needed="reid" in needed),
         *(_dataset_problems(config) if config.mode == "search" else _source_problems(config)),
+        *(_find_problems(config) if config.mode == "find" else ()),
         *_other_problems(config),
     ]
 
@@ -60,6 +62,25 @@ def _source_problems(config: Config) -> Iterator[Problem]:
         yield Problem("source", f"mode={config.mode} needs what to look at, {kinds}: source=<path>")
     if "parquet" in config.predict.save and importlib.util.find_spec("pyarrow") is None:
         yield Problem("predict.save", "parquet needs pyarrow: uv sync --extra parquet; embeddings.npz needs nothing")
+
+
+def _find_problems(config: Config) -> Iterator[Problem]:
+    if not config.query:
+        yield Problem("query", "mode=find needs pictures of the person: query=<picture or folder>, query=[a.jpg,b.jpg]")
+    if config.index is not None and config.source is not None and is_live(str(config.source)):
+        yield Problem(
+            "index", "keeps what was seen in files; a camera or a stream is not there again", repr(config.index)
+        )
+    if config.find.search == "faiss" and importlib.util.find_spec("faiss") is None:
+        yield Problem("find.search", "faiss is not installed: uv pip install faiss-cpu", "'faiss'")
+    named = config.find.calibration
+    if named not in (None, "source") and not _calibration(Path(named).expanduser()).is_file():
+        expected = f"holds no {CALIBRATION}; give the run folder of a re-ID training or evaluation, or `source`"
+        yield Problem("find.calibration", expected, repr(named))
+
+
+def _calibration(path: Path) -> Path:
+    return path / CALIBRATION if path.is_dir() else path
 
 
 def _other_problems(config: Config) -> Iterator[Problem]:

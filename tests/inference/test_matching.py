@@ -1,0 +1,85 @@
+"""Appearances: matches close in time are one; and how times are written."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from watchme.inference.matching import Ranking, appearances, clock, mean_embedding
+from watchme.inference.sightings import Sightings
+
+
+def made(frames: list[int], fps: float | None = 10.0) -> Sightings:
+    frame = np.array(frames, np.int64)
+    index = np.unique(frame)
+
+    def seconds(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+        return numbers / fps if fps else np.full(len(numbers), math.nan)
+
+    count = len(frame)
+    return Sightings(
+        frame=frame,
+        time=seconds(frame),
+        box=np.tile(np.array([0, 0, 10, 20], np.float32), (count, 1)),
+        score=np.ones(count, np.float32),
+        track=np.full(count, -1, np.int64),
+        person=np.full(count, -1, np.int64),
+        embedding=np.zeros((count, 2), np.float32),
+        frame_index=index,
+        frame_time=seconds(index),
+        frame_name=np.array([f"f{number}" for number in index]),
+        frame_size=np.full((len(index), 2), 100, np.int32),
+    )
+
+
+def ranked(similarity: list[float], threshold: float) -> Ranking:
+    values = np.array(similarity, np.float32)
+    order = np.argsort(-values, kind="stable")
+    return Ranking(order, values[order], values[order] >= threshold)
+
+
+def test_matches_close_in_time_are_one_appearance() -> None:
+    sightings = made([0, 3, 10, 40, 41, 200])
+    found = appearances(sightings, ranked([0.8, 0.9, 0.7, 0.95, 0.6, 0.2], 0.5), 1.0, 1)
+    assert [(each.first_frame, each.last_frame, each.sightings) for each in found] == [(40, 41, 2), (0, 10, 3)]
+    assert found[0].similarity == pytest.approx(0.95)
+    assert found[1].best == 1
+    assert (found[1].start_s, found[1].end_s) == (0.0, 1.0)
+
+
+def test_what_lies_between_and_does_not_match_joins_nothing() -> None:
+    sightings = made([0, 10, 20, 30])
+    found = appearances(sightings, ranked([0.9, 0.1, 0.1, 0.8], 0.5), 1.5, 1)
+    assert [each.sightings for each in found] == [1, 1]
+
+
+def test_pictures_without_time_go_by_their_numbers() -> None:
+    found = appearances(made([0, 1, 3, 4], fps=None), ranked([0.9, 0.8, 0.7, 0.6], 0.5), 1.0, 1)
+    assert [(each.first_frame, each.last_frame) for each in found] == [(0, 1), (3, 4)]
+    assert math.isnan(found[0].start_s)
+
+
+def test_nobody_appears_where_nothing_matches() -> None:
+    assert appearances(made([0, 1]), ranked([0.4, 0.3], 0.5), 1.0, 1) == []
+    assert appearances(made([0, 1]), ranked([0.4, 0.3], math.nan), 1.0, 1) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0:00.0"),
+        (7.26, "0:07.3"),
+        (59.96, "1:00.0"),
+        (723, "12:03.0"),
+        (3723.04, "1:02:03.0"),
+        (math.nan, "\u2013"),
+    ],
+)
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_several_pictures_are_averaged_to_unit_norm() -> None:
+    mean = mean_embedding(np.array([[1, 0], [0, 1]], np.float32))
+    assert mean == pytest.approx([0.5**0.5, 0.5**0.5])

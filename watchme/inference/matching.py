@@ -1,0 +1,113 @@
+"""Ranks the sightings of a source by their similarity to a query, and joins matches to the times of an appearance."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from watchme.inference.sightings import Sightings
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Sightings, the most similar first.
+
+    Attributes:
+        place: (K,) of each in the columns of `Sightings`.
+        similarity: (K,) cosine of sighting and query, -1 to 1.
+        is_match: (K,) whether it reaches the threshold.
+    """
+
+    place: NDArray[np.int64]
+    similarity: NDArray[np.float32]
+    is_match: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """Matches that follow each other closely.
+
+    Attributes:
+        first_frame: Index of the first frame.
+        last_frame: Index of the last.
+        start_s: Seconds of the first; NaN for pictures.
+        end_s: Seconds of the last.
+        sightings: How many matches.
+        similarity: The best of them.
+        best: Place of the best in the columns of `Sightings`.
+    """
+
+    first_frame: int
+    last_frame: int
+    start_s: float
+    end_s: float
+    sightings: int
+    similarity: float
+    best: int
+
+
+def mean_embedding(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, D) embeddings of one person to one of unit norm, shape (D,): their mean, as of the images of a tracklet."""
+    mean = embeddings.mean(axis=0)
+    return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), np.float32)
+
+
+def appearances(sightings: Sightings, ranking: Ranking, gap_s: float, gap_frames: int) -> list[Appearance]:
+    """The appearances of the person, the most similar first.
+
+    Args:
+        sightings: All.
+        ranking: Of them.
+        gap_s: Matches of a video so many seconds apart, at most, are of one appearance.
+        gap_frames: Of pictures, which have no time: at most so many pictures apart.
+    """
+    matched = ranking.is_match
+    order = np.argsort(sightings.frame[ranking.place[matched]], kind="stable")
+    places, similarity = ranking.place[matched][order], ranking.similarity[matched][order]
+    parts = _runs(sightings, places, gap_s, gap_frames)
+    found = [_appearance(sightings, places[part], similarity[part]) for part in parts]
+    return sorted(found, key=lambda each: -each.similarity)
+
+
+def _runs(sightings: Sightings, places: NDArray[np.int64], gap_s: float, gap_frames: int) -> Iterator[slice]:
+    """Slices of places, in order of their frames, without a gap in them."""
+    if not len(places):
+        return
+    frames, times = sightings.frame[places], sightings.time[places]
+    by_time = np.isfinite(times[1:]) & np.isfinite(times[:-1])
+    apart = np.where(by_time, np.diff(times) > gap_s, np.diff(frames) > gap_frames)
+    edges = [0, *(np.flatnonzero(apart) + 1).tolist(), len(places)]
+    yield from (slice(start, end) for start, end in itertools.pairwise(edges))
+
+
+def _appearance(sightings: Sightings, places: NDArray[np.int64], similarity: NDArray[np.float32]) -> Appearance:
+    best = int(np.argmax(similarity))
+    frames, times = sightings.frame[places], sightings.time[places]
+    return Appearance(
+        first_frame=int(frames[0]),
+        last_frame=int(frames[-1]),
+        start_s=float(times[0]),
+        end_s=float(times[-1]),
+        sightings=len(places),
+        similarity=float(similarity[best]),
+        best=int(places[best]),
+    )
+
+
+def clock(seconds: float) -> str:
+    """`0:07.3`, `12:03.0` or `1:02:03.0`; a dash where there is no time."""
+    if not math.isfinite(seconds):
+        return "\u2013"
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    clock = f"{minutes:02d}" if hours else f"{minutes}"
+    return f"{f'{hours}:' if hours else ''}{clock}:{rest // 10:02d}.{rest % 10}"

@@ -1,0 +1,108 @@
+"""The person who is looked for: found in one or several pictures, and embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from watchme.core.errors import ConfigError, DataError, Problem
+from watchme.core.interfaces import Detector, Embedder
+from watchme.inference.frames import Frame, Image8
+from watchme.inference.matching import mean_embedding
+from watchme.inference.pipeline import cut_out
+from watchme.inference.sources import open_source
+
+
+@dataclass(frozen=True, eq=False)
+class QueryPicture:
+    """A picture of the person.
+
+    Attributes:
+        name: Of the picture.
+        image: (H, W, 3) uint8 RGB.
+        boxes: (n, 5) people in it from left to right: x1, y1, x2, y2 in pixels, confidence.
+        chosen: Number of the person's box, from 0; None where the whole picture is taken.
+        is_certain: Whether there was but one to choose from, or the user chose.
+    """
+
+    name: str
+    image: Image8
+    boxes: NDArray[np.float32]
+    chosen: int | None
+    is_certain: bool
+
+    @property
+    def crop(self) -> Image8:
+        """The person."""
+        return self.image if self.chosen is None else cut_out(self.image, self.boxes[self.chosen, :4].tolist())
+
+    @property
+    def note(self) -> str:
+        """What was taken for granted; empty where nothing was."""
+        if self.chosen is None:
+            return f"query: no person is detected in {self.name}, so the whole picture is taken for the person"
+        if self.is_certain:
+            return ""
+        return (
+            f"query: {self.name} shows {_listed(self.boxes)}; the largest, number {self.chosen + 1}, is looked for; "
+            "query_person=<number> chooses another"
+        )
+
+
+def read_queries(
+    given: Sequence[str], detector: Detector | None, confidence: float, person: int | None
+) -> list[QueryPicture]:
+    """Read the pictures of a person, and find the person in each.
+
+    Args:
+        given: Image files, folders or globs.
+        detector: Finds people; None: each picture is taken whole.
+        confidence: Detections from here on count.
+        person: Number of the person in each picture, from 1, counted from left to right; None: the largest.
+
+    Raises:
+        DataError: If there is no such picture, or it cannot be read.
+        ConfigError: If a picture shows fewer people than `person` says.
+    """
+    frames: list[Frame] = []
+    for each in given:
+        try:
+            source = open_source(each)
+        except DataError as error:
+            raise DataError(str(error).replace("source:", "query:", 1)) from None
+        if source.kind != "pictures":
+            raise DataError(f"query: {each} is no picture; give one or several pictures of the person")
+        frames += list(source)
+        if source.faults:
+            raise DataError(f"query: {source.faults[0]}")
+    if detector is None:
+        nobody = np.zeros((0, 5), np.float32)
+        return [QueryPicture(frame.name, frame.image, nobody, None, True) for frame in frames]
+    found = [detector.detect([frame.image])[0] for frame in frames]
+    return [_choose(frame, rows[rows[:, 4] >= confidence], person) for frame, rows in zip(frames, found, strict=True)]
+
+
+def embed_queries(pictures: Sequence[QueryPicture], embedder: Embedder) -> NDArray[np.float32]:
+    """The person's embedding, shape (D,), of unit norm: the mean over the pictures."""
+    return mean_embedding(embedder.embed([np.ascontiguousarray(picture.crop) for picture in pictures]))
+
+
+def _choose(frame: Frame, rows: NDArray[np.float32], person: int | None) -> QueryPicture:
+    rows = rows[np.argsort(rows[:, 0], kind="stable")]
+    if person is not None and person > len(rows):
+        expected = f"{frame.name} shows {_listed(rows)}" if len(rows) else f"no person is detected in {frame.name}"
+        raise ConfigError([Problem("query_person", expected, str(person))])
+    if not len(rows):
+        return QueryPicture(frame.name, frame.image, rows, None, False)
+    largest = int(np.argmax((rows[:, 2] - rows[:, 0]) * (rows[:, 3] - rows[:, 1])))
+    chosen = largest if person is None else person - 1
+    return QueryPicture(frame.name, frame.image, rows, chosen, person is not None or len(rows) == 1)
+
+
+def _listed(rows: NDArray[np.float32]) -> str:
+    """`3 people, from left to right: 1 at x 12 to 80, ...`."""
+    places = ", ".join(f"{number} at x {row[0]:.0f} to {row[2]:.0f}" for number, row in enumerate(rows, 1))
+    return f"{len(rows)} {'person' if len(rows) == 1 else 'people'}, from left to right: {places}"

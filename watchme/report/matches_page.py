@@ -1,0 +1,91 @@
+"""`matches.html` of a run of mode=find: whom it looked for, when they appear, and what is nearly as similar."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from watchme.core.formatting import UNDEFINED
+from watchme.inference.found import PAGE, Found, Match, Span, read_found
+from watchme.inference.matching import clock
+from watchme.io.files import replace_text
+from watchme.report.rendering import render_page
+from watchme.report.run_reader import read_run
+
+
+def write_matches_page(folder: Path) -> Path:
+    """Write `matches.html` into the folder of a run of mode=find, beside the pictures that it shows.
+
+    Raises:
+        RunFolderError: If the folder is not of such a run.
+    """
+    found, run = read_found(folder), read_run(folder)
+    by_rank = {match.rank: match for match in found.matches}
+    shown = {rank for span in found.appearances for rank in span.ranks}
+    page = render_page(
+        "matches.jinja",
+        title=f"Find a person in {found.source}",
+        meta=f"{found.frames:,} frames, {found.sightings:,} sightings of people",
+        folder=folder,
+        status=run.status,
+        queries=found.queries,
+        fallbacks=run.manifest.get("fallbacks", []),
+        cards=_cards(found),
+        spans=[_span(span, [by_rank[rank] for rank in span.ranks]) for span in found.appearances],
+        others=[_tile(match) for match in found.matches if match.crop and match.rank not in shown],
+        is_calibrated=not math.isnan(found.threshold),
+    )
+    replace_text(folder / PAGE, page)
+    return folder / PAGE
+
+
+def _cards(found: Found) -> list[tuple[str, str, str]]:
+    matches = sum(span.sightings for span in found.appearances)
+    cards = [
+        ("appearances", f"{len(found.appearances):,}", f"{matches:,} sightings that match"),
+        ("match from a similarity of", _number(found.threshold), found.origin),
+    ]
+    if not math.isnan(found.expected_false):
+        note = f"of {found.sightings:,} sightings, if they were all of other people"
+        cards.append(("matches by chance", f"about {found.expected_false:,.0f}", note))
+    best = max((match.similarity for match in found.matches), default=math.nan)
+    return [*cards, ("best similarity", _number(best), found.search)]
+
+
+def _span(span: Span, matches: list[Match]) -> dict[str, Any]:
+    if math.isnan(span.start_s):
+        when = f"picture {span.first_frame}" + (f" to {span.last_frame}" if span.last_frame > span.first_frame else "")
+    else:
+        when = f"{clock(span.start_s)} to {clock(span.end_s)}"
+    frames = f"frames {span.first_frame} to {span.last_frame}, " if not math.isnan(span.start_s) else ""
+    return {
+        "when": when,
+        "note": f"{frames}{span.sightings:,} {'sighting' if span.sightings == 1 else 'sightings'}",
+        "similarity": f"{span.similarity:.3f}",
+        "sure": _sure(span.higher_than),
+        "clip": span.clip,
+        "tiles": [_tile(match) for match in matches],
+    }
+
+
+def _tile(match: Match) -> dict[str, str]:
+    when = match.name if math.isnan(match.time_s) else clock(match.time_s)
+    box = " ".join(f"{value:.0f}" for value in match.box)
+    return {
+        "crop": match.crop,
+        "picture": match.picture,
+        "when": when,
+        "similarity": f"{match.similarity:.3f}",
+        "title": f"frame {match.frame} ({match.name}), box {box}, {_sure(match.higher_than)}, rank {match.rank}",
+    }
+
+
+def _sure(higher_than: float) -> str:
+    if math.isnan(higher_than):
+        return "not calibrated"
+    if higher_than == 1:
+        return "higher than all pairs of different people"
+    return f"higher than {math.floor(higher_than * 1000) / 10:.1f}% of pairs of different people"
+
+
+def _number(value: float) -> str:
+    return UNDEFINED if math.isnan(value) else f"{value:.3f}"

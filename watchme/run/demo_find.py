@@ -1,0 +1,62 @@
+"""The command that shows both demo models at work, printed once a detector and a re-ID model are trained."""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from watchme.config.schema import RunConfig
+from watchme.io.files import read_json
+from watchme.io.run_lookup import MANIFEST
+
+# Task of a demo dataset -> its key in mode=find, the task of its partner, and how that is trained.
+_PARTS = {
+    "detection": ("detector", "reid", "python train.py model=osnet_x0_25"),
+    "reid": ("reid", "detection", "python train.py"),
+}
+# Manifests that are read at most, the newest first.
+_MOST = 200
+
+
+def demo_commands(config: RunConfig, folder: Path) -> list[str]:
+    """What to run after a training on demo data: mode=find on the demo film, or the training that it still needs.
+
+    Args:
+        config: The run's config.
+        folder: The run folder.
+    """
+    task = config.dataset.task
+    if config.mode != "train" or task not in _PARTS or not _is_demo(config):
+        return []
+    key, other, training = _PARTS[task]
+    partner = _newest(other, folder, Path.cwd() / config.output_root)
+    if partner is None:
+        return [f"{training}  # with it, a person can be found in the demo film"]
+    runs = {key: folder, _PARTS[other][0]: partner}
+    given = " ".join(f"{name}={shlex.quote(_shown(runs[name]))}" for name in ("detector", "reid"))
+    return [f"python train.py mode=find query=demo source=demo {given}  # look for a person in the demo film"]
+
+
+def _is_demo(config: RunConfig) -> bool:
+    return config.dataset.root is None and getattr(config.dataset, "demo", None) is not None
+
+
+def _newest(task: str, folder: Path, root: Path) -> Path | None:
+    """The newest finished training on the demo data of a task, beside a run or below the root of runs."""
+    found = sorted({path.resolve() for path in _manifests(folder, root)}, key=lambda path: -path.stat().st_mtime)
+    for path in found[:_MOST]:
+        manifest = read_json(path)
+        trained = manifest.get("status") == "finished" and (path.parent / "weights" / "best.pt").is_file()
+        if trained and (manifest.get("dataset") or {}).get("name") == f"demo_{task}":
+            return path.parent
+    return None
+
+
+def _manifests(folder: Path, root: Path) -> Iterator[Path]:
+    yield from folder.parent.glob(f"*/{MANIFEST}")
+    for depth in ("*", "*/*"):
+        yield from root.glob(f"{depth}/{MANIFEST}")
+
+
+def _shown(folder: Path) -> str:
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
