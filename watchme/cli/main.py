@@ -18,6 +18,7 @@ from watchme.config.image_size import with_image_size
 from watchme.config.validation import validate
 from watchme.core.errors import WatchmeError
 from watchme.run.log_file import run_log
+from watchme.run.run_dir import discard_unused
 from watchme.run.runner import run
 from watchme.sweep.trial_values import returned
 
@@ -44,7 +45,7 @@ def _reports_errors(job: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]
         try:
             return job(config)
         except WatchmeError as error:
-            _discard_unused(folder)
+            discard_unused(folder)
             _fail(error)
         except Exception as error:
             if os.environ.get("HYDRA_FULL_ERROR") or not (folder / "traceback.txt").is_file():
@@ -80,9 +81,3 @@ def _fail(error: WatchmeError) -> NoReturn:
     sys.stdout.flush()
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
-
-
-def _discard_unused(folder: Path) -> None:
-    """Remove the folder that Hydra made for a run that was refused."""
-    if not any(folder.iterdir()):
-        folder.rmdir()

@@ -1,11 +1,14 @@
 """What made a run: versions of packages, commit of the code, hardware, and weights, for its manifest."""
 
+import contextlib
 import os
 import platform
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +32,22 @@ _PACKAGES = (
 )
 _DIFF_CHARACTERS = 1_000_000
 # The command as it was typed; `sys.argv` is rewritten before Hydra reads it.
-_TYPED = list(sys.argv)
+_TYPED = ContextVar("typed", default=tuple(sys.argv))
 
 
 def command() -> str:
     """The command line as the user typed it, quoted for a shell."""
-    return shlex.join(["python", *_TYPED])
+    return shlex.join(["python", *_TYPED.get()])
+
+
+@contextlib.contextmanager
+def typed_as(arguments: Sequence[str]) -> Iterator[None]:
+    """Let `command` be train.py with these arguments, for a run that was started from Python."""
+    token = _TYPED.set(("train.py", *arguments))
+    try:
+        yield
+    finally:
+        _TYPED.reset(token)
 
 
 def versions() -> dict[str, str]:
