@@ -223,7 +223,8 @@ def _composed(overrides: Sequence[str]) -> Iterator[tuple[RunConfig, DictConfig]
 def _messages() -> Iterator[None]:
     """Print a run's messages, as the command line does, unless logging is set up already."""
     root, ours = logging.getLogger(), logging.getLogger("watchme")
-    level, handler = ours.level, None
+    level = ours.level
+    handler: logging.Handler | None = None
     if not root.handlers:
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(logging.Formatter("%(message)s"))

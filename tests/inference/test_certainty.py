@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from watchme.core.errors import CheckpointError
 from watchme.inference.certainty import Certainty, of_frames, of_run
@@ -58,7 +59,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_certainty_in_words() -> None:
     certain = Certainty(made(), "somewhere")
-    assert certain.in_words(0.45) == "94.9%"
+    assert certain.in_words(0.45) == "95.0%"
     assert certain.in_words(0.7) == "all 1,000"
     assert certain.higher_than(0.0) == pytest.approx(0.5, abs=0.002)
     unknown = Certainty(None, "")
@@ -75,7 +76,7 @@ def test_people_of_one_frame_are_different_people() -> None:
     embedding = rng.normal(size=(40, 8)).astype(np.float32)
     embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
 
-    def overlap(a: np.ndarray, b: np.ndarray) -> float:  # type: ignore[type-arg]
+    def overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
         sides = [min(a[i + 2], b[i + 2]) - max(a[i], b[i]) for i in (0, 1)]
         both = max(0, sides[0]) * max(0, sides[1])
         areas = [(each[2] - each[0]) * (each[3] - each[1]) for each in (a, b)]

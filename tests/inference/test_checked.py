@@ -14,7 +14,7 @@ RGB = np.zeros((20, 10, 3), np.uint8)
 class Model:
     """Counts what it gets."""
 
-    assumed = ("it is said",)
+    assumed: tuple[str, ...] = ("it is said",)
 
     def detect(self, images: Any) -> list[NDArray[np.float32]]:
         return [np.zeros((len(image), 5), np.float32) for image in images]

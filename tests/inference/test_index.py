@@ -83,7 +83,12 @@ def test_faiss_finds_what_it_says(tmp_path: Path) -> None:
 def test_an_index_is_built_once_and_again_for_other_embeddings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[int] = []
     build: Any = module._build
-    monkeypatch.setattr(module, "_build", lambda found, faiss: built.append(len(found)) or build(found, faiss))
+
+    def counted(found: Any, faiss: Any) -> Any:
+        built.append(len(found))
+        return build(found, faiss)
+
+    monkeypatch.setattr(module, "_build", counted)
     embeddings, (query,) = unit(2000), unit(1, seed=1)
     first = open_index(embeddings, tmp_path, "faiss").search(query, 10)
     again = open_index(embeddings, tmp_path, "faiss").search(query, 10)

@@ -64,7 +64,7 @@ def shown(tmp_path: Path, image: Image8, others: Callable[[Image8], Boxes] | Non
 def test_crop_and_frame_are_of_the_sighting(image: Image8, tmp_path: Path) -> None:
     crop, picture = shown(tmp_path, image, None)
     assert crop.shape == (104, 46, 3)
-    assert np.abs(crop.astype(int) - image[3:107, 17:63]).mean() < 40  # as JPEG of noise
+    assert np.abs(crop.astype(int) - image[3:107, 17:63]).mean() < 60  # noise, as JPEG; of another part it would be 85
     assert picture.shape == image.shape
 
 

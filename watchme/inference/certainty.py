@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,9 +95,8 @@ def of_frames(frame: NDArray[np.int64], box: NDArray[np.float32], embedding: NDA
         box: (N, 4) x1, y1, x2, y2; those that overlap may be two detections of one person, and are no pair.
         embedding: (N, D) of unit norm.
     """
-    starts = np.flatnonzero(np.append(True, frame[1:] != frame[:-1])) if len(frame) else np.zeros(0, np.int64)
-    ends = np.append(starts[1:], len(frame))
-    several = [(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True) if end - start > 1]
+    edges = [0, *(np.flatnonzero(np.diff(frame)) + 1).tolist(), len(frame)]
+    several = [(start, end) for start, end in itertools.pairwise(edges) if end - start > 1]
     counts = count_similarities(np.zeros(0))
     total = 0
     # Frames evenly over the source, so that a long one takes no longer.

@@ -30,7 +30,7 @@ def frames_at(source: FrameSource, wanted: Mapping[int, float]) -> Iterator[Fram
         wanted: Index of a frame -> its time in seconds, NaN for pictures.
     """
     if isinstance(source, PictureSource):
-        yield from _pictures(source, sorted(wanted))
+        yield from _pictures(source, [index for index in sorted(wanted) if source.paths[index].is_file()])
     elif isinstance(source, VideoSource) and source.kind == "video":
         yield from _of_video(source, wanted)
 
