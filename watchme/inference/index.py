@@ -131,7 +131,7 @@ def open_index(embeddings: Embeddings, folder: Path, search: Search = "auto") ->
 
     about, digest = read_json(folder / _ABOUT), _digest(embeddings)
     if about.get("embeddings") == digest and (folder / _FILE).is_file():
-        index = faiss.read_index(str(folder / _FILE))
+        index: Any = faiss.read_index(str(folder / _FILE))
         index.nprobe = int(about["nprobe"])
         return FaissIndex(embeddings, index, float(about["recall"]))
     log.info("Building an index of %d sightings by faiss, once", len(embeddings))
