@@ -173,6 +173,8 @@ def refuse_unusable_values(overrides: Sequence[Override], folders: Sequence[Path
     choices = groups(folders) | {"mode"}
     repeated: dict[str, list[str]] = {}
     for each in overrides:
+        if (each.package is not None or each.key_or_group.startswith("/")) and not each.is_add():
+            raise ConfigError([Problem(each.key_or_group, "options are chosen as group=option, without @ and /")])
         if each.key_or_group in choices and each.is_force_add():
             raise ConfigError([Problem(each.key_or_group, "options are chosen without ++: group=option")])
         if each.key_or_group in choices and not each.is_delete():
@@ -202,7 +204,7 @@ def refuse_unknown_options(given: Mapping[str, str], folders: Sequence[Path]) ->
         for option in value.strip("[]").split(","):
             name = option.strip().strip("'\"").removesuffix(".yaml")
             # Hydra reads functions, such as glob(*) of a sweep.
-            if not name or "(" in value or name in options:
+            if "(" in value or name in options or value == "[]":
                 continue
             names = {str(option_value(group, each, "name", folders)): each for each in options}
             names = {found.rpartition(",")[2].rstrip("}"): each for found, each in names.items()}
@@ -243,8 +245,8 @@ def _pass_through(argument: str, keys: Collection[str]) -> str:
     key = override.key_or_group
     if key == "hydra.sweeper.storage":
         argument = take_password(argument)
-    if argument.startswith("+") and not argument.startswith("++") and key in keys:
-        return "+" + argument  # Hydra refuses to add what is there
+    if argument.startswith("+") and not argument.startswith("++") and not key.startswith("hydra"):
+        return argument if "/" in key or "@" in key or key in groups() else "+" + argument  # what is there is set
     if argument.startswith(("+", "~")):
         return argument
     if key.startswith("hydra.sweeper."):

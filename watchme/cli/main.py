@@ -1,28 +1,38 @@
 """Entry point of `python train.py` and `watchme-train`: prepare, compose, validate, run, report errors."""
 
+import contextlib
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from watchme.cli.command_line import prepare
 from watchme.config.conf_dir import CONF
 from watchme.config.image_size import with_image_size
+from watchme.config.overrides import unresolved
 from watchme.config.validation import validate
-from watchme.core.errors import WatchmeError
+from watchme.core.errors import ConfigError, Problem, WatchmeError
 from watchme.run.log_file import run_log
 from watchme.run.run_dir import discard_unused
 from watchme.run.runner import run
 from watchme.sweep.trial_values import returned
 
 T = TypeVar("T")
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+# Lines of Hydra's messages that advise what does not help here, or list its search path.
+_ADVICE = (
+    *("To append", "Either remove", "Or add", "Set the environment", "Config search path", "provider=", "See https"),
+    *("full_key", "object_type"),
+)
 
 
 def main() -> None:
@@ -31,14 +41,38 @@ def main() -> None:
         sys.argv[1:] = prepare(sys.argv[1:])
     except WatchmeError as error:
         _fail(error)
-    job()
+    with _own_words():
+        job()
+
+
+@contextlib.contextmanager
+def _own_words() -> Iterator[None]:
+    """Answer what Hydra refuses to compose in our words, without its advice (`use +key=value`), which ours replaces."""
+    wanted = os.environ.get(_FULL_ERROR)
+    os.environ.setdefault(_FULL_ERROR, "1")  # lets it raise rather than print; the job gets the user's value back
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        if wanted:
+            raise
+        lines = [line.strip() for line in str(error).splitlines()]
+        said = [line for line in lines if line and not line.startswith(_ADVICE)]
+        key = getattr(error, "full_key", None) or "command line"
+        _fail(ConfigError([Problem(key, "cannot be composed: " + " ".join(said)[:600])]))
+    finally:
+        if not wanted:
+            os.environ.pop(_FULL_ERROR, None)
 
 
 def _reports_errors(job: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]:
     """Let a single run end with the text and exit status of its error; in a sweep the sweeper gets the error."""
 
+    given = os.environ.get(_FULL_ERROR)
+
     @functools.wraps(job)
     def wrapped(config: DictConfig) -> T:
+        if not given:
+            os.environ.pop(_FULL_ERROR, None)
         if HydraConfig.get().mode != RunMode.RUN:
             return job(config)
         folder = Path(HydraConfig.get().runtime.output_dir)
@@ -69,11 +103,12 @@ def job(composed: DictConfig) -> float | list[float]:
     if settings.job.chdir:
         # Relative paths mean the user's folder all the same, in overrides as in the commands that are printed.
         os.chdir(settings.runtime.cwd)
-    composed = with_image_size(composed, settings.overrides.task)
+    overrides = unresolved(settings.overrides.task)
+    composed = with_image_size(composed, overrides)
     config = validate(composed)
     folder = Path(settings.runtime.output_dir)
     with run_log(folder / f"{settings.job.name}.log"):
-        return returned(config, run(config, composed, folder, list(settings.overrides.task)))
+        return returned(config, run(config, composed, folder, overrides))
 
 
 def _fail(error: WatchmeError) -> NoReturn:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from watchme.config.validation import known_keys
 from watchme.core.registry import engine_names, load_config_class
@@ -26,12 +27,12 @@ def with_image_size(config: DictConfig, overrides: Iterable[str]) -> DictConfig:
         overrides: Of the command line, which beat what files say: with `dataset.height=128` an image_size of
             debug=tiny counts no more.
     """
-    engine = OmegaConf.select(config, "model.engine")
+    engine = _value(config, "model.engine")
     if engine not in engine_names():
         return config
     own = known_keys(load_config_class(engine))
     given = {override.lstrip("+~").partition("=")[0] for override in overrides}
-    found = {key: OmegaConf.select(config, key) for key in (_SQUARE, _HEIGHT, _WIDTH)}
+    found = {key: _value(config, key) for key in (_SQUARE, _HEIGHT, _WIDTH)}
     changes = _upright(found, given) if _SQUARE not in own and _HEIGHT in own else {}
     if _SQUARE in own and _HEIGHT not in own:
         changes = _square(found)
@@ -46,6 +47,16 @@ def with_image_size(config: DictConfig, overrides: Iterable[str]) -> DictConfig:
         else:
             config[section][name] = value
     return config
+
+
+def _value(config: DictConfig, key: str) -> Any:
+    """A value of a section; None where either cannot be read, which validation reports."""
+    section, _, name = key.partition(".")
+    try:
+        node = config.get(section)
+        return node.get(name) if isinstance(node, DictConfig) else None
+    except OmegaConfBaseException:
+        return None
 
 
 def _upright(found: Mapping[str, Any], given: set[str]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def _idle_debugging(config: RunConfig) -> list[Problem]:
     problems, train, mode = [], config.train, config.mode
     limit = train.limit_batches
     if isinstance(limit, float) and limit > 1:
-        expected = f"a share is at most 1.0; {int(limit)} without a point is a count of batches"
+        expected = f"a share is at most 1.0; {limit:g} without a point is a count of batches"
         problems.append(Problem("train.limit_batches", expected, repr(limit)))
     if limit is not None and mode not in ("train", "evaluate"):
         problems.append(Problem("train.limit_batches", f"does nothing with mode={mode}; leave it null", repr(limit)))

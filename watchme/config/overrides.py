@@ -9,6 +9,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
+from omegaconf import ListConfig, OmegaConf
 
 from watchme.core.errors import ConfigError, Problem
 
@@ -17,6 +18,8 @@ _VALUE_FLAGS = {
     *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
     "--experimental-rerun",
 }
+# Words of the generated parser.
+_PARSER = ("no viable alternative", "mismatched input", "extraneous input", "missing ", "token recognition")
 _INFO = {"all", "aliases", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
 
 
@@ -78,6 +81,12 @@ def values_by_key(overrides: Sequence[Override]) -> dict[str, str]:
     return {each.key_or_group: value_text(each) for each in overrides if not each.is_delete()}
 
 
+def unresolved(overrides: ListConfig) -> list[str]:
+    """A list of overrides as Hydra keeps it, with `${...}` as it was typed: the list would resolve it."""
+    texts: Any = OmegaConf.to_container(overrides, resolve=False)
+    return [str(text) for text in texts]
+
+
 def quoted(text: str) -> str:
     """Quote a value for Hydra's grammar."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -112,6 +121,8 @@ def _unreadable(argument: str, error: str) -> Problem:
     if not equals:
         return Problem(argument, "is not key=value; to set a key, write key=value, to choose an option group=option")
     first = error.splitlines()[0] if error else "its grammar does not allow it"
+    if any(words in first for words in _PARSER):
+        first = "brackets, braces and quotes come in pairs, and a comma, a colon or an = of a text stands in quotes"
     shown = value if len(value) <= 60 else value[:57] + "..."
     quote = f"; as text it would be '{key}={quoted(value)}'" if len(value) <= 60 and "'" not in value else ""
     return Problem(key or argument[:60], f"cannot be parsed as a value: {first}{quote}", shown)

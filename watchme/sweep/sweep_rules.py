@@ -12,6 +12,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.samplers import RandomSampler
 
 from watchme.config.image_size import with_image_size
+from watchme.config.overrides import unresolved
 from watchme.config.schema import RunConfig
 from watchme.config.suggestions import one_of
 from watchme.config.validation import validate
@@ -95,7 +96,7 @@ def validate_choices(
         try:
             composed = compose_trial(context, config, space.overrides(_with_hook(space, hook, config, point)))
             _refuse_other_engine(settings, composed, context)
-            job = with_image_size(composed, composed.hydra.overrides.task).copy()
+            job = with_image_size(composed, unresolved(composed.hydra.overrides.task)).copy()
             with open_dict(job):
                 del job["hydra"]
             results.append((validate(job), composed))
