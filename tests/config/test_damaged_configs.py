@@ -29,7 +29,7 @@ BASES = (
     ("mode=export", "model=osnet", "checkpoint=nothing.pt"),
     ("debug=tiny",),
 )
-VALUES = (
+VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 7, 2**40, 0.0, 0.5, -0.5, 1.5, 1e300, float("nan"), float("inf"), -float("inf")),
     *("", " ", "auto", "none", "null", "cpu", "0,1", "[0,1]", "a" * 300, "ünïcode", "two\nlines", "-", "/", "~", "\\"),
     *("${nothing}", "${train.epochs}", "${oc.env:NOBODY_HAS_SET_THIS}", "${oc.decode:'['}", "${", "???", "1e-3..1e-1"),

@@ -81,7 +81,7 @@ def values_by_key(overrides: Sequence[Override]) -> dict[str, str]:
     return {each.key_or_group: value_text(each) for each in overrides if not each.is_delete()}
 
 
-def unresolved(overrides: ListConfig) -> list[str]:
+def unresolved(overrides: "ListConfig | list[str]") -> list[str]:
     """A list of overrides as Hydra keeps it, with `${...}` as it was typed: the list would resolve it."""
     texts: Any = OmegaConf.to_container(overrides, resolve=False)
     return [str(text) for text in texts]
