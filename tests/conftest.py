@@ -19,6 +19,7 @@ from watchme.config.validation import validate
 from watchme.core.interfaces import EpochEvent, Job, Result, Shown, Stop
 from watchme.core.registry import load_mode, load_model
 from watchme.data.demo import DemoWorld, DemoWorldConfig, ensure_demo_world
+from watchme.run.runner import run as run_job
 
 cli.share_cores()
 
@@ -104,6 +105,17 @@ def train_py(third_engine_project: Path) -> Callable[..., "subprocess.CompletedP
 def small_world(own_cache: Path) -> DemoWorld:
     """A demo world that is drawn in a second: 12 identities, 3 cameras, 160 px frames."""
     return ensure_demo_world(DemoWorldConfig(identities=12, cameras=3, frame_size=160, walk_length=3))
+
+
+@pytest.fixture(scope="session")
+def run_whole(composed_config: Callable[..., DictConfig]) -> Callable[..., Result]:
+    """`run_whole(folder, *overrides)`: a run with its folder, as train.py makes it, in this process."""
+
+    def run(folder: Path, *overrides: str) -> Result:
+        composed = composed_config("tracker=none", *overrides)
+        return run_job(validate(composed), composed, folder, list(overrides))
+
+    return run
 
 
 @dataclass

@@ -116,7 +116,7 @@ def test_the_device_becomes_cudas_current_one_and_float32_is_exact(monkeypatch: 
 @pytest.mark.parametrize(
     ("wanted", "device", "steps", "mode"),
     [
-        ("auto", GPU, 10_000, "default"),
+        ("auto", GPU, 10_000, "reduce-overhead"),
         ("auto", GPU, 100, None),
         ("auto", CPU, 10_000, None),
         ("off", GPU, 10_000, None),

@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FuturesTimeoutError
 
 import pytest
 
-from watchme.core.liveness import has_ended, this_process
+from watchme.core.liveness import has_ended, is_stopped_for, this_process
 from watchme.core.signals import sigterm_interrupts
 
 
@@ -22,6 +24,22 @@ def test_a_process_is_known_to_live_or_to_have_ended() -> None:
     assert has_ended({**identity, "pid": child.pid}) is True  # a zombie
     child.wait()
     assert has_ended({**identity, "pid": child.pid}) is True
+
+
+def test_a_process_that_is_stopped_is_told_from_one_that_runs_or_has_ended() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(is_stopped_for, child.pid, 0.3, 0.1)
+        with pytest.raises(FuturesTimeoutError):
+            found.result(0.5)  # it runs
+        child.send_signal(signal.SIGSTOP)
+        assert found.result(30) is True
+        child.send_signal(signal.SIGCONT)
+        found = pool.submit(is_stopped_for, child.pid, 0.3, 0.1)
+        child.kill()
+        assert found.result(30) is False  # a zombie
+        child.communicate()
+        assert is_stopped_for(child.pid, 0.3, 0.1) is False
 
 
 def test_sigterm_interrupts_and_the_handler_is_put_back() -> None:

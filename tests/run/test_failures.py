@@ -14,10 +14,10 @@ from omegaconf import DictConfig
 
 from watchme.config.schema import RunConfig
 from watchme.config.validation import validate
-from watchme.core.errors import RunFolderError
+from watchme.core.errors import DataError, RunFolderError
 from watchme.data.demo import DemoWorld
 from watchme.run import run_dir
-from watchme.run.failures import explain, is_full_disk
+from watchme.run.failures import explain, is_full_disk, say_how_to_go_on
 from watchme.run.log_file import RunLogFile, run_log, start_log_file
 from watchme.run.runner import run
 from watchme.run.summary import relative
@@ -141,3 +141,15 @@ def test_a_run_on_a_full_disk_has_failed(
     assert f"{folder} has " in str(ended.value)
     assert json.loads((folder / "run.json").read_text())["status"] == "failed"
     assert "Logging error" not in capsys.readouterr().err
+
+
+def test_a_training_with_a_whole_epoch_says_how_to_go_on(config: RunConfig, tmp_path: Path) -> None:
+    error = DataError("crop.jpg is broken")
+    say_how_to_go_on(error, config, tmp_path)
+    assert str(error) == "crop.jpg is broken", "nothing to go on from"
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "last.pt").touch()
+    for _ in range(2):  # once is enough
+        say_how_to_go_on(error, config, tmp_path)
+    way_on = f"python train.py train.resume={shlex.quote(relative(tmp_path))}"
+    assert str(error) == f"crop.jpg is broken\n    The last whole epoch is saved. Go on with:\n    {way_on}"

@@ -1,8 +1,9 @@
-"""Whether a process that wrote its identity into a file still runs."""
+"""Whether a process that wrote its identity into a file still runs, and whether one is stopped."""
 
 import os
 import platform
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,27 @@ def has_ended(process: Mapping[str, Any] | None) -> bool | None:
         pass
     # A zombie has ended too: its parent has not fetched its status yet.
     return _started(pid) != process.get("started")
+
+
+def is_stopped_for(pid: int, seconds: float, poll: float = 0.5) -> bool:
+    """Wait until a process has been stopped (SIGSTOP, Ctrl-Z, a debugger) for some seconds; False once it has ended.
+
+    Time in which this process is stopped itself, as by Ctrl-Z in a terminal, does not count.
+    """
+    import psutil
+
+    stopped = 0.0
+    while True:
+        time.sleep(poll)
+        try:
+            status = psutil.Process(pid).status()
+        except psutil.NoSuchProcess:
+            return False
+        if status == psutil.STATUS_ZOMBIE:
+            return False
+        stopped = stopped + poll if status in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP) else 0.0
+        if stopped >= seconds:
+            return True
 
 
 def _machine() -> str:

@@ -1,4 +1,4 @@
-"""Errors of the system that end a run, in words that a user can act on: a full disk, a killed loader process."""
+"""Errors that end a run, in words that a user can act on: a full disk, a killed loader process, how to go on."""
 
 import errno
 import re
@@ -40,6 +40,13 @@ def explain(error: BaseException, config: RunConfig, folder: Path) -> WatchmeErr
                 f"or less in memory: train.workers=2, dataset.cache=none. Then go on with: {again}"
             )
     return None
+
+
+def say_how_to_go_on(error: WatchmeError, config: RunConfig, folder: Path) -> None:
+    """Add the command that resumes it to the text of an error that has ended a training after its first epoch."""
+    if config.mode == "train" and (folder / "weights" / "last.pt").is_file() and "train.resume=" not in str(error):
+        again = f"python train.py train.resume={shlex.quote(relative(folder))}"
+        error.args = (f"{error}\n    The last whole epoch is saved. Go on with:\n    {again}",)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

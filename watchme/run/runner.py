@@ -17,7 +17,7 @@ from watchme.core.signals import sigterm_interrupts
 from watchme.io.files import read_json, read_yaml
 from watchme.run import provenance
 from watchme.run import summary as console
-from watchme.run.failures import explain
+from watchme.run.failures import explain, say_how_to_go_on
 from watchme.run.run_dir import CONFIG, SUMMARY, RunFolder
 from watchme.run.session import Session
 from watchme.weights.initial import describe_weights
@@ -100,6 +100,8 @@ def _run(config: RunConfig, record: RunFolder, session: Session) -> Result:
             session.begin()
         if (explained := explain(exception, config, record.path)) is not None:
             raise explained from exception
+        if isinstance(exception, WatchmeError) and session.begun:
+            say_how_to_go_on(exception, config, record.path)
         raise
     finally:
         logging.captureWarnings(False)

@@ -34,6 +34,8 @@ REFUSED = [
     ),
     ("train.batch_size", "at least two identities", ("train.batch_size=4",)),
     ("train.processes", "lists 2 GPUs", ("train.device=[0,1]", "train.processes=4")),
+    ("train.sync_bn", r"needs several GPUs.*\[0,1\]", ("train.sync_bn=true",)),
+    ("train.sync_bn", "needs several GPUs", ("train.sync_bn=true", "train.device=cpu", "train.processes=2")),
     ("train.precision", "fp16 needs a GPU", ("train.device=cpu", "train.precision=fp16")),
     ("train.sampler", "several images of an identity", ("loss=reid", "train.sampler=random")),
     ("train.fixbase_epochs", "name other open_layers", ("loss=triplet", "train.fixbase_epochs=2")),

@@ -1,23 +1,29 @@
 """Whichever process of a training fails, is killed or falls silent: the run ends with its reason, and none is left."""
 
 import contextlib
+import functools
 import json
 import multiprocessing
 import os
+import select
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
-from watchme.core.errors import DataError, TrainingError
+from watchme.core.errors import DataError, TrainingError, WatchmeError
 from watchme.data.demo import DemoWorld
 from watchme.engines.osnet import ddp_processes
+from watchme.engines.osnet import train as train_module
+from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.ddp_processes import spawn_followers
 from watchme.engines.osnet.distributed import ProcessGroup
+from watchme.engines.osnet.trainer import Trainer
 
 from .test_resume import children, start, wait_for_epoch
 
@@ -115,6 +121,7 @@ def test_an_error_of_the_leader_ends_the_followers_and_stays_its_own(error: type
 TINY = (
     "model=osnet_x0_25",
     "dataset=market1501",
+    "model.weights=null",
     "dataset.height=64",
     "dataset.width=32",
     "dataset.val_identities=3",
@@ -127,6 +134,64 @@ TINY = (
     "evaluation.visrank=0",
     "tracker=none",
 )
+
+
+def _find_broken_crop(trainer: Trainer) -> None:
+    broken = trainer.checkpoints.folder.parent / "broken.jpg"
+    broken.write_bytes(trainer.dataset.images.files[0].read_bytes()[:200])
+    trainer.dataset.images.files[:] = [broken] * len(trainer.dataset.images.files)
+
+
+def _run_out_of_memory(trainer: Trainer) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def _get(number: signal.Signals, trainer: Trainer) -> None:
+    os.kill(os.getpid(), number)
+
+
+FAULTS: dict[str, tuple[Callable[[Trainer], None], type[WatchmeError], str]] = {
+    "corrupt crop": (_find_broken_crop, DataError, r"broken\.jpg"),
+    "out of memory": (_run_out_of_memory, TrainingError, r"lower train\.batch_size=8.*Tried to allocate 2\.00 GiB"),
+    "SIGKILL": (functools.partial(_get, signal.SIGKILL), TrainingError, "osnet-1 was killed by SIGKILL"),
+    "SIGTERM": (functools.partial(_get, signal.SIGTERM), TrainingError, "osnet-1 was killed by SIGTERM"),
+    "SIGSTOP": (functools.partial(_get, signal.SIGSTOP), TrainingError, "has not answered for 4 s"),
+}
+
+
+def _follow_into(fault: str, config: Config, folder: Path, group: ProcessGroup, device: torch.device) -> None:
+    """A follower that has a fault in its second epoch."""
+    train_epoch = Trainer.train_epoch
+
+    def failing(self: Trainer, epoch: int) -> object:
+        if epoch == 2:
+            (folder / "fault").touch()
+            FAULTS[fault][0](self)
+        return train_epoch(self, epoch)
+
+    Trainer.train_epoch = failing  # type: ignore[assignment, method-assign]
+    train_module._follow(config, folder, group, device)
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(each, marks=pytest.mark.slow if each in ("SIGKILL", "SIGTERM") else ()) for each in FAULTS]
+)
+def test_a_fault_of_one_process_ends_the_training_with_its_reason(
+    fault: str,
+    run_whole: Callable[..., object],
+    small_world: DemoWorld,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two real processes over gloo; the run folder is closed, and the way to go on is said."""
+    monkeypatch.setattr(train_module, "_follow", functools.partial(_follow_into, fault))
+    folder = tmp_path / "run"
+    _, kind, reason = FAULTS[fault]
+    with pytest.raises(kind, match=f"(?s){reason}.*train\\.resume={folder}"):
+        run_whole(folder, *TINY, f"dataset.root={small_world.reid}")
+    assert time.time() - (folder / "fault").stat().st_mtime < 30
+    manifest = json.loads((folder / "run.json").read_text())
+    assert manifest["status"] == "failed"
 
 
 def follower_of(pid: int) -> int:
@@ -143,22 +208,26 @@ def follower_of(pid: int) -> int:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 @pytest.mark.parametrize(
-    ("number", "reason"),
-    [
-        (signal.SIGKILL, "was killed by SIGKILL"),
-        (signal.SIGTERM, "was killed by SIGTERM"),
-        (signal.SIGSTOP, "has not answered for 15 s"),
-    ],
+    ("stopped", "reason"),
+    [("follower", "has not answered for 15 s"), ("train.py", "was stopped (SIGSTOP) for 15 s")],
 )
-def test_a_run_whose_follower_is_gone_ends_within_half_a_minute(
-    number: signal.Signals, reason: str, small_world: DemoWorld, tmp_path: Path
+def test_a_run_of_which_a_process_is_stopped_ends_within_half_a_minute(
+    stopped: str, reason: str, small_world: DemoWorld, tmp_path: Path
 ) -> None:
     """The reason is shown, run.json is closed, the way to go on is said, and no process is left."""
     folder = tmp_path / "run"
     process = start(*TINY, f"dataset.root={small_world.reid}", f"hydra.run.dir={folder}")
     try:
         wait_for_epoch(process, folder, 2)
-        os.kill(follower_of(process.pid), number)
+        follower = psutil.Process(follower_of(process.pid))
+        if stopped == "follower":
+            follower.suspend()
+        else:
+            ended = os.pidfd_open(follower.pid)
+            os.kill(process.pid, signal.SIGSTOP)
+            assert select.select([ended], [], [], 30)[0], "the follower has not ended"
+            os.close(ended)
+            os.kill(process.pid, signal.SIGCONT)
         output, _ = process.communicate(timeout=40)
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)

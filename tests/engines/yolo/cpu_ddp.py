@@ -1,11 +1,16 @@
 """The trainer's multi-GPU path on two CPU processes: all of it but the device and the backend (gloo for nccl)."""
 
+import contextlib
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import torch
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, RANK
 
 from watchme.engines.yolo.trainer import WatchmeTrainer
+from yolo.world import FAULT
 
 PROCESSES = 2
 
@@ -20,6 +25,22 @@ class CpuDdp(WatchmeTrainer):
 
     def _setup_ddp(self) -> None:
         torch.distributed.init_process_group("gloo", rank=RANK, world_size=self.world_size)
+
+    def preprocess_batch(self, batch: Any) -> Any:
+        """Have the fault that the environment asks for."""
+        fault = os.environ.get(FAULT)
+        if fault and RANK == 1 and self.epoch == 1:
+            with contextlib.suppress(FileExistsError):
+                (Path(self.save_dir).parent / "fault").touch(exist_ok=False)
+            if fault == "out of memory":
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            if fault == "corrupt image":
+                dataset, broken = self.train_loader.dataset, Path(self.save_dir).parent / "broken.jpg"
+                broken.write_bytes(Path(dataset.im_files[0]).read_bytes()[:200])
+                dataset.im_files = [str(broken)] * len(dataset.im_files)
+            else:
+                os.kill(os.getpid(), signal.Signals[fault])
+        return super().preprocess_batch(batch)
 
     def _setup_train(self) -> None:
         parallel = torch.nn.parallel.DistributedDataParallel

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from watchme.core.errors import TrainingError
 from watchme.core.interfaces import Stop
 from yolo.conftest import RECIPE, Tiny
-from yolo.world import Recorder, train
+from yolo.world import FAULT, Recorder, train
 
 pytestmark = pytest.mark.slow
 
@@ -48,18 +49,46 @@ def test_error_in_a_process_is_the_error_of_the_run(tiny: Tiny, tmp_path: Path) 
         train(tiny("train.epochs=2", "loss.box=1e38"), Recorder(tmp_path))
 
 
-def stop_rank_1(launcher: psutil.Process) -> None:
-    (rank,) = (each for each in launcher.children() if each.environ().get("RANK") == "1")
-    rank.suspend()
+FAULTS = {
+    "corrupt image": r"rank 1 failed: .*broken\.jpg",
+    "out of memory": r"out of memory in training with a batch of 8, 4 on each of 2 GPUs.*Lower train\.batch_size",
+    "SIGKILL": r"rank 1 \(pid \d+\) was killed",
+    "SIGTERM": r"rank 1 \(pid \d+\) was killed",
+    "SIGSTOP": r"rank 1 \(pid \d+\) was stopped \(SIGSTOP\) for",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_one_process_ends_the_training_with_its_reason(
+    fault: str, run_whole: Callable[..., object], drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two real processes over gloo; the run folder is closed, and the way to go on is said."""
+    monkeypatch.setenv(FAULT, fault)
+    folder, before = tmp_path / "run", psutil.Process().children()
+    with pytest.raises(TrainingError, match=f"(?s){FAULTS[fault]}.*train\\.resume={folder}"):
+        run_whole(folder, *RECIPE, f"dataset.root={drawn}", "train.epochs=500")
+    assert time.time() - (folder / "fault").stat().st_mtime < 30
+    assert json.loads((folder / "run.json").read_text())["status"] == "failed"
+    left = (each for each in psutil.Process().children(recursive=True) if each not in before)
+    assert [each for each in left if each.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def stop_for_a_while(launcher: psutil.Process) -> None:
+    """Until the ranks have ended."""
+    parent, ranks = launcher.parent(), launcher.children()
+    parent.suspend()
+    _, alive = psutil.wait_procs(ranks, timeout=30)
+    parent.resume()
+    assert alive == []
 
 
 @pytest.mark.parametrize(
     ("act", "code", "status", "message"),
     [
         (lambda launcher: launcher.parent().terminate(), 130, "interrupted", "Interrupted"),
-        (stop_rank_1, 1, "failed", r"rank 1 (pid"),
+        (stop_for_a_while, 1, "failed", "was stopped (SIGSTOP) for 10 s"),
     ],
-    ids=["SIGTERM", "SIGSTOP of a rank"],
+    ids=["SIGTERM", "SIGSTOP"],
 )
 def test_a_signal_ends_the_whole_run(
     act: Callable[[psutil.Process], None], code: int, status: str, message: str, drawn: Path, tmp_path: Path

@@ -5,6 +5,7 @@ session of its own, connects, says "ready" on its output, and then works for eve
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -155,7 +156,8 @@ def test_an_interrupt_leaves_no_rank_behind() -> None:
     assert run.left() == []
 
 
-def test_ranks_end_when_the_process_of_train_py_is_killed() -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_ranks_end_when_the_process_of_train_py_is_killed_or_stopped(number: signal.Signals) -> None:
     parent = f"""
 import sys
 from watchme.engines.yolo import distributed
@@ -168,13 +170,27 @@ def emit(event):
 with distributed.serve(emit):
     subprocess.run([sys.executable, "-c", {LAUNCHER!r}, {RANK!r}, "wait"])
 """
-    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(2)]
     assert lines == ["epoch 1\n", "epoch 2\n"]
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) == 3
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    ranks = [each for each in below if LAUNCHER not in each.cmdline()]
+    os.kill(process.pid, number)
+    _, alive = psutil.wait_procs(ranks, timeout=30)
+    assert alive == []
+    if number == signal.SIGSTOP:
+        os.kill(process.pid, signal.SIGCONT)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 1
+        reason = rf"train.py \(pid {process.pid}\) was stopped \(SIGSTOP\) for 10 s"
+        # Said at once by the ranks, and as the error of the run when it goes on.
+        assert len(re.findall(reason, errors)) >= 2
+        assert re.search(rf"TrainingError: {reason}", errors)
+    else:
+        process.communicate()
     _, alive = psutil.wait_procs(below, timeout=30)
     assert alive == []

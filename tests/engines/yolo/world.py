@@ -12,6 +12,7 @@ from watchme.core.interfaces import EpochEvent, Job, Picture, Result, Shown, Ste
 from watchme.engines.yolo.config import Config
 
 SIDE = 64
+FAULT = "CPU_DDP_FAULT"  # variable: what is to happen to rank 1 of cpu_ddp.py in its second epoch
 COLOURS = {0: (220, 40, 40), 1: (40, 60, 220)}
 
 

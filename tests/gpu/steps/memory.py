@@ -32,7 +32,6 @@ def _automatic_batch(step: Step) -> None:
     """Here the small training set is the bound."""
     more = ["model.name=osnet_x1_0", "model.weights=null", "train.batch_size=-1", "train.epochs=1"]
     more += ["train.sampler=random", "loss=softmax", "dataset.height=256", "dataset.width=128"]
-    more.append("train.batch_size=8192")
     options = step.setting.reid(*more, "train.device=cuda", weights=False)
     command = Command(step.setting, "memory-batch", options)
     status = command.wait(_LIMIT_S)

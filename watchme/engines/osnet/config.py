@@ -160,8 +160,9 @@ class OsnetTrain(TrainConfig):
     new_layers: list[str] = option(factory=list, help="modules with the full learning rate; all others: base_lr_mult")
     base_lr_mult: float = option(0.1, "factor of the learning rate outside new_layers, where these are named", gt=0)
     channels_last: bool = option(True, "memory layout in which convolutions are faster")
+    sync_bn: bool = option(False, "batch normalisation sees the batch of all GPUs instead of one GPU's share")
     compile: bool | Literal["auto", "off", "default", "reduce-overhead"] = option(
-        "auto", "mode of torch.compile; auto: default for long trainings on a GPU, else off"
+        "auto", "mode of torch.compile; auto: reduce-overhead for long trainings on one GPU, else off"
     )
     log_every: int = option(0, "batches between lines in the log; 0: a line an epoch alone", ge=0)
     keep_last: int = option(3, "how many of the checkpoints of save_period are kept", ge=1)

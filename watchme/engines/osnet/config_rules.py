@@ -107,6 +107,9 @@ def _training_rules(config: Config) -> Iterator[Problem]:
         yield Problem("model.keep_classifier", "there are no model.weights to keep it from", "True")
     if config.optimizer.nesterov and (config.optimizer.dampening or not config.optimizer.momentum):
         yield Problem("optimizer.nesterov", "needs a momentum above 0 and no dampening", "True")
+    if train.sync_bn and config.dataset.load_train_targets and config.dataset.select_on_test:
+        expected = "the validation would adapt batch normalisation in one process alone; select on val_identities"
+        yield Problem("train.sync_bn", expected, "True")
     if train.precision == "fp16" and train.device == "cpu":
         yield Problem("train.precision", "fp16 needs a GPU; use auto, fp32 or bf16 on a CPU", repr(train.precision))
 
@@ -122,6 +125,9 @@ def _batch_rules(train: OsnetTrain) -> Iterator[Problem]:
         yield Problem("train.processes", expected, repr(train.processes))
     if train.device == "mps" and processes > 1:
         yield Problem("train.processes", "mps has one device; several processes need GPUs or cpu", repr(processes))
+    if train.sync_bn and (processes == 1 or train.device == "cpu"):
+        expected = "needs several GPUs, each with a process: train.device=[0,1]"
+        yield Problem("train.sync_bn", expected, "True")
     if train.batch_size in (0, 1):
         yield Problem("train.batch_size", "expected at least 2, or -1 for what fits one GPU", repr(train.batch_size))
     if train.batch_size == -1:

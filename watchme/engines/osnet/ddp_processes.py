@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 
 from watchme.core.errors import TrainingError, WatchmeError
+from watchme.core.liveness import is_stopped_for
 from watchme.engines.osnet.distributed import ProcessGroup, abort, free_address, is_lost_peer, joined_group
 
 log = logging.getLogger(__name__)
@@ -36,13 +37,12 @@ _LOST_PEER = "lost"
 
 
 @contextlib.contextmanager
-def spawn_followers(devices: list[torch.device], follow: Follow, hint: str = "") -> Iterator[ProcessGroup]:
+def spawn_followers(devices: list[torch.device], follow: Follow) -> Iterator[ProcessGroup]:
     """Start a follower for each device but the first, and be their leader within the block.
 
     Args:
         devices: One for each process, the leader's first. One alone starts nobody.
         follow: Runs in each follower; must be picklable.
-        hint: What to do after a follower was lost; added to the error.
 
     Raises:
         WatchmeError: What a follower raised.
@@ -56,7 +56,7 @@ def spawn_followers(devices: list[torch.device], follow: Follow, hint: str = "")
         _Follower(rank, len(devices), device, address, threads, follow)
         for rank, device in enumerate(devices[1:], start=1)
     ]
-    watcher = _Watcher(followers, hint)
+    watcher = _Watcher(followers)
     try:
         with joined_group(0, len(devices), devices[0], address, threads) as group:
             yield group
@@ -128,9 +128,8 @@ class _Interrupted(BaseException):
 class _Watcher:
     """A thread of the leader that ends it when a follower fails, is killed or falls silent."""
 
-    def __init__(self, followers: list[_Follower], hint: str) -> None:
+    def __init__(self, followers: list[_Follower]) -> None:
         self._followers = followers
-        self._hint = hint
         self._closing = threading.Event()  # followers may end, or the leader's own error ends them
         self._raised = threading.Event()  # the leader's main thread has left its work
         self._main = threading.current_thread() if threading.current_thread() is threading.main_thread() else None
@@ -161,7 +160,7 @@ class _Watcher:
         self._raised.set()
         if is_lost_peer(error):
             self._thread.join(_EXIT_WAIT_S)
-            return self._error or self._lost("the training processes have lost each other")
+            return self._error or TrainingError("the training processes have lost each other")
         self._closing.set()
         return self._error if isinstance(error, _Interrupted) else None
 
@@ -209,24 +208,21 @@ class _Watcher:
             if isinstance(follower.error, WatchmeError):
                 return follower.error
         for follower in silent:
-            return self._lost(
+            return TrainingError(
                 f"training process {follower.process.name} (pid {follower.process.pid}) has not answered for "
                 f"{_SILENCE_S:.0f} s: it is stopped, or the machine hangs; it was killed"
             )
         for follower in sorted(self._followers, key=lambda each: each.error == _LOST_PEER):
             if isinstance(follower.error, BaseException):
-                return self._lost(f"training process {follower.process.name} failed: {follower.error}")
+                return TrainingError(f"training process {follower.process.name} failed: {follower.error}")
             code = follower.process.exitcode
             if code is not None and code < 0:
                 name = signal.Signals(-code).name
                 hint = "; the kernel does so where memory runs out (see dmesg)" if name == "SIGKILL" else ""
-                return self._lost(f"training process {follower.process.name} was killed by {name}{hint}")
+                return TrainingError(f"training process {follower.process.name} was killed by {name}{hint}")
             if code and follower.error != _LOST_PEER:
-                return self._lost(f"training process {follower.process.name} ended with status {code}")
-        return self._lost("the training processes have lost each other")
-
-    def _lost(self, text: str) -> TrainingError:
-        return TrainingError(text + (f"\n    {self._hint}" if self._hint else ""))
+                return TrainingError(f"training process {follower.process.name} ended with status {code}")
+        return TrainingError("the training processes have lost each other")
 
 
 def _run_follower(
@@ -244,6 +240,7 @@ def _run_follower(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sending = threading.Lock()
     threading.Thread(target=_exit_with_leader, args=(pipe,), daemon=True).start()
+    threading.Thread(target=_exit_if_leader_stops, args=(pipe, sending, os.getppid()), daemon=True).start()
     threading.Thread(target=_send_heartbeats, args=(pipe, sending), daemon=True).start()
     # A spawned process would spawn its loader's processes, too, which takes them many seconds.
     multiprocessing.set_start_method(start_method, force=True)
@@ -271,6 +268,16 @@ def _exit_with_leader(pipe: "Connection[Any, Any]") -> None:
     with contextlib.suppress(EOFError, OSError):
         pipe.recv_bytes()
     _exit()
+
+
+def _exit_if_leader_stops(pipe: "Connection[Any, Any]", sending: threading.Lock, leader: int) -> None:
+    """End this process if the leader is stopped for long, and leave it the reason, should it go on."""
+    if is_stopped_for(leader, _SILENCE_S):
+        reason = f"it ended itself, as train.py (pid {leader}) was stopped (SIGSTOP) for {_SILENCE_S:.0f} s"
+        log.critical("Training process %s: %s", multiprocessing.current_process().name, reason)
+        with contextlib.suppress(OSError), sending:
+            pipe.send_bytes(pickle.dumps(RuntimeError(reason)))
+        _exit()
 
 
 def _exit() -> None:

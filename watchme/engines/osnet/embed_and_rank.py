@@ -1,6 +1,6 @@
 """Embeddings of query and gallery, and their metrics under canonical names."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,10 @@ class Embedder:
         self.device = device
         self.precision = choose_precision(config.evaluation.precision, device)
         self.batch_size = config.evaluation.batch_size or (512 if device.type == "cuda" else 100)
+        # Not by `auto`: a whole training's validations take about as long as their compilation. Their batches are too
+        # large for CUDA graphs to matter.
+        asked = config.train.compile not in ("auto", "off", False)
+        self._compiled: Any = torch.compile(ReidNet.embed, dynamic=False) if asked else None
 
     def batches(self, model: ReidNet, images: Images, order: Sequence[int] | None = None) -> Iterator[Tensor]:
         """(B, D) embeddings of each batch of images, in their order or in one that is given; leaves the model's mode.
@@ -62,15 +66,29 @@ class Embedder:
         channels_last = next(model.backbone.conv1.parameters()).is_contiguous(memory_format=torch.channels_last)
         normalize = config.augmentation.normalize
         dtype = _AUTOCAST.get(self.precision)
+        # Batch normalisation is adapted in an order of its own, where no image may count that is not there.
+        embed = model.embed if order is not None else self._embedding_of(model)
         try:
             for batch in to_device(read_batches(loader), device, normalize=normalize, channels_last=channels_last):
                 with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-                    features = model.embed(batch.images)
+                    features = embed(batch.images)
                     if config.evaluation.flip_test:
-                        features = (features + model.embed(batch.images.flip(3))) / 2
+                        features = (features + embed(batch.images.flip(3))) / 2
                 yield features
         except torch.OutOfMemoryError as error:
             raise out_of_memory(error, device, f"lower evaluation.batch_size={self.batch_size}") from error
+
+    def _embedding_of(self, model: ReidNet) -> Callable[[Tensor], Tensor]:
+        """`model.embed`; where it is compiled, for batches of one size, to which the last one is filled up."""
+        if self._compiled is None:
+            return model.embed
+
+        def embed(images: Tensor) -> Tensor:
+            filled = torch.nn.functional.pad(images, (0,) * 7 + (self.batch_size - len(images),))
+            found: Tensor = self._compiled(model, filled)[: len(images)]
+            return found
+
+        return embed
 
     @torch.no_grad()
     def embed(self, model: ReidNet, images: Images) -> Tensor:

@@ -15,6 +15,7 @@ from watchme.core.errors import CheckpointError
 from watchme.core.interfaces import Embedder
 from watchme.engines.osnet.config import ARCHITECTURES
 from watchme.engines.osnet.data.augmentation import to_network
+from watchme.engines.osnet.data.device_batches import uses_channels_last
 from watchme.engines.osnet.model import CLASSIFIER, ReidNet
 from watchme.engines.osnet.state_dict import state_of
 from watchme.io.checkpoint import load_checkpoint
@@ -58,7 +59,10 @@ def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> E
     model.backbone.load_state_dict({**_classifier_of(model), **state})
     chosen = choose_device(device)
     use_device(chosen, tf32=False)
-    return OsnetEmbedder(model.to(chosen).eval(), (height, width), assumed, normalize=normalize, flip=flip)
+    layout = torch.channels_last if uses_channels_last(True, chosen) else torch.contiguous_format
+    return OsnetEmbedder(
+        model.to(chosen).to(memory_format=layout).eval(), (height, width), assumed, normalize=normalize, flip=flip
+    )
 
 
 class OsnetEmbedder:

@@ -1,14 +1,16 @@
 """One training step: the model with its loss, optimizer, mixed precision and moving average, and all their state."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
+from torch import nn
 
 from watchme.core.device import use_device
+from watchme.engines.osnet.batched_gates import batch_gates
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data.device_batches import DeviceBatch, uses_channels_last
 from watchme.engines.osnet.distributed import ProcessGroup
@@ -55,6 +57,9 @@ class Learner:
         self.steps = 0
         self.channels_last = uses_channels_last(train.channels_last, device)
         self.model = model.to(device)
+        batch_gates(self.model)
+        if train.sync_bn:
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self._frozen = {name for name, value in self.model.named_parameters() if not value.requires_grad}
@@ -81,6 +86,8 @@ class Learner:
         if compile_mode is not None:
             self._wrapped = torch.compile(self._wrapped, mode=compile_mode, dynamic=False)
         self.ema = ExponentialMovingAverage(self.model, train.ema_decay) if train.ema_decay else None
+        self._normalizing: list[Any] = []  # batch normalisations that learn in this epoch, and their counters
+        self._counters: list[torch.Tensor] = []
 
     @property
     def evaluated(self) -> ReidNet:
@@ -92,6 +99,9 @@ class Learner:
         use_device(self.device, tf32=self.config.train.tf32)
         self._wrapped.train()
         set_trainable(self.model, self._frozen, open_layers)
+        layers = (each for each in self.model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm))
+        self._normalizing = [each for each in layers if each.training]
+        self._counters = [each.num_batches_tracked for each in self._normalizing]
 
     def set_learning_rate(self, factor: float) -> float:
         """Set the learning rate to a factor of the initial one, and return it."""
@@ -110,7 +120,8 @@ class Learner:
         """
         # Processes exchange gradients only where a step follows.
         with contextlib.nullcontext() if update else self.accelerator.no_sync(self._wrapped):
-            logits, embeddings, neck = self._wrapped(batch.images)
+            with self._counted_at_once():
+                logits, embeddings, neck = self._wrapped(batch.images)
             parts = self.criterion(logits, embeddings, neck, batch.labels)
             self.accelerator.backward(parts.loss / summed)
         if update:
@@ -124,6 +135,19 @@ class Learner:
             if self.ema is not None:
                 self.ema.update(self.steps)
         metrics.add(parts, logits, batch.labels, batch.indices)
+
+    @contextlib.contextmanager
+    def _counted_at_once(self) -> Iterator[None]:
+        """Count a batch for all batch normalisations together, where each would add its own one."""
+        for layer in self._normalizing:
+            layer.num_batches_tracked = None
+        try:
+            yield
+        finally:
+            for layer, counter in zip(self._normalizing, self._counters, strict=True):
+                layer.num_batches_tracked = counter
+        if self._counters:
+            torch._foreach_add_(self._counters, 1)
 
     def weights(self) -> dict[str, Any]:
         """What others need of a checkpoint: the evaluated weights in torchreid's names, and the BNNeck."""

@@ -48,11 +48,12 @@ class ReidCriterion(nn.Module):
         """
         config = self.config
         softmax = triplet = metric = logits.new_tensor(torch.nan, dtype=torch.float32)
-        # Without softmax the classifier is not used, yet DistributedDataParallel expects all gradients.
-        loss = 0.0 * logits.float().sum()
         if config.weight_x:
             softmax = self.softmax(logits.float(), labels)
-            loss = loss + config.weight_x * softmax
+            loss = config.weight_x * softmax
+        else:
+            # The classifier is not used, yet DistributedDataParallel expects all gradients.
+            loss = 0.0 * logits.float().sum()
         if config.weight_t or self.metric is not None:
             # Pairs are made of the batch of all processes.
             everyone, identities = self.group.gather(embeddings.float()), self.group.gather(labels)

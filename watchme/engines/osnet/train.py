@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import logging
 import math
-import shlex
 import shutil
 from pathlib import Path
 from typing import Any, cast
@@ -40,6 +39,9 @@ def train(job: Job) -> Result:
     """Train, select on held-out identities, evaluate the test split once."""
     config = cast(Config, job.config)
     devices = runtime.choose_devices(config.train.device, config.train.processes, job.fallback)
+    if config.train.sync_bn and devices[0].type != "cuda":
+        expected = f"torch synchronises batch normalisation between GPUs only, and this run is on {devices[0]}"
+        raise ConfigError([Problem("train.sync_bn", expected, "True")])
     run = _Run(job, devices[0])
     job.record(
         "device",
@@ -54,8 +56,7 @@ def train(job: Job) -> Result:
     if config.check.before_training:
         check_briefly(job, run.data.datasets)
     run.prepare()
-    hint = f"Go on from the last whole epoch with:\n    python train.py train.resume={shlex.quote(str(job.folder))}"
-    with spawn_followers(devices, functools.partial(_follow, config, job.folder), hint) as group:
+    with spawn_followers(devices, functools.partial(_follow, config, job.folder)) as group:
         trainer = run.trainer(group)
         if config.train.profile:
             trainer.profiler = StepProfiler(job.folder, on_gpu=run.device.type == "cuda")
@@ -133,6 +134,7 @@ class _Run:
             group,
             StepMeter(self.job.step_every, self.job.step),
         )
+        self.job.record("compile", trainer.compile_mode or "off")
         if self.config.train.resume is not None:
             resume(trainer, Path(self.config.train.resume).expanduser())
             self.job.resumed(trainer.start)

@@ -69,6 +69,7 @@ class Trainer:
 
     Attributes:
         learner: The model with its loss and optimizer.
+        compile_mode: Of torch.compile; None: not compiled.
         best: The best epoch so far, and its metrics.
         start: The epoch that was resumed; 0 for a new run.
         profiler: Of `train.profile`; none by default.
@@ -99,8 +100,11 @@ class Trainer:
         self.batches = batches_for(train, dataset.images.crops, group.rank, group.size)
         workers = choose_workers(train.workers, device, group.size)
         self.loader = train_loader(dataset, self.batches, workers, train.seed, pin=device.type == "cuda")
-        compile_mode = choose_compile_mode(train.compile, device, steps=train.epochs * len(self.batches))
-        self.learner = Learner(config, model, device, precision, group, compile_mode)
+        # CUDA graphs need batches of one size and gradients that no later step finds; with DDP they are untried.
+        steady = train.accumulate == group.size == 1 and config.dataset.sample_method != "all"
+        steps = train.epochs * len(self.batches) if steady else 0
+        self.compile_mode = choose_compile_mode(train.compile, device, steps)
+        self.learner = Learner(config, model, device, precision, group, self.compile_mode)
         self.cache = self._gpu_cache() if config.dataset.cache == "gpu" else None
         # Which identities the classifier's outputs stand for, so that another split is not resumed by mistake.
         self.identities = sorted(dataset.classes)

@@ -2,13 +2,15 @@
 
 ultralytics runs `torch.distributed.run`, which starts a process (rank) for each GPU in a session of its own: a signal
 to train.py does not reach them. So every rank connects to the process of train.py. Rank 0 sends its epochs and waits
-for the answer, any rank sends the error that ends it, and all of them exit when the connection closes.
+for the answer, any rank sends the error that ends it, and all of them exit when the connection closes, or when the
+process of train.py is stopped for long.
 """
 
 import contextlib
 import os
 import queue
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +22,11 @@ import psutil
 
 from watchme.core.errors import TrainingError, WatchmeError
 from watchme.core.interfaces import EpochEvent, StepEvent, Stop
+from watchme.core.liveness import is_stopped_for
 
 Emit = Callable[[EpochEvent], Stop | None]
 Step = Callable[[StepEvent], None]
-_ADDRESS, _KEY = "WATCHME_PARENT_ADDRESS", "WATCHME_PARENT_KEY"
+_ADDRESS, _KEY, _PID = "WATCHME_PARENT_ADDRESS", "WATCHME_PARENT_KEY", "WATCHME_PARENT_PID"
 _POLL = 0.5
 # A rank that is stopped (SIGSTOP, a debugger, a frozen container) keeps the others waiting for hours.
 STOPPED_LIMIT = 10.0
@@ -42,7 +45,8 @@ def serve(emit: Emit, step: Step = lambda event: None) -> Iterator[None]:
     """
     parent = _Parent(emit, step)
     with Listener(authkey=parent.key, backlog=64) as listener:
-        os.environ[_ADDRESS], os.environ[_KEY] = str(listener.address), parent.key.hex()
+        variables = {_ADDRESS: str(listener.address), _KEY: parent.key.hex(), _PID: str(os.getpid())}
+        os.environ.update(variables)
         threading.Thread(target=parent.accept, args=(listener,), name="yolo-ranks", daemon=True).start()
         watcher = threading.Thread(target=parent.watch, name="yolo-watch", daemon=True)
         watcher.start()
@@ -51,7 +55,8 @@ def serve(emit: Emit, step: Step = lambda event: None) -> Iterator[None]:
         except subprocess.CalledProcessError as error:
             parent.fail(TrainingError(f"the processes of the GPUs ended: {_exit_status(error.returncode)}"))
         finally:
-            del os.environ[_ADDRESS], os.environ[_KEY]
+            for name in variables:
+                del os.environ[name]
             parent.ended.set()
             watcher.join()
             parent.end_all()
@@ -164,17 +169,18 @@ class _Parent:
 
 
 class ParentConnection:
-    """A rank's connection to the process of train.py; the rank exits when that process closes it or ends.
+    """A rank's connection to the process of train.py; the rank exits when that process closes it, ends, or is stopped.
 
     Call it with an event to get the callbacks' answer.
     """
 
-    def __init__(self, address: str, key: bytes, rank: int) -> None:
+    def __init__(self, address: str, key: bytes, pid: int, rank: int) -> None:
         self._connection: Connection = Client(address, authkey=key)
         self._connection.send((rank, os.getpid()))
         self._answers: queue.SimpleQueue[Stop | None] = queue.SimpleQueue()
         self._finished = False
         threading.Thread(target=self._listen, name="watchme-parent", daemon=True).start()
+        threading.Thread(target=self._exit_if_stopped, args=(pid,), name="watchme-stopped", daemon=True).start()
 
     def __call__(self, event: EpochEvent) -> Stop | None:
         """Send an event and wait for the answer."""
@@ -203,11 +209,20 @@ class ParentConnection:
         if not self._finished:
             os._exit(1)  # the main thread may be in a collective that never returns
 
+    def _exit_if_stopped(self, pid: int) -> None:
+        if is_stopped_for(pid, STOPPED_LIMIT) and not self._finished:
+            reason = f"train.py (pid {pid}) was stopped (SIGSTOP) for {STOPPED_LIMIT:.0f} s, so its processes ended"
+            print(reason, file=sys.stderr, flush=True)
+            self.fail(TrainingError(reason))
+            os._exit(1)
+
 
 def connect_to_parent(rank: int) -> ParentConnection | None:
     """Connect to the process of train.py; None where `serve` did not start this process."""
     address = os.environ.get(_ADDRESS)
-    return None if address is None else ParentConnection(address, bytes.fromhex(os.environ[_KEY]), rank)
+    if address is None:
+        return None
+    return ParentConnection(address, bytes.fromhex(os.environ[_KEY]), int(os.environ[_PID]), rank)
 
 
 def _status(process: psutil.Process) -> Any:

@@ -1,5 +1,6 @@
 """mode=train of a YOLO detector: prepare data and weights, train with ultralytics, evaluate the best weights."""
 
+import contextlib
 import logging
 import math
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from watchme.core.errors import ConfigError, Problem, TrainingError
+from watchme.core.errors import ConfigError, Problem
 from watchme.core.interfaces import EpochEvent, Job, Result, Stop
 from watchme.core.step_meter import StepMeter
 from watchme.engines.yolo import arguments, isolation, resume
@@ -15,7 +16,7 @@ from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.checked_copy import Scan
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.config_rules import required_splits
-from watchme.engines.yolo.distributed import Emit, serve
+from watchme.engines.yolo.distributed import serve
 from watchme.engines.yolo.preparation import choose_device, prepare
 
 log = logging.getLogger(__name__)
@@ -116,10 +117,9 @@ def _train(job: Job, config: Config, overrides: dict[str, Any], names: list[str]
         trainer.emit, trainer.note_batch_size = emit, note_batch_size
         if config.train.profile:
             trainer.profiler = StepProfiler(job.folder, on_gpu=overrides["device"] not in ("cpu", "mps"))
-        if trainer.ddp:
-            _train_on_several(trainer, emit, job)
-        else:
+        if not trainer.ddp:
             trainer.steps = StepMeter(job.step_every, job.step)
+        with serve(emit, job.step) if trainer.ddp else contextlib.nullcontext():
             trainer.train()
     if trainer.profiler is not None and trainer.profiler.table is not None:
         job.show(trainer.profiler.table)
@@ -131,17 +131,6 @@ def _build_trainer(trainer: type[Any], overrides: dict[str, Any]) -> Any:
     except (TypeError, ValueError, SyntaxError) as error:
         # ultralytics checks the types and ranges of its arguments here.
         raise ConfigError([Problem("model.args", f"ultralytics refuses an argument: {error}")]) from error
-
-
-def _train_on_several(trainer: Any, emit: Emit, job: Job) -> None:
-    """Train in a process for each GPU; an error of one names the command that resumes the run."""
-    try:
-        with serve(emit, job.step):
-            trainer.train()
-    except TrainingError as error:
-        if not (job.folder / "weights" / "last.pt").is_file():
-            raise
-        raise TrainingError(f"{error}\n    To resume: python train.py train.resume={job.folder}") from error
 
 
 def _finish(job: Job, config: Config, yaml: Path, scan: Scan, progress: _Progress, device: str) -> Result:
