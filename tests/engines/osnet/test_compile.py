@@ -65,7 +65,7 @@ def test_model_and_loss_of_a_step_are_one_graph(loss: str, typed_config: Typed) 
 
     results = []
     torch._dynamo.reset()
-    counter = CompileCounterWithBackend("eager")  # type: ignore[no-untyped-call]
+    counter = CompileCounterWithBackend("eager")
     for work in (forward, torch.compile(forward, backend=counter, fullgraph=True)):
         found = step(work)
         results.append((found, [None if each.grad is None else each.grad.clone() for each in model.parameters()]))
@@ -80,7 +80,7 @@ def test_evaluation_is_compiled_where_training_is_told_to_be(
 ) -> None:
     """In one graph for one size of batch, and with the same metrics."""
     torch._dynamo.reset()
-    counter = CompileCounterWithBackend("eager")  # type: ignore[no-untyped-call]
+    counter = CompileCounterWithBackend("eager")
     compiled = torch.compile
     asked: list[dict[str, Any]] = []
 
@@ -89,9 +89,9 @@ def test_evaluation_is_compiled_where_training_is_told_to_be(
         return compiled(function, backend=counter, fullgraph=True, dynamic=options["dynamic"])
 
     monkeypatch.setattr(torch, "compile", compile_eagerly)
-    options = (*TINY, f"dataset.root={small_world.reid}", "mode=evaluate", "checkpoint=random")
     # A size that leaves an incomplete last batch of queries and of gallery.
-    options = (*options, "evaluation.batch_size=7", "evaluation.flip_test=true")
+    more = ("mode=evaluate", "checkpoint=random", "evaluation.batch_size=7", "evaluation.flip_test=true")
+    options = (*TINY, f"dataset.root={small_world.reid}", *more)
     eager = run_engine(tmp_path / "eager", *options)
     assert not asked
     found = run_engine(tmp_path / "compiled", *options, "train.compile=default")

@@ -82,7 +82,7 @@ class Launches(TorchDispatchMode):
     NOTHING = ("empty", "new_empty", "detach", "set_", "resize_", "item", "_local_scalar_dense", "lift_fresh")
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

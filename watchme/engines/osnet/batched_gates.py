@@ -6,6 +6,7 @@ is the same; sums are rounded in another order.
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ def batch_gates(model: nn.Module) -> None:
             block.__class__ = kind
 
 
-def _gated_sum(gate: nn.Module, streams: Sequence[Tensor]) -> Tensor:
+def _gated_sum(gate: Any, streams: Sequence[Tensor]) -> Tensor:
     """The sum of (B, C, H, W) streams, each times its gate: torchreid's `sum(gate(stream) for stream in streams)`."""
     pooled = torch.cat([stream.mean((2, 3), keepdim=True) for stream in streams])
     opened = gate.gate_activation(gate.fc2(gate.relu(gate.fc1(pooled)))).chunk(len(streams))
@@ -57,4 +58,4 @@ class _AinBlockIN(osnet_ain.OSBlockINin):  # type: ignore[misc]
         return relu(x3 + (x if self.downsample is None else self.downsample(x)))
 
 
-_KINDS: dict[type, type] = {kind.__base__: kind for kind in (_Block, _AinBlock, _AinBlockIN)}
+_KINDS: dict[Any, type[Any]] = {kind.__base__: kind for kind in (_Block, _AinBlock, _AinBlockIN)}
