@@ -27,7 +27,8 @@ def _gated_sum(gate: Any, streams: Sequence[Tensor]) -> Tensor:
     opened = gate.gate_activation(gate.fc2(gate.relu(gate.fc1(pooled)))).chunk(len(streams))
     # Not addcmul, whose backward multiplies by its factor of 1.
     first, *others = (stream * factor for stream, factor in zip(streams, opened, strict=True))
-    return functools.reduce(torch.add, others, first)
+    total: Tensor = functools.reduce(torch.add, others, first)
+    return total
 
 
 class _Block(osnet.OSBlock):  # type: ignore[misc]

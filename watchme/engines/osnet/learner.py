@@ -59,7 +59,7 @@ class Learner:
         self.model = model.to(device)
         batch_gates(self.model)
         if train.sync_bn:
-            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)  # type: ignore[no-untyped-call]
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self._frozen = {name for name, value in self.model.named_parameters() if not value.requires_grad}

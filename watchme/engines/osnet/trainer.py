@@ -102,8 +102,8 @@ class Trainer:
         self.loader = train_loader(dataset, self.batches, workers, train.seed, pin=device.type == "cuda")
         # CUDA graphs need batches of one size and gradients that no later step finds; with DDP they are untried.
         steady = train.accumulate == group.size == 1 and config.dataset.sample_method != "all"
-        steps = train.epochs * len(self.batches) if steady else 0
-        self.compile_mode = choose_compile_mode(train.compile, device, steps)
+        planned = train.epochs * len(self.batches) if steady else 0
+        self.compile_mode = choose_compile_mode(train.compile, device, planned)
         self.learner = Learner(config, model, device, precision, group, self.compile_mode)
         self.cache = self._gpu_cache() if config.dataset.cache == "gpu" else None
         # Which identities the classifier's outputs stand for, so that another split is not resumed by mistake.
