@@ -362,7 +362,7 @@ def test_figures_on_real_people(run_engine: Run, real_data: Path, tmp_path: Path
     assert abs(metrics["test/map_fp16"] - metrics["test/map"]) < 0.005
     assert abs(metrics["test/map_int8"] - metrics["test/map"]) < 0.02
     assert 0.04 < metrics["test/map"] - metrics["test/map_fc_dropped"] < 0.12
-    assert metrics["test/cosine_fc_dropped"] == pytest.approx(0.293, abs=0.05)
+    assert metrics["test/cosine_fc_dropped"] == pytest.approx(0.303, abs=0.02)
 
 
 @pytest.mark.slow
