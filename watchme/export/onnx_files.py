@@ -30,9 +30,13 @@ class Session:
         """The first output for a batch, float32."""
         return np.asarray(self.session.run(None, {self.input: batch})[0], np.float32)
 
+    def shapes(self) -> tuple[list[int | str], list[int | str]]:
+        """Shapes of the input and of the first output; text where any size goes."""
+        return list(self.session.get_inputs()[0].shape), list(self.session.get_outputs()[0].shape)
+
 
 def session(path: Path, threads: int) -> Session:
-    """Load a file to run on the CPU with `threads` threads."""
+    """Load a file to run on the CPU with `threads` threads; 0: one a core."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -40,6 +44,24 @@ def session(path: Path, threads: int) -> Session:
     options.log_severity_level = 3  # its warnings concern its own graph optimisations
     made = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return Session(made, made.get_inputs()[0].name)
+
+
+def read_metadata(path: Path) -> tuple[dict[str, str], list[int | str]]:
+    """A file's metadata, and the shape of its input; text where any size goes.
+
+    Raises:
+        ValueError: If it is no ONNX file.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+        shape = model.graph.input[0].type.tensor_type.shape.dim
+    except (DecodeError, IndexError, OSError) as error:
+        raise ValueError(f"it is no ONNX file: {error}") from None
+    values = {each.key: each.value for each in model.metadata_props}
+    return values, [each.dim_value if each.HasField("dim_value") else each.dim_param for each in shape]
 
 
 def describe(path: Path, values: Mapping[str, str]) -> None:

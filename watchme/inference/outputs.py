@@ -1,9 +1,10 @@
 """What was seen in a source, written as predictions.jsonl, YOLO labels, COCO json and parquet, frame by frame."""
 
+import contextlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
@@ -146,28 +147,32 @@ def write_coco(folder: Path, found: Sightings) -> None:
         file.write("]}\n")
 
 
-def write_parquet(folder: Path, found: Sightings) -> None:
-    """embeddings.parquet: a row a sighting; needs pyarrow."""
+def write_parquet(path: Path, blocks: Iterable[Mapping[str, NDArray[Any]]]) -> None:
+    """Write columns that come in blocks; those of two dimensions become lists of one length. Needs pyarrow."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    place = np.searchsorted(found.frame_index, found.frame)
-    with replacing(folder / PARQUET) as temporary:
+    def column(values: NDArray[Any]) -> Any:
+        flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+        return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+    with replacing(path) as temporary, contextlib.ExitStack() as stack:
         writer = None
-        for start in range(0, max(len(found), 1), _ROWS):
-            own = slice(start, start + _ROWS)
-            columns = {"frame": found.frame[own], "time": found.time[own], "name": found.frame_name[place[own]]}
-            columns |= {name: found.box[own, side] for side, name in enumerate(("x1", "y1", "x2", "y2"))}
-            columns |= {"score": found.score[own], "track": found.track[own], "person": found.person[own]}
-            arrays = {name: pa.array(np.ascontiguousarray(values)) for name, values in columns.items()}
-            if found.embedding is not None:
-                flat = pa.array(np.ascontiguousarray(found.embedding[own]).reshape(-1))
-                arrays["embedding"] = pa.FixedSizeListArray.from_arrays(flat, found.embedding.shape[1])
-            table = pa.table(arrays)
-            writer = writer or pq.ParquetWriter(temporary, table.schema)
+        for block in blocks:
+            table = pa.table({name: column(values) for name, values in block.items()})
+            writer = writer or stack.enter_context(pq.ParquetWriter(temporary, table.schema))
             writer.write_table(table)
-        assert writer is not None
-        writer.close()
+
+
+def sighting_rows(found: Sightings) -> Iterator[dict[str, NDArray[Any]]]:
+    """Blocks of columns for `write_parquet`, a row a sighting."""
+    place = np.searchsorted(found.frame_index, found.frame)
+    for start in range(0, max(len(found), 1), _ROWS):
+        own = slice(start, start + _ROWS)
+        columns = {"frame": found.frame[own], "time": found.time[own], "name": found.frame_name[place[own]]}
+        columns |= {name: found.box[own, side] for side, name in enumerate(("x1", "y1", "x2", "y2"))}
+        columns |= {"score": found.score[own], "track": found.track[own], "person": found.person[own]}
+        yield columns if found.embedding is None else {**columns, "embedding": found.embedding[own]}
 
 
 def file_stems(found: Sightings) -> list[str]:

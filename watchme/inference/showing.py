@@ -22,7 +22,7 @@ from watchme.inference.pipeline import cut_out
 from watchme.inference.sightings import Seen, Sightings
 
 DRAWN, FRAMES, PEOPLE, PAGE = "drawn", "frames", "people", "page"
-_CROPS = 8  # of a person on the page
+_CROPS = 12  # of a person on the page
 _TILE, _GAP, _LINE = (88, 176), 6, 18
 _PAGE_SIDE = 1280
 
@@ -48,8 +48,9 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture for the page: its file, and a caption."""
+    """A picture for the page: its name, its file, and a caption."""
 
+    name: str
     path: Path
     caption: str
 
@@ -148,7 +149,7 @@ class LiveShow:
         for _, index, drawn, caption in sorted(self._best, key=lambda entry: -entry[1]):
             path = self._folder / PAGE / f"frame_{-index:06d}.jpg"
             write_jpeg(path, _smaller(drawn))
-            shown.append(Shown(path, caption))
+            shown.append(Shown(f"frames/{-index}", path, caption))
         return shown
 
 
@@ -178,7 +179,7 @@ def _crops_of(found: Sightings, count: int) -> Mapping[int, Sequence[int]]:
 def _page_picture(folder: Path, people: FramePeople, drawn: Image8) -> Shown:
     path = folder / PAGE / f"frame_{people.index:06d}.jpg"
     write_jpeg(path, _smaller(drawn))
-    return Shown(path, _caption(people.name, people.time_s, len(people.score)))
+    return Shown(f"frames/{people.index}", path, _caption(people.name, people.time_s, len(people.score)))
 
 
 def _caption(name: str, time_s: float, people: int) -> str:
@@ -210,7 +211,7 @@ def _strip(folder: Path, found: Sightings, person: int, crops: Mapping[int, Imag
         draw.text((left + width / 2, height + 3), text, fill=(60, 60, 60), font=font, anchor="ma")
     path = folder / PEOPLE / f"person_{person:04d}.jpg"
     write_jpeg(path, np.asarray(canvas))
-    return Shown(path, person_line(found, person))
+    return Shown(f"people/person {person}", path, person_line(found, person))
 
 
 def person_line(found: Sightings, person: int) -> str:

@@ -42,7 +42,7 @@ def open_source(source: str | int | Path) -> FrameSource:
     path = Path(text).expanduser()
     if is_demo(text):
         return VideoSource(str(demo_film().video))
-    if path.is_dir():
+    if text and path.is_dir():
         return PictureSource(text, _in_folder(path), path)
     if path.is_file():
         return _of_file(text, path)

@@ -17,6 +17,7 @@ from watchme.io.run_lookup import folder_of
 from watchme.run.run_dir import CONFIG, MANIFEST, METRICS, SUMMARY, read_manifest
 from watchme.tracking.jsonl import read_metrics
 
+_OF_A_SOURCE = {"predict": "People in", "embed": "Embeddings of"}
 _NOT_METRICS = frozenset({"epoch", "time", "is_best"})
 
 
@@ -55,6 +56,8 @@ class Run:
         if self.mode == "check":
             return f"Check of {self.dataset}"
         if self.mode != "train":
+            if self.mode in _OF_A_SOURCE:
+                return f"{_OF_A_SOURCE[self.mode]} {self.dataset}"
             noun = {"evaluate": "Evaluation", "export": "Export"}.get(self.mode, self.mode.capitalize())
             split = self.objective.partition("/")[0]
             where = f" ({split} split)" if self.mode == "evaluate" and split in SPLITS else ""

@@ -13,9 +13,11 @@ from torch import Tensor
 from watchme.core.device import choose_device, use_device
 from watchme.core.errors import CheckpointError
 from watchme.core.interfaces import Embedder
+from watchme.engines.osnet import onnx_inference
 from watchme.engines.osnet.config import ARCHITECTURES
 from watchme.engines.osnet.data.augmentation import to_network
 from watchme.engines.osnet.data.device_batches import uses_channels_last
+from watchme.engines.osnet.data.images import resized
 from watchme.engines.osnet.model import CLASSIFIER, ReidNet
 from watchme.engines.osnet.state_dict import state_of
 from watchme.io.checkpoint import load_checkpoint
@@ -29,9 +31,10 @@ def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> E
     """Load a re-ID model.
 
     Args:
-        path: A checkpoint of watchme or torchreid. In a run folder, architecture, size of the crops, normalisation and
-            flip test are that run's; elsewhere the architecture is recognised by the tensors, and crops are 256x128
-            and normalised by ImageNet's mean and standard deviation.
+        path: A checkpoint of watchme or torchreid, or an exported ONNX file, see `onnx_inference.load`. In a run
+            folder, architecture, size of the crops, normalisation and flip test are that run's; elsewhere the
+            architecture is recognised by the tensors, and crops are 256x128 and normalised by ImageNet's mean and
+            standard deviation.
         device: As `train.device`.
         trust: Not needed: an OSNet's file holds tensors and plain values only.
 
@@ -40,6 +43,8 @@ def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> E
         ConfigError: If the machine does not have the device.
     """
     path = path.expanduser()
+    if path.suffix == ".onnx":
+        return onnx_inference.load(path)
     config = config_of(path)
     state = {name: value for name, value in state_of(load_checkpoint(path), path).items() if not _dropped(name)}
     if config is None:
@@ -94,18 +99,13 @@ class OsnetEmbedder:
         if not crops:
             return np.zeros((0, self._model.feature_dim), np.float32)
         device = next(self._model.parameters()).device
-        images = torch.from_numpy(np.stack([self._resized(crop) for crop in crops])).to(device)
+        images = torch.from_numpy(np.stack([resized(Image.fromarray(crop), self._size) for crop in crops])).to(device)
         pixels = to_network(images, normalize=self._normalize)
         features = self._model.embed(pixels)
         if self._flip:
             features = (features + self._model.embed(pixels.flip(3))) / 2
         unit: NDArray[np.float32] = torch.nn.functional.normalize(features.float(), dim=1).cpu().numpy()
         return unit
-
-    def _resized(self, crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        height, width = self._size
-        # Bilinear with Pillow, as `images.read_image` reads training and test crops.
-        return np.asarray(Image.fromarray(crop).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def architecture_of(state: Mapping[str, Tensor], path: Path) -> str:

@@ -69,8 +69,12 @@ class PredictConfig:
         "pictures or a video), frames (each frame of a video as a picture), parquet (embeddings)",
     )
     video: Literal["mp4", "webm"] = option("mp4", "format of a drawn video")
-    same_person: float = option(
-        0.65, "with reid: tracks of at least this mean cosine similarity are one person", gt=-1, le=1
+    same_person: float | None = option(
+        None,
+        "with reid: tracks of at least this mean cosine similarity are one person; null: where 1% of different people "
+        "are alike, by the calibration.json of the re-ID run, else 0.65",
+        gt=-1,
+        le=1,
     )
     pictures: int = option(16, "people, and at most 12 frames, on the page", ge=0)
 

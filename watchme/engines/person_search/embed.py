@@ -13,6 +13,7 @@ from watchme.core.errors import DataError
 from watchme.core.interfaces import Job, Result
 from watchme.engines.person_search.config import Config
 from watchme.engines.person_search.models import load_embedder
+from watchme.inference.outputs import PARQUET, write_parquet
 from watchme.inference.pipeline import embeddings_of
 from watchme.inference.sightings import EMBEDDINGS
 from watchme.inference.sources import open_source
@@ -50,5 +51,8 @@ def embed(job: Job) -> Result:
     embeddings = np.concatenate(parts)
     with replacing(job.folder / EMBEDDINGS) as temporary, temporary.open("wb") as file:
         np.savez(file, name=np.array(names), embedding=embeddings)
+    if "parquet" in config.predict.save:
+        write_parquet(job.folder / PARQUET, [{"name": np.array(names), "embedding": embeddings}])
     counts = {"embed/crops": float(len(names)), "embed/dimensions": float(embeddings.shape[1])}
-    return Result({**counts, "perf/crops_per_s": len(names) / seconds}, math.nan)
+    headline = f"{len(names):,} crops embedded, {embeddings.shape[1]} numbers each: {job.folder / EMBEDDINGS}"
+    return Result({**counts, "perf/crops_per_s": len(names) / seconds}, math.nan, details={"headline": headline})

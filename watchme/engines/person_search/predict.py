@@ -21,8 +21,14 @@ from watchme.inference.record import record_sightings, store_key, weights_key
 from watchme.inference.showing import LiveShow, Shown, Wanted, clock, show
 from watchme.inference.sightings import Seen, Sightings, SightingsWriter, load, merge
 from watchme.inference.sources import open_source
+from watchme.io.files import read_json
+from watchme.io.run_lookup import CALIBRATION, folder_of
+from watchme.metrics.verification import Similarities
 
 log = logging.getLogger(__name__)
+
+# Between the similarities of equal and of different people of the OSNets that were tried; see docs/predict.md.
+_SAME_PERSON = 0.65
 
 
 def predict(job: Job) -> Result:
@@ -41,6 +47,7 @@ def predict(job: Job) -> Result:
     writer = SightingsWriter(job.folder, store_key(source, settings, weights_key(weights_files(config))))
     detector = load_detector(job)
     embedder = None if config.reid is None else load_embedder(job)
+    same_person = None if embedder is None else _same_person(job, config)
     job.begin()
     job.record("dataset", {"name": config.dataset.name, "root": source.given, "kind": source.kind})
     if writer.frames:
@@ -52,12 +59,11 @@ def predict(job: Job) -> Result:
     seconds, frames = time.perf_counter() - began, writer.frames - before
     for text in source.faults:
         job.fallback(text)
-    found = _who_is_who(job.folder, writer, asked.same_person if embedder else None)
+    found = _who_is_who(job.folder, writer, same_person)
     people, pages = ([], watching.shown) if source.kind == "live" else show(source, found, job.folder, wanted)
     _write(job, config, found)
-    for name, pictures in (("people", people), ("frames", pages)):
-        for each in pictures:
-            job.show(Picture(f"{name}/{each.path.stem}", each.path, each.caption))
+    for each in (*people, *pages):
+        job.show(Picture(each.name, each.path, each.caption))
     return _result(job, found, frames / seconds if frames else math.nan)
 
 
@@ -95,6 +101,26 @@ class _Watching:
             self.shown = self._live.close()
 
 
+def _same_person(job: Job, config: Config) -> float:
+    """The similarity from which tracks are one person."""
+    chosen, source = config.predict.same_person, "predict.same_person"
+    reid = weights_files(config)["reid"]
+    folder = None if reid is None else folder_of(reid)
+    if chosen is None and folder is not None and (folder / CALIBRATION).is_file():
+        with contextlib.suppress(ValueError):
+            similarities = Similarities.from_json(read_json(folder / CALIBRATION))
+            if similarities.is_sound:
+                chosen, source = similarities.threshold(), str(folder / CALIBRATION)
+    if chosen is None:
+        chosen, source = _SAME_PERSON, "default"
+        job.fallback(
+            f"reid: {reid} has no usable {CALIBRATION} in its run's folder: tracks count as one person from a cosine "
+            f"similarity of {chosen} on; predict.same_person=... sets it"
+        )
+    job.record("same_person", {"similarity": chosen, "from": source})
+    return chosen
+
+
 def _who_is_who(folder: Path, writer: SightingsWriter, same_person: float | None) -> Sightings:
     """All sightings, with their tracks and, by embeddings, their persons."""
     tracks = find_tracks(writer.chunks())
@@ -114,7 +140,7 @@ def _write(job: Job, config: Config, found: Sightings) -> None:
     if "coco" in config.predict.save:
         outputs.write_coco(job.folder, found)
     if "parquet" in config.predict.save:
-        outputs.write_parquet(job.folder, found)
+        outputs.write_parquet(job.folder / outputs.PARQUET, outputs.sighting_rows(found))
 
 
 def _result(job: Job, found: Sightings, speed: float) -> Result:

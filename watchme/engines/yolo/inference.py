@@ -1,6 +1,8 @@
 """A trained YOLO model as a person detector for other engines' modes, e.g. person search."""
 
+import ast
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from watchme.core.interfaces import Detector
 from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo import isolation
 from watchme.engines.yolo.preparation import choose_device
+from watchme.export import onnx_files
 from watchme.io.run_lookup import config_of
 
 # ultralytics' validation defaults; its predict mode would start at a confidence of 0.25.
@@ -25,8 +28,9 @@ def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> D
     """Load a detector.
 
     Args:
-        path: A .pt file of ultralytics. In a run folder, image size, non-maximum suppression and lowest confidence are
-            that run's; elsewhere the image size is the file's own, the rest ultralytics' validation defaults.
+        path: A .pt file of ultralytics, or an ONNX file that it exported. In a run folder, image size, non-maximum
+            suppression and lowest confidence are that run's; elsewhere the image size is the file's own, the rest
+            ultralytics' validation defaults.
         device: As `train.device`.
         trust: Whether the file may run code of its own, see `model.trust`.
 
@@ -39,32 +43,61 @@ def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> D
     from ultralytics import YOLO
 
     path = path.expanduser()
-    if path.suffix != ".pt":
-        raise CheckpointError(f"{path} is not a .pt file of ultralytics")
-    config = config_of(path)
+    if path.suffix not in (".pt", ".onnx"):
+        raise CheckpointError(f"{path} is not a .pt or .onnx file of ultralytics")
+    chosen = choose_device(device).split(",")[0]
+    if path.suffix == ".onnx":
+        file = _read_onnx(path)
+        return YoloDetector(path, YOLO(str(path.resolve()), task="detect"), config_of(path), chosen, file)
     with weights.loading(path):
         model = YOLO(str(path.resolve()))
     weights.check_task(path, model.task)
-    return YoloDetector(path, model, config, choose_device(device).split(",")[0])
+    file = _File(model.names, model.overrides.get("imgsz"), one_at_a_time=False)
+    return YoloDetector(path, model, config_of(path), chosen, file)
+
+
+@dataclass(frozen=True)
+class _File:
+    """What a weights file says of itself."""
+
+    names: Mapping[int, str]
+    size: int | None
+    one_at_a_time: bool
+
+
+def _read_onnx(path: Path) -> _File:
+    """The classes and the size in an ONNX file's metadata."""
+    if not path.is_file():
+        raise CheckpointError(f"no such checkpoint: {path}")
+    try:
+        values, shape = onnx_files.read_metadata(path)
+    except ValueError as error:
+        raise CheckpointError(f"{path} cannot be loaded as a YOLO model: {error}") from None
+    if values.get("task") != "detect" or "names" not in values:
+        raise CheckpointError(f"{path} was not exported from a detector of ultralytics: its metadata names no classes")
+    sides = ast.literal_eval(values.get("imgsz", "640"))
+    names: Mapping[int, str] = ast.literal_eval(values["names"])
+    return _File(names, max(sides) if isinstance(sides, list) else int(sides), one_at_a_time=isinstance(shape[0], int))
 
 
 class YoloDetector:
     """Finds people as ultralytics' predict mode does; without the config of a run by ultralytics' defaults."""
 
-    def __init__(self, path: Path, model: Any, config: Mapping[str, Any] | None, device: str) -> None:
+    def __init__(self, path: Path, model: Any, config: Mapping[str, Any] | None, device: str, file: _File) -> None:
         self._model = model
+        self._one_at_a_time = file.one_at_a_time
         assumed = []
-        person, certain = _person_class(model.names)
+        person, certain = _person_class(file.names)
         if not certain:
-            assumed.append(f"{path} has no class person: class 0, {model.names[0]}, is assumed to be people")
+            assumed.append(f"{path} has no class person: class 0, {file.names[0]}, is assumed to be people")
         if config is not None:
             size = int(config["dataset"]["image_size"])
             evaluation: Mapping[str, Any] = config["evaluation"]
         else:
-            size, evaluation = int(model.overrides.get("imgsz", 640)), {}
+            size, evaluation = file.size or 640, {}
             assumed.append(
                 f"{path} is in no run folder: the file's own image size of {size} is used"
-                if "imgsz" in model.overrides
+                if file.size is not None
                 else f"{path} is in no run folder and names no image size: {size} is used"
             )
         self.assumed = tuple(assumed)
@@ -95,12 +128,17 @@ class YoloDetector:
             for numbers in shapes.values():
                 # ultralytics expects arrays in OpenCV's BGR.
                 arrays = [np.ascontiguousarray(images[number][:, :, ::-1]) for number in numbers]
-                results = self._model.predict(arrays, batch=len(arrays), **self._arguments)
-                for number, result in zip(numbers, results, strict=True):
+                for number, result in zip(numbers, self._predicted(arrays), strict=True):
                     boxes = result.boxes
                     rows = np.column_stack([boxes.xyxy.cpu().numpy(), boxes.conf.cpu().numpy()])
                     order = np.argsort(-rows[:, 4], kind="stable")
                     found[number] = rows[order].astype(np.float32).reshape(-1, 5)
+        return found
+
+    def _predicted(self, arrays: list[NDArray[np.uint8]]) -> list[Any]:
+        if self._one_at_a_time:
+            return [self._model.predict([array], batch=1, **self._arguments)[0] for array in arrays]
+        found: list[Any] = self._model.predict(arrays, batch=len(arrays), **self._arguments)
         return found
 
 

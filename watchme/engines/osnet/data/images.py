@@ -20,7 +20,7 @@ from watchme.data.formats.market1501 import Crop
 
 
 def read_image(path: Path, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB, resized bilinearly with Pillow as torchvision's Resize does.
+    """(H, W, 3) uint8 RGB of an image file, see `resized`.
 
     Raises:
         DataError: If the file is missing, truncated or no image.
@@ -29,7 +29,12 @@ def read_image(path: Path, height: int, width: int) -> npt.NDArray[np.uint8]:
         image = images.read_image(path)
     except DataError as error:
         raise DataError(f"{error}\n    Repair or remove it.") from None
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    return resized(image, (height, width))
+
+
+def resized(image: Image.Image, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 of an RGB image, resized bilinearly to (height, width) with Pillow, as torchvision's Resize."""
+    return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 class Images:

@@ -1,0 +1,90 @@
+"""An exported OSNet, an ONNX file, as an embedder of person crops."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from watchme.core.errors import CheckpointError
+from watchme.engines.osnet.data.augmentation import MEAN, STD
+from watchme.engines.osnet.data.images import resized
+from watchme.export import onnx_files
+
+_PREPROCESSING = "preprocessing.json"
+
+
+def load(path: Path) -> "OnnxEmbedder":
+    """Load a file that mode=export wrote, or any with such an input and output.
+
+    The size of the crops is that of its input. Whether they are normalised is told by the preprocessing.json that
+    mode=export puts beside it; by ImageNet's mean and deviation where there is none.
+
+    Raises:
+        CheckpointError: If it is no ONNX file of a re-ID model.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no such checkpoint: {path}")
+    try:
+        session = onnx_files.session(path, 0)
+    except Exception as error:  # onnxruntime's own types, one a fault
+        raise CheckpointError(f"{path} cannot be read as an ONNX file: {str(error).splitlines()[0]}") from error
+    inputs, outputs = session.shapes()
+    if len(inputs) != 4 or inputs[1] != 3 or len(outputs) != 2 or not all(isinstance(n, int) for n in inputs[1:]):
+        raise CheckpointError(
+            f"{path} is no re-ID model: expected an input (batch, 3, height, width) and an output (batch, dimensions), "
+            f"found {inputs} and {outputs}"
+        )
+    size = int(inputs[2]), int(inputs[3])
+    beside = path.parent / _PREPROCESSING
+    assumed: tuple[str, ...] = ()
+    if beside.is_file():
+        steps: list[dict[str, Any]] = json.loads(beside.read_text(encoding="utf-8")).get("steps", [])
+        normalize = any("subtract" in step for step in steps)
+    else:
+        normalize = True
+        assumed = (f"{path} has no {_PREPROCESSING} beside it: crops normalised by ImageNet's values are assumed",)
+    return OnnxEmbedder(session, size, int(outputs[1]), assumed, normalize=normalize)
+
+
+class OnnxEmbedder:
+    """Embeds crops by onnxruntime, on the CPU. See `interfaces.Embedder`.
+
+    Args:
+        session: The loaded file.
+        size: (height, width) of its input.
+        dimensions: Of an embedding.
+        assumed: See `interfaces.Embedder`.
+        normalize: Whether images are normalised by ImageNet's mean and deviation.
+    """
+
+    def __init__(
+        self,
+        session: onnx_files.Session,
+        size: tuple[int, int],
+        dimensions: int,
+        assumed: tuple[str, ...],
+        *,
+        normalize: bool,
+    ) -> None:
+        self._session = session
+        self._size = size
+        self._dimensions = dimensions
+        self._normalize = normalize
+        self.assumed = assumed
+
+    def embed(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Embed crops. See `interfaces.Embedder`."""
+        if not crops:
+            return np.zeros((0, self._dimensions), np.float32)
+        images = np.stack([resized(Image.fromarray(crop), self._size) for crop in crops])
+        pixels = images.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+        if self._normalize:
+            mean, deviation = (np.array(values, np.float32).reshape(3, 1, 1) for values in (MEAN, STD))
+            pixels = (pixels - mean) / deviation
+        features = self._session(np.ascontiguousarray(pixels))
+        unit: NDArray[np.float32] = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+        return unit
