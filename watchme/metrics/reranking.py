@@ -5,7 +5,7 @@ Two images are alike when they have the same neighbours, not only when they are 
 each is described by a sparse vector over its reciprocal neighbours; the Jaccard distance of these vectors is
 mixed with the original distance. Since a vector has some dozens of entries, everything but the search for
 the nearest neighbours works on sparse matrices; distances are computed in blocks of rows where they are needed, so
-that no N x N and no Q x G matrix ever exists: MSMT17 (11,659 x 82,161) fits 8 GB.
+that no N x N and no Q x G matrix ever exists.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float32]
 Sparse = Any  # scipy.sparse.csr_array, which has no type stubs
 
 BLOCK_BYTES = 32 * 2**20
-# Peak above the features, measured with random ones (few reciprocal neighbours) and with clusters (many).
+# What is asked for before it starts, above the features: an estimate from the vectors' entries, not a measured peak.
 BYTES_PER_IMAGE = 40_000
 
 
