@@ -161,6 +161,9 @@ class _Run:
     def _calibrate(self, model: ReidNet) -> dict[str, Any]:
         if self.config.dataset.val_identities and self.val:
             return self.evaluator.calibrate(self.val, model)
+        if not self.data.test_splits:
+            self.job.fallback("no identities are held out and nothing is tested, so similarities are not calibrated")
+            return {}
         self.job.fallback("no identities are held out, so similarities are calibrated on the test split")
         return self.evaluator.calibrate(self.data.test_splits)
 
