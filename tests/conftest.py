@@ -37,6 +37,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("WATCHME_CACHE", str(folder))
         patch.setenv("WATCHME_OFFLINE", "1")  # a test that fetches says so
+        if "PYTHONDONTWRITEBYTECODE" in os.environ:  # else every command compiles its libraries anew
+            patch.delenv("PYTHONDONTWRITEBYTECODE")
+            patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
         yield folder
 
 
