@@ -54,6 +54,13 @@ def test_what_lies_between_and_does_not_match_joins_nothing() -> None:
     assert [each.sightings for each in found] == [1, 1]
 
 
+def test_two_people_at_once_are_two_appearances() -> None:
+    sightings = made([0, 0, 1, 1, 2, 2])
+    sightings.track[:] = [1, 2, 1, 2, 1, 2]
+    found = appearances(sightings, ranked([0.9, 0.6, 0.8, 0.7, 0.85, 0.65], 0.5), 1.0, 1)
+    assert [each.places for each in found] == [(0, 2, 4), (1, 3, 5)]
+
+
 def test_pictures_without_time_go_by_their_numbers() -> None:
     found = appearances(made([0, 1, 3, 4], fps=None), ranked([0.9, 0.8, 0.7, 0.6], 0.5), 1.0, 1)
     assert [(each.first_frame, each.last_frame) for each in found] == [(0, 1), (3, 4)]

@@ -43,6 +43,7 @@ class Appearance:
         sightings: How many matches.
         similarity: The best of them.
         best: Place of the best in the columns of `Sightings`.
+        places: All of them, in order of time.
     """
 
     first_frame: int
@@ -52,6 +53,7 @@ class Appearance:
     sightings: int
     similarity: float
     best: int
+    places: tuple[int, ...] = ()
 
 
 def mean_embedding(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -61,7 +63,7 @@ def mean_embedding(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def appearances(sightings: Sightings, ranking: Ranking, gap_s: float, gap_frames: int) -> list[Appearance]:
-    """The appearances of the person, the most similar first.
+    """The appearances of the person, the most similar first; in a video each is of one track.
 
     Args:
         sightings: All.
@@ -70,7 +72,8 @@ def appearances(sightings: Sightings, ranking: Ranking, gap_s: float, gap_frames
         gap_frames: Of pictures, which have no time: at most so many pictures apart.
     """
     matched = ranking.is_match
-    order = np.argsort(sightings.frame[ranking.place[matched]], kind="stable")
+    frames, tracks = sightings.frame[ranking.place[matched]], _tracks(sightings, ranking.place[matched])
+    order = np.lexsort((frames, tracks))
     places, similarity = ranking.place[matched][order], ranking.similarity[matched][order]
     parts = _runs(sightings, places, gap_s, gap_frames)
     found = [_appearance(sightings, places[part], similarity[part]) for part in parts]
@@ -78,14 +81,19 @@ def appearances(sightings: Sightings, ranking: Ranking, gap_s: float, gap_frames
 
 
 def _runs(sightings: Sightings, places: NDArray[np.int64], gap_s: float, gap_frames: int) -> Iterator[slice]:
-    """Slices of places, in order of their frames, without a gap in them."""
+    """Slices of places, in order of tracks and frames, each of one track and without a gap."""
     if not len(places):
         return
-    frames, times = sightings.frame[places], sightings.time[places]
+    frames, times, tracks = sightings.frame[places], sightings.time[places], _tracks(sightings, places)
     by_time = np.isfinite(times[1:]) & np.isfinite(times[:-1])
-    apart = np.where(by_time, np.diff(times) > gap_s, np.diff(frames) > gap_frames)
+    apart = np.where(by_time, np.diff(times) > gap_s, np.diff(frames) > gap_frames) | (np.diff(tracks) != 0)
     edges = [0, *(np.flatnonzero(apart) + 1).tolist(), len(places)]
     yield from (slice(start, end) for start, end in itertools.pairwise(edges))
+
+
+def _tracks(sightings: Sightings, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The track of each sighting; 0 in pictures, which tracks do not join."""
+    return np.where(np.isfinite(sightings.time[places]), sightings.track[places], 0)
 
 
 def _appearance(sightings: Sightings, places: NDArray[np.int64], similarity: NDArray[np.float32]) -> Appearance:
@@ -99,6 +107,7 @@ def _appearance(sightings: Sightings, places: NDArray[np.int64], similarity: NDA
         sightings=len(places),
         similarity=float(similarity[best]),
         best=int(places[best]),
+        places=tuple(places.tolist()),
     )
 
 

@@ -14,6 +14,10 @@ from watchme.inference.frames import Frame, Image8
 from watchme.inference.matching import mean_embedding
 from watchme.inference.pipeline import cut_out
 from watchme.inference.sources import open_source
+from watchme.metrics.iou import box_areas, intersection_matrix
+
+_SURE = 0.5  # of the surest detection's confidence
+_PART = 0.6  # of a box within another from which on it is the same person
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +86,25 @@ def read_queries(
         nobody = np.zeros((0, 5), np.float32)
         return [QueryPicture(frame.name, frame.image, nobody, None, True) for frame in frames]
     found = [detector.detect([frame.image])[0] for frame in frames]
-    return [_choose(frame, rows[rows[:, 4] >= confidence], person) for frame, rows in zip(frames, found, strict=True)]
+    people = [_distinct(rows[rows[:, 4] >= confidence]) for rows in found]
+    return [_choose(frame, rows, person) for frame, rows in zip(frames, people, strict=True)]
 
 
 def embed_queries(pictures: Sequence[QueryPicture], embedder: Embedder) -> NDArray[np.float32]:
     """The person's embedding, shape (D,), of unit norm: the mean over the pictures."""
     return mean_embedding(embedder.embed([np.ascontiguousarray(picture.crop) for picture in pictures]))
+
+
+def _distinct(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Without what is hardly a person beside the surest one, and without parts of and second boxes on a surer one."""
+    kept: list[NDArray[np.float32]] = []
+    for row in rows[np.argsort(-rows[:, 4], kind="stable")]:
+        corners = row[None, :4].astype(np.float64)
+        others = np.stack([other[:4] for other in kept]).astype(np.float64) if kept else np.zeros((0, 4))
+        inside = intersection_matrix(corners, others)[0] / max(float(box_areas(corners)[0]), 1e-9)
+        if not kept or (row[4] >= _SURE * kept[0][4] and inside.max() < _PART):
+            kept.append(row)
+    return np.stack(kept) if kept else rows[:0]
 
 
 def _choose(frame: Frame, rows: NDArray[np.float32], person: int | None) -> QueryPicture:

@@ -209,6 +209,20 @@ def test_of_several_people_the_largest_is_taken_and_said(run: Run) -> None:
         run(f"query={run.root / 'two.png'}", "query_person=3")
 
 
+def test_parts_of_a_person_and_doubts_are_nobody_else(run: Run) -> None:
+    class Doubtful(Sighted):
+        def detect(self, images: Any) -> Any:
+            (rows,) = super().detect(images[:1])
+            if len(images) > 1 or len(rows) != 1:
+                return super().detect(images)
+            x1, y1, x2, y2, score = rows[0]
+            part = [x1 + 1, y1, x2 - 1, (y1 + y2) / 2, 0.95 * score]
+            return [np.array([rows[0], part, [0, 0, 9, 9, 0.4 * score]], np.float32)]
+
+    told = run("find.threshold=0.6", "predict.confidence=0.1", "predict.frame_batch=8", detector=Doubtful())
+    assert not [text for text in told.fallbacks if text.startswith("query")]
+
+
 def test_a_crop_in_which_nobody_is_detected_is_taken_whole(run: Run) -> None:
     Image.fromarray(np.full((60, 30, 3), (200, 90, 80), np.uint8)).save(run.root / "crop.png")
     told = run(f"query={run.root / 'crop.png'}", "find.threshold=0.6")

@@ -146,13 +146,12 @@ def _log_most_similar(outcome: Outcome) -> None:
 
 def _shown(outcome: Outcome, most: int) -> tuple[list[list[int]], list[int]]:
     """Ranks that get a picture: of each appearance some, evenly over its time, and some that do not match."""
-    ranking, sightings = outcome.ranking, outcome.sightings
-    frames = sightings.frame[ranking.place]
+    ranking = outcome.ranking
+    rank_of = {place: rank for rank, place in enumerate(ranking.place.tolist(), 1)}
     own: list[list[int]] = []
     left = most
     for each in outcome.appearances:
-        ranks = np.flatnonzero(ranking.is_match & (frames >= each.first_frame) & (frames <= each.last_frame)) + 1
-        ranks = ranks[np.argsort(frames[ranks - 1], kind="stable")]
+        ranks = np.array([rank_of[place] for place in each.places], np.int64)
         count = min(_EACH, len(ranks), max(0, left), max(1, most // max(1, min(len(outcome.appearances), 6))))
         taken = ranks[np.unique(np.linspace(0, len(ranks) - 1, count).round().astype(int))].tolist() if count else []
         left -= len(taken)
@@ -219,13 +218,11 @@ def _clips(job: Job, config: Config, source: FrameSource, outcome: Outcome, othe
         job.fallback("find.clips cuts videos; of pictures, and of a camera, which cannot be seen again, there are none")
         return {}
     clips = {}
-    sightings, ranking = outcome.sightings, outcome.ranking
-    matched = ranking.place[ranking.is_match]
+    sightings = outcome.sightings
     for number, each in enumerate(outcome.appearances[: config.find.clips]):
         first, last = np.searchsorted(sightings.frame_index, [each.first_frame, each.last_frame + 1])
         indices, times = sightings.frame_index[first:last], sightings.frame_time[first:last]
-        # The most similar of a frame is written last, and stays.
-        boxes = {int(sightings.frame[place]): sightings.box[place].tolist() for place in matched[::-1].tolist()}
+        boxes = {int(sightings.frame[place]): sightings.box[place].tolist() for place in each.places}
         name = f"matches/clip{number + 1}.webm"
         fps = (source.fps or 25.0) / config.predict.stride
         frames = dict(zip(indices.tolist(), times.tolist(), strict=True))
