@@ -1,15 +1,22 @@
-"""Folders of runs, written by driving the house's own callbacks."""
+"""Folders of runs, written by driving the package's own callbacks; a page of each kind; and a browser."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from report.chromium import NAMES, Chromium, find_program
 from tracking.made_up import Tracked, make_config, make_trial
 from watchme.core.interfaces import EpochEvent, Result, Table
 from watchme.core.metric_names import measured_objective
 from watchme.report.index_page import write_index
+from watchme.report.rendering import render_page
+from watchme.report.run_page import render
+from watchme.report.run_reader import read_run
+from watchme.sweep.parameter_advice import Advice
 
 OVERRIDES = ["optimizer=adamw", "optimizer.lr=0.001"]
 
@@ -74,3 +81,118 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "not_a_run" / "run.json").write_text("{ half")
     write_index(root)
     return root
+
+
+Browse = Callable[[str], tuple[str, list[str]]]
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """A browser for all tests."""
+    program = find_program()
+    if program is None:
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} is on PATH (apt-get install chromium)")
+    with Chromium(program, tmp_path_factory.mktemp("profile")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def browse(browser: Chromium) -> Browse:
+    """`browse(url)`: the page's document after its scripts ran, and what it wrote to the console."""
+
+    def visit(url: str) -> tuple[str, list[str]]:
+        page = browser.open(url)
+        found = page.html(), page.messages()
+        page.close()
+        return found
+
+    return visit
+
+
+@pytest.fixture(scope="session")
+def sweep_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of a complete, a pruned and a failed trial over a number and a choice."""
+
+    def trial(number: int, state: str, value: float | None, lr: float, name: str, **more: Any) -> dict[str, Any]:
+        shown = {"number": number, "state": state, "value": value, "params": {"optimizer.lr": lr, "optimizer": name}}
+        return {**shown, "curve": [[1, 0.1], [2, value]] if value else [], "link": None, "reason": "", **more}
+
+    trials = [
+        trial(0, "complete", 0.5, 0.001, "sgd", link="../0/report.html"),
+        trial(1, "pruned", 0.2, 0.1, "adamw"),
+        trial(2, "failed", None, 1.0, "adamw", reason="<out> of memory"),
+    ]
+    data = {"objective": "val/map", "maximize": True, "best": 0, "log": ["optimizer.lr"], "trials": trials}
+    row: dict[str, Any] = {
+        "link": None,
+        "on_front": False,
+        "state": "x",
+        "state_class": "",
+        "reason": "",
+        "cells": ["0.5"],
+    }
+    text = render_page(
+        "sweep.jinja",
+        **{"title": "Study t", "meta": "", "folder": "f", "status": "finished"},
+        **{"figures": [], "columns": ["val/map"], "settings": {"sampler": "tpe"}, "few": 3},
+        failures={"<out> of memory": [(2, None)]},
+        cards=[("trials", "3", "1 failed, 1 pruned")],
+        best={"number": 0, "link": "../0/report.html", "command": "python train.py experiment=best"},
+        advice=[
+            Advice("optimizer.lr", "0.001", "0.001", 0.7, 0.5, 0.9),
+            Advice("optimizer", "sgd", "sgd (1 of 1)", None),
+        ],
+        rows=[{**row, "number": number} for number in range(3)],
+        data={**data, "parameters": ["optimizer.lr", "optimizer"]},
+    )
+    page = tmp_path_factory.mktemp("sweep") / "sweep.html"
+    page.write_text(text)
+    return page
+
+
+@pytest.fixture(scope="session")
+def every_page(outputs: Path, sweep_page: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Address of a page of each kind, with all that it can hold."""
+    root = tmp_path_factory.mktemp("pages")
+    run = add_run(root, "run", 0.1)
+    detailed = {
+        "by_group": (("by", "group", "people", "found", "recall", "false"), (("size", "small", 4, 1, 0.25, 2),)),
+        "counts": (("confidence", "found", "missed", "false"), ((0.31, 3, 1, 2),)),
+        "camera_pairs": (("query_camera", "gallery_camera", "map"), ((1, 2, 0.9), (2, 1, 0.2))),
+        "hardest_identities": (("identity", "map", "taken_for"), ((7, 0.1, "9 (2 of 3)"),)),
+    }
+    for name, (columns, rows) in detailed.items():
+        run.session.show(Table(f"test/{name}", columns, rows))
+    run.picture("test/detections")
+    known = read_run(run.folder)
+    finding = {"severity": "warning", "problem": "duplicate image", "count": 3, "example": "a.jpg", "why": "Twice."}
+    check = {"errors": 0, "warnings": 3, "notes": 0, "images": 9, "findings": [finding]}
+    dataset = {**known.config["dataset"], "root": "/data/people", "task": "detection"}
+    checked = replace(
+        known, config={**known.config, "mode": "check", "dataset": dataset}, manifest={**known.manifest, "check": check}
+    )
+    lost = {"test/search_map": 0.5, "test/lost_missed": 0.1, "test/lost_embedding": 0.4}
+    searched = replace(
+        known,
+        summary={**known.summary, **lost, "objective": "test/search_map", "details": {"verdict": "Lost: 0.5."}},
+        config={
+            **known.config,
+            "mode": "search",
+            "detector": "/m/yolo.pt",
+            "reid": str(run.folder / "weights/best.pt"),
+        },
+    )
+    evaluation = add_evaluation(root, "evaluation", run.folder / "weights" / "best.pt")
+    pages = {"run": render(known), "check": render(checked), "search": render(searched)}
+    for name, text in pages.items():
+        (run.folder / f"{name}.html").write_text(text)
+    found = {name: (run.folder / f"{name}.html").as_uri() for name in pages}
+    index = (outputs / "index.html").as_uri()
+    return {
+        **found,
+        "failed": (outputs / "broken" / "report.html").as_uri(),
+        "evaluation": (evaluation.folder / "report.html").as_uri(),
+        "index": index,
+        "comparison": f"{index}#run=one&run=two&run=sweep%2F0",
+        "sweep": sweep_page.as_uri(),
+    }

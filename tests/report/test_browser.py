@@ -1,51 +1,18 @@
-"""Both pages in headless Chromium: no console error, and what scripts draw is drawn."""
+"""Pages in headless Chromium: no console error, what scripts draw is drawn, and it answers pointer and keys."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from report.chromium import Chromium
+from report.conftest import Browse
 from watchme.report.rendering import render_page
 
 pytestmark = pytest.mark.browser
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-Browse = Callable[[str], tuple[str, list[str]]]
-
-
-@pytest.fixture(scope="module")
-def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
-    """`browse(url)`: the page's document after its scripts ran, and what it wrote to the console."""
-    program = next((found for name in _NAMES if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip(f"no browser: none of {', '.join(_NAMES)} is on PATH (apt-get install chromium)")
-    profile = tmp_path_factory.mktemp("profile")
-
-    def visit(url: str) -> tuple[str, list[str]]:
-        done = subprocess.run(
-            [
-                program,
-                *["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"],
-                *["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"],
-                *["--virtual-time-budget=3000", "--window-size=1400,1400", "--dump-dom"],
-                f"--user-data-dir={profile}",
-                url,
-            ],
-            capture_output=True,
-            text=True,
-            timeout=90,
-            env={**os.environ, "HOME": str(profile)},
-        )
-        assert "<html" in done.stdout, done.stderr
-        return done.stdout, re.findall(r"CONSOLE[:(].*", done.stderr)
-
-    return visit
 
 
 def test_an_error_would_be_noticed(browse: Browse, tmp_path: Path) -> None:
@@ -111,77 +78,47 @@ def test_differences_to_the_baseline_are_shown_with_the_spread_over_seeds(browse
     }
     run |= {"objective": "val/map", "dataset": "d", "ranking": "val/map d", "higher": True, "value": 0.5, "last": None}
     run |= {"reason": "", "seed": 0, "tags": [], "best": 1, "epochs": 1, "seconds": 1, "duration": "1 s", "commit": ""}
-    run |= {"title": "m on d", "started": "", "series": {}, "config": {}, "twins": "x", "metrics": {"test/map": 0.50}}
+    run |= {
+        "title": "m on d",
+        "started": "",
+        "sweep": None,
+        "series": {},
+        "config": {},
+        "twins": "x",
+        "metrics": {"test/map": 0.50},
+    }
     others: list[dict[str, Any]] = [
         {"folder": "b", "seed": 1, "metrics": {"test/map": 0.52}},
         {"folder": "c", "twins": "y", "metrics": {"test/map": 0.60}},
+        {"folder": "e", "twins": "z", "ranking": "val/map other", "metrics": {"test/map": 0.90}},
     ]
     page = tmp_path / "index.html"
-    text = render_page("index.jinja", title="t", meta="", folder="f", sweeps=[], data=[run, *(run | o for o in others)])
+    text = render_page(
+        "index.jinja", title="t", meta="", folder="f", sweeps=[], meanings={}, data=[run, *(run | o for o in others)]
+    )
     page.write_text(text)
-    document, messages = browse(page.as_uri() + "#run=a&run=b&run=c")
+    document, messages = browse(page.as_uri() + "#run=a&run=b&run=c&run=e")
     assert messages == []
     cells = re.sub(r"<[^>]+>", " ", document[document.index("test/map</td>") :].partition("</tr>")[0]).split()
     # Standard deviation of 0.50 and 0.52: 0.0141.
-    expected = "test/map 0.5000 ± 0.0141 over 2 seeds 0.5200 ± 0.0141 over 2 seeds +0.0200 within chance 0.6000 +0.1000"
-    assert " ".join(cells) == expected
-
-
-@pytest.mark.parametrize("width", [390, 1280, 1920])
-def test_no_page_is_wider_than_the_window(width: int, browse: Browse, outputs: Path) -> None:
-    script = "document.body.dataset.over = document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    for page in (outputs / "index.html", outputs / "one" / "report.html", outputs / "broken" / "report.html"):
-        frame = page.with_name("frame.html")
-        # Headless Chromium's window is at least 500 pixels wide; a frame is as wide as it is told to be.
-        inner = acted_on(page, f"{script}; parent.postMessage(document.body.dataset.over, '*')")
-        frame.write_text(
-            f'<iframe src="{inner}" style="width:{width}px;height:900px"></iframe><script>'
-            "addEventListener('message', (event) => (document.title = `over ${event.data}`))</script>"
-        )
-        document, _ = browse(frame.as_uri())
-        assert "<title>over 0</title>" in document, (page, width)
-
-
-@pytest.fixture
-def sweep_page(tmp_path: Path) -> Path:
-    """A study of a complete, a pruned and a failed trial over a number and a choice."""
-
-    def trial(number: int, state: str, value: float | None, lr: float, name: str, **more: Any) -> dict[str, Any]:
-        shown = {"number": number, "state": state, "value": value, "params": {"optimizer.lr": lr, "optimizer": name}}
-        return {**shown, "curve": [[1, 0.1], [2, value]] if value else [], "link": None, "reason": "", **more}
-
-    trials = [
-        trial(0, "complete", 0.5, 0.001, "sgd", link="../0/report.html"),
-        trial(1, "pruned", 0.2, 0.1, "adamw"),
-        trial(2, "failed", None, 1.0, "adamw", reason="<out> of memory"),
-    ]
-    data = {"objective": "val/map", "maximize": True, "best": 0, "log": ["optimizer.lr"], "trials": trials}
-    row: dict[str, Any] = {"link": None, "on_front": False, "state": "x", "state_class": "", "reason": "", "cells": []}
-    text = render_page(
-        "sweep.jinja",
-        **{"title": "t", "meta": "", "folder": "f", "status": "finished", "failures": {}, "cards": [], "best": None},
-        **{"figures": [], "columns": [], "settings": {}, "few": 3},
-        importances={"optimizer.lr": (0.7, 0.5, 0.9)},
-        rows=[{**row, "number": number} for number in range(3)],
-        data={**data, "parameters": ["optimizer.lr", "optimizer"]},
+    expected = (
+        "test/map 0.5000 ± 0.0141 over 2 seeds 0.5200 ± 0.0141 over 2 seeds +0.0200 within chance 0.6000 +0.1000 0.9000"
     )
-    page = tmp_path / "sweep.html"
-    page.write_text(text)
-    return page
+    assert " ".join(cells) == expected
 
 
 def test_sweep_shows_every_measured_trial_in_every_plot(browse: Browse, sweep_page: Path) -> None:
     document, messages = browse(sweep_page.as_uri())
     assert messages == []
-    marks = re.findall(r'<a (?:href="[^"]*" )?data-trial="(\d)" aria-label="trial', document)
+    marks = re.findall(r'<(?:a href="[^"]*"|g role="img" tabindex="0") data-trial="(\d)" aria-label="trial', document)
     # History, learning curves, one plot a parameter, parallel coordinates; the failed trial has no value to draw.
     assert {number: marks.count(number) for number in "012"} == {"0": 5, "1": 5, "2": 0}
-    assert document.count('href="../0/report.html"') == 5
+    assert document.count('href="../0/report.html" data-trial="0"') == 5
     assert "3 trials prove little" in document
     assert "0.50 to 0.90" in document
 
 
-def test_a_range_on_an_axis_fades_the_other_trials(browse: Browse, sweep_page: Path) -> None:
+def test_a_range_on_an_axis_fades_the_other_trials(browser: Chromium, sweep_page: Path) -> None:
     script = (
         "const target = document.querySelector('.parallel .target'), box = target.getBoundingClientRect();"
         "const point = (kind, y) => target.dispatchEvent(new PointerEvent(kind, {clientX: box.left, clientY: y}));"
@@ -189,40 +126,120 @@ def test_a_range_on_an_axis_fades_the_other_trials(browse: Browse, sweep_page: P
         # The upper half of the axis: the pruned trial's lr=0.1 alone.
         "point('pointerdown', box.top); point('pointermove', box.top + box.height / 2);"
     )
-    document, messages = browse(acted_on(sweep_page, script))
-    assert messages == []
-    faded = set(re.findall(r'<(?:tr|a)[^>]*data-trial="(\d)"[^>]*class="[^"]*out', document))
+    page = browser.open(sweep_page.as_uri())
+    page.run(script)
+    faded = set(re.findall(r'<(?:tr|a|g)[^>]*data-trial="(\d)"[^>]*class="[^"]*out', page.html()))
     assert faded == {"0", "2"}
+    assert page.messages() == []
 
 
-def acted_on(page: Path, script: str) -> str:
-    """Address of a copy of a page in which a user's act is done once its own scripts have run."""
-    copy = page.with_name(f"acted-{page.name}")
-    copy.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
-    return copy.as_uri()
+def test_axes_of_a_sweep_are_narrowed_by_keys(browser: Chromium, sweep_page: Path) -> None:
+    page = browser.open(sweep_page.as_uri())
+    page.run("document.querySelector('.parallel .target').focus()")
+    faded = "[...new Set([...document.querySelectorAll('.out')].map((item) => item.dataset.trial))].sort().join()"
+    seen = []
+    for _ in range(3):
+        page.press("Enter")
+        seen.append(page.run(faded))
+    assert seen == ["0,2", "1,2", ""], "the upper half, the lower half, everything"
 
 
-def test_pointing_at_a_chart_shows_its_values(browse: Browse, outputs: Path) -> None:
-    script = (
+def test_a_trial_is_reached_by_keys_and_shows_its_values(browser: Chromium, sweep_page: Path) -> None:
+    page = browser.open(sweep_page.as_uri())
+    page.run("document.querySelector('#plots a[href]').focus()")
+    assert "trial 0: complete" in page.run("document.querySelector('.tip').textContent")
+    assert page.run("document.querySelector('.tip').style.visibility") == "visible"
+
+
+def test_pointing_at_a_chart_shows_its_values(browser: Chromium, outputs: Path) -> None:
+    page = browser.open((outputs / "one" / "report.html").as_uri())
+    page.run(
         "const chart = document.querySelector('svg.chart'), box = chart.getBoundingClientRect();"
         "chart.dispatchEvent(new PointerEvent('pointermove', "
-        "{bubbles: true, clientX: box.left + box.width * 0.78, clientY: box.top + 40}));"
+        "{bubbles: true, clientX: box.left + box.width * 0.55, clientY: box.top + 40}));"
     )
-    document, messages = browse(acted_on(outputs / "one" / "report.html", script))
-    assert messages == []
-    shown = re.search(r'<div class="tip" style="visibility: visible[^>]*>epoch 3<div>.*?val  0\.5700', document)
-    assert shown is not None
+    assert "epoch 3val  0.5700" in page.run("document.querySelector('.tip').textContent")
 
 
-def test_sorting_filtering_and_choosing_the_best(browse: Browse, outputs: Path) -> None:
-    script = (
+def test_arrow_keys_walk_along_a_chart_and_enter_zooms_all(browser: Chromium, outputs: Path) -> None:
+    page = browser.open((outputs / "one" / "report.html").as_uri())
+    page.run("document.querySelector('svg.chart').focus()")
+    shown = []
+    for _ in range(3):
+        page.press("ArrowRight")
+        shown.append(page.run("document.querySelector('.tip').textContent"))
+    assert [text.split("val")[0] for text in shown] == ["epoch 0", "epoch 1", "epoch 2"]
+    page.press("Enter")
+    page.press("ArrowRight")
+    page.press("Enter")
+    labels = (
+        "[...document.querySelectorAll('[data-charts]')[0].querySelectorAll('svg')].map((chart) => "
+        "[...chart.querySelectorAll('text[text-anchor=middle]')].map((label) => label.textContent).join())"
+    )
+    charts = page.run(labels)
+    assert len(charts) >= 3
+    assert set(charts) == {"2,3"}
+    page.run("[...document.querySelectorAll('.tools button')].find((item) => !item.disabled).click()")
+    assert set(page.run(labels)) == {"0,1,2,3,4,5"}, "all charts share their axis, also those that begin later"
+
+
+def test_shares_are_drawn_on_one_scale_where_wanted(browser: Chromium, tmp_path: Path) -> None:
+    def chart(title: str, value: float, share: bool) -> dict[str, Any]:
+        points = [[1, 0.0], [2, value]]
+        return {"title": title, "share": share, "series": [{"label": "val", "colour": 0, "points": points}]}
+
+    charts = [chart("map", 0.4, True), chart("rank1", 0.9, True), chart("loss", 7.0, False)]
+    script = (resources.files("watchme.report") / "templates" / "charts.js").read_text()
+    file = tmp_path / "page.html"
+    file.write_text(f"<html><body><div data-charts='{json.dumps(charts)}'></div><script>{script}</script>")
+    page = browser.open(file.as_uri())
+    highest = (
+        "[...document.querySelectorAll('svg.chart')].map((chart) => "
+        "Number([...chart.querySelectorAll('text[text-anchor=end]')].at(-1).textContent))"
+    )
+    assert page.run(highest) == [0.4, 1, 8]
+    page.run("[...document.querySelectorAll('label')].find((item) => /Same scale/.test(item.textContent)).click()")
+    assert page.run(highest) == [1, 1, 8]
+
+
+def test_sorting_filtering_and_choosing_the_best(browser: Chromium, outputs: Path) -> None:
+    page = browser.open((outputs / "index.html").as_uri())
+    page.run(
         "[...document.querySelectorAll('th button')].find((item) => item.textContent === 'Run').click();"
         "const filter = document.getElementById('filter'); filter.value = 'finished';"
         "filter.dispatchEvent(new Event('input')); document.getElementById('best').click();"
     )
-    document, messages = browse(acted_on(outputs / "index.html", script))
-    assert messages == []
+    document = page.html()
     assert "3 of 5 runs" in document
     assert document.count('<tr class="chosen">') == 3
     titles = re.findall(r'<td class="name"><a[^>]*>([^<]+)</a>', document)
     assert titles == sorted(titles)
+    assert page.messages() == []
+
+
+def test_an_evaluation_of_a_trial_is_two_folds_deep(browser: Chromium, tmp_path: Path) -> None:
+    base: dict[str, Any] = {
+        **{"mode": "train", "parent": None, "link": None, "status": "finished", "study": None, "sweep": None},
+        **{"objective": "val/map", "dataset": "d", "ranking": "val/map d", "higher": True, "value": 0.5, "last": None},
+        **{"reason": "", "seed": 0, "tags": [], "best": 1, "epochs": 1, "seconds": 1, "duration": "1 s", "commit": ""},
+        **{"title": "m on d", "series": {}, "config": {}, "twins": "x", "metrics": {}},
+    }
+    runs = [
+        {**base, "folder": "first", "started": "1"},
+        {**base, "folder": "sweep/0", "started": "2", "study": "tuned", "parent": "sweep", "sweep": "sweep/page.html"},
+        {**base, "folder": "tested", "started": "3", "mode": "evaluate", "parent": "sweep/0"},
+        {**base, "folder": "checked", "started": "4", "mode": "check", "parent": "first"},
+        {**base, "folder": "last", "started": "5"},
+    ]
+    file = tmp_path / "index.html"
+    values = {"title": "t", "meta": "", "folder": "f", "sweeps": [], "meanings": {}}
+    file.write_text(render_page("index.jinja", **values, data=runs))
+    page = browser.open(file.as_uri())
+    folders = "[...document.querySelectorAll('#runs td.name')].map((cell) => cell.lastChild.textContent)"
+    assert page.run(folders) == ["last", "sweep", "first"], "a sweep stands where its trial would"
+    assert page.run("document.querySelector('tr.sweep a').getAttribute('href')") == "sweep/page.html"
+    names = page.run("[...document.querySelectorAll('.fold')].map((button) => button.textContent)")
+    assert names == ["▸ 1 trial", "▸ 1 check"]
+    page.run("document.querySelector('tr.sweep .fold').click()")
+    page.run("document.querySelectorAll('.fold')[1].click()")
+    assert page.run(folders) == ["last", "sweep", "sweep/0", "tested", "first"]

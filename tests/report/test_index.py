@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -57,6 +58,25 @@ def test_evaluation_is_titled_ranked_apart_and_listed_under_its_training(tmp_pat
     assert '<a href="../training/report.html">report of their training</a>' in page
     assert str(training.folder / "weights" / "best.pt") in page
     assert "val/map50</div>" not in page, "no value of a split that was not evaluated"
+
+
+def test_a_check_is_listed_under_the_first_training_after_it(tmp_path: Path) -> None:
+    earlier, check, later = (add_run(tmp_path, name, 0.1) for name in ("earlier", "check", "later"))
+    other = add_run(tmp_path, "other", 0.1)
+    for place, run in enumerate((earlier, check, other, later)):
+        manifest = json.loads((run.folder / "run.json").read_text())
+        manifest["started"] = f"2026-11-26T10:0{place}:00+00:00"
+        (run.folder / "run.json").write_text(json.dumps(manifest))
+    config = (check.folder / "config.yaml").read_text()
+    (check.folder / "config.yaml").write_text(config.replace("mode: train", "mode: check"))
+    (other.folder / "config.yaml").write_text(config.replace("name: nothing", "name: something"))
+
+    def parent() -> str | None:
+        return {run["folder"]: run for run in run_data(tmp_path, find_runs(tmp_path))}["check"]["parent"]
+
+    assert parent() == "later"
+    shutil.rmtree(later.folder)
+    assert parent() == "earlier", "without one the last before it"
 
 
 def test_an_old_evaluations_value_is_named_after_the_split_that_was_measured(tmp_path: Path) -> None:

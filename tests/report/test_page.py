@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from report.conftest import add_run
+from watchme.core.formatting import UNDEFINED
 from watchme.core.interfaces import Table
+from watchme.core.metric_names import DETECTION, SEARCH
 from watchme.report.charts import group, rounded
+from watchme.report.glossary import meaning
 from watchme.report.run_page import render, write_report
 from watchme.report.run_reader import read_run
 from watchme.run import model_card
@@ -69,7 +72,7 @@ def test_result_pictures_table_fallback_and_next_steps(page: str) -> None:
     assert "0.5700" in page
     assert "0.0100 before training" in page
     pictures = re.findall(r'<img alt="([^"]+)" src="data:image/jpeg;base64,([^"]+)"', page)
-    assert [name.split()[0] for name, _ in pictures] == ["val/predictions", "test/ranked"]
+    assert [name.split()[0] for name, _ in pictures] == ["test/ranked", "val/predictions"]
     assert all(base64.b64decode(data)[:2] == b"\xff\xd8" for _, data in pictures)
     assert "&lt;a&gt;.jpg" in page
     assert "bf16 is &lt;slow&gt; here" in page
@@ -116,6 +119,93 @@ def test_many_and_large_pictures_stay_within_three_megabytes(tmp_path: Path) -> 
         run.session.show(Picture("test/predictions", copy))
     run.session.show(Picture("test/plot", tmp_path / "noise.png"))
     assert write_report(run.folder).stat().st_size < 3_000_000
+
+
+def test_a_run_of_thousands_of_epochs_stays_within_three_megabytes(tmp_path: Path) -> None:
+    run = read_run(add_run(tmp_path, "run", 0.1).folder)
+    names = [f"{split}/metric{number}" for split in ("train", "val") for number in range(20)]
+    lines = [{"epoch": epoch, **dict.fromkeys(names, epoch * 0.37 % 1.0)} for epoch in range(5000)]
+    text = render(replace(run, lines=lines))
+    assert len(text.encode()) < 3_000_000
+    for chart in charts_of(text):
+        for curve in chart["series"]:
+            assert len(curve["points"]) <= 400
+            assert curve["points"][-1][0] in (4999, 5)
+
+
+def test_tables_of_mistakes_are_shown_at_once_with_the_numbers_of_their_files(tmp_path: Path) -> None:
+    from watchme.core.interfaces import Table
+
+    run = add_run(tmp_path, "run", 0.1)
+    groups = (("size", "small", 4, 1, 0.25, 2), ("size", "large", 10, 9, 0.9, 0))
+    pairs = ((1, 2, 20, 0.9, 1.0), (2, 1, 20, 0.2125, 0.1), (3, 1, 7, float("nan"), 0.0))
+    columns = ("query_camera", "gallery_camera", "queries", "map", "rank1")
+    for split in ("val", "test"):
+        run.session.show(Table(f"{split}/by_group", ("by", "group", "people", "found", "recall", "false"), groups))
+        run.session.show(Table(f"{split}/camera_pairs", columns, pairs))
+        run.session.show(Table(f"{split}/counts", ("confidence", "found", "missed", "false"), ((0.312, 10, 4, 2),)))
+    page = write_report(run.folder).read_text()
+    wrong = page[page.index('<section id="wrong">') :].partition("</section>")[0]
+    assert wrong.count("<table") == 2, "those of the test split; those of the validation are folded below"
+    rows = [re.findall(r"<td[^>]*>([^<]*)", row) for row in re.findall(r"<tr>(.*?)</tr>", wrong)]
+    assert ["size", "small", "4", "1", "0.2500", "2"] in rows
+    assert ["", "large", "10", "9", "0.9000", "0"] in rows, "what stands above is not repeated"
+    assert "width:25%" in wrong
+    assert rows[-3:] == [["1", UNDEFINED, "0.9000"], ["2", "0.2125", UNDEFINED], ["3", UNDEFINED, UNDEFINED]], (
+        "cameras as a square"
+    )
+    assert "10 of 14" in page
+    assert "4 missed, 2 false at confidence &gt;= 0.312, the best F1" in page
+
+
+def test_worst_images_take_the_place_of_the_first_batch_and_validation_is_folded(tmp_path: Path) -> None:
+    run = add_run(tmp_path, "run", 0.1)
+    for split in ("val", "test"):
+        for name in ("detections", "labels", "predictions", "pr_curve"):
+            run.picture(f"{split}/{name}")
+    page = write_report(run.folder).read_text()
+    assert re.findall(r'<img alt="(\S+)', page) == [
+        *("test/detections", "val/detections", "test/ranked", "test/pr_curve", "val/pr_curve"),
+    ]
+    assert "<h3>Images with the greatest loss of F1, test</h3>" in page
+    assert "<summary>Images with the greatest loss of F1, val</summary>" in page
+    assert "<summary>Plots, val</summary>" in page
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *DETECTION,
+        *SEARCH,
+        *("map", "minp", "rank1", "rank20", "map_reranked", "rank5_reranked", "loss", "lr", "accuracy"),
+        *("box_loss", "cls_loss", "dfl_loss", "softmax_loss", "triplet_loss", "circle_loss", "arcface_loss"),
+        *("epoch_s", "train_s", "eval_s", "images_per_s", "data_wait_share", "gpu_utilisation", "gpu_memory_gb"),
+    ],
+)
+def test_every_metric_is_explained(name: str) -> None:
+    text = meaning(f"val/{name}")
+    assert text.endswith(".")
+    assert len(text) > 20
+
+
+def test_a_check_names_the_command_that_mends_each_finding(tmp_path: Path) -> None:
+    run = read_run(add_run(tmp_path, "run", 0.1).folder)
+    findings = [
+        {"severity": severity, "problem": problem, "count": 2, "example": "a.jpg", "why": "Why."}
+        for severity, problem in (("warning", "duplicate image"), ("note", "empty label file"))
+    ]
+    config = {**run.config, "mode": "check", "dataset": {"name": "shop", "root": "/data/my shop", "task": "detection"}}
+    manifest = {**run.manifest, "check": {"errors": 0, "warnings": 2, "notes": 2, "findings": findings}}
+    choices = {"dataset": "person_detection", "model": "yolo11n"}
+    checked = replace(run, config=config, manifest=manifest, choices=choices)
+    page = render(checked)
+    again = "python train.py mode=check model=yolo11n dataset=person_detection dataset.root=&#39;/data/my shop&#39;"
+    assert page.count('<pre tabindex="0">python ') >= 1
+    assert again in page, "without issues.csv the whole check comes first"
+    (run.folder / "issues.csv").write_text("")
+    assert f"python -m watchme.data.check {run.folder} &#39;duplicate image&#39;" in render(checked)
+    drawn = replace(checked, config={**config, "dataset": {"name": "demo", "root": None}})
+    assert "watchme.data.check" not in render(drawn)
 
 
 def test_a_picture_that_is_none_is_left_out(tmp_path: Path) -> None:

@@ -52,7 +52,9 @@ def line_chart(
         {"label": label, "colour": _COLOURS.get(label, index), "points": rounded(points, _MOST_POINTS)}
         for index, (label, points) in enumerate((label, points) for label, points in curves.items() if points)
     ]
-    return {"title": title, "hint": meaning(title), "axis": axis, "best": best, "series": series}
+    share = title != "lr" and not title.endswith("loss") and set(curves) <= set(SPLITS)
+    share = share and all(0 <= value <= 1 for points in curves.values() for _, value in points)
+    return {"title": title, "hint": meaning(title), "axis": axis, "best": best, "share": share, "series": series}
 
 
 def natural(text: str) -> list[str | int]:

@@ -19,8 +19,30 @@ _BUDGET_BYTES = 2_000_000
 _WIDTHS = (1100, 800, 560, 380, 240)
 _MOST = 32
 _WIDE = 1.8
-# What readers want to see first, by the last part of the name; the rest follows in the order that it was shown.
-_FIRST = ("detections", "search_worst", "predictions", "labels", "ranked", "cmc", "pr_curve", "confusion_matrix")
+# Kinds of pictures by the last part of their name, in the order of the page: what goes wrong comes first.
+_BOXES = "Green: found; red: found where nobody is; yellow: missed."
+_ROWS = "Green: the right person; red: another one."
+_KINDS = {
+    "detections": ("Images with the greatest loss of F1", _BOXES),
+    "decomposition": ("Where the search loses", ""),
+    "search_worst": ("Worst searches", f"{_ROWS} Orange: whom the detector lost."),
+    "hardest": ("Worst queries of the hardest identities", _ROWS),
+    "search_best": ("Best searches", f"{_ROWS} Orange: whom the detector lost."),
+    "tsne": ("Map of embeddings", ""),
+    "cmc": ("Cumulative matching characteristic", ""),
+    "ranked": ("Ranked results of queries, evenly over the list", _ROWS),
+    "pr_curve": ("Precision over recall", ""),
+    "f1_curve": ("F1 over confidence", ""),
+    "precision_curve": ("Precision over confidence", ""),
+    "recall_curve": ("Recall over confidence", ""),
+    "confusion_matrix": ("Confusion matrix", ""),
+    "confusion_matrix_normalized": ("Confusion matrix, normalised by truth", ""),
+    "predictions": ("Predictions", ""),
+    "labels": ("Labels", ""),
+}
+_SHEETS = ("offenders/", "people/")
+_LARGE = ("tsne", "decomposition")
+_MISTAKES = ("detections", "search_worst", "hardest", "decomposition", "tsne")
 
 
 @dataclass(frozen=True)
@@ -30,19 +52,55 @@ class Figure:
     title: str  # name, e.g. `test/ranked`
     source: str  # `data:` URL
     caption: str = ""  # epoch and caption
-    # `wide` for a plot, `sheet` for a contact sheet of small images, which scaling up would blur, else empty
+    # `wide` and `large` for plots, `sheet` for a contact sheet of small images, which scaling up would blur, else empty
     kind: str = ""
 
 
-def gallery(folder: Path) -> list[Figure]:
-    """The last images that a run has shown under each name."""
-    chosen = sorted(_latest(read_pictures(folder)), key=_rank)[:_MOST]
+@dataclass(frozen=True)
+class Group:
+    """Pictures of one name."""
+
+    title: str
+    note: str
+    figures: list[Figure]
+    open: bool  # else folded
+    section: str  # `mistakes` of the model, `people` that were found, or empty
+
+
+def gallery(folder: Path) -> list[Group]:
+    """The last images that a run has shown under each name, gathered by name."""
+    found = _latest(read_pictures(folder))
+    worst = {str(picture["name"]).partition("/")[0] for picture in found if picture["name"].endswith("/detections")}
+    # Of ultralytics' first batch nothing need be shown where there are the worst images, with truth.
+    superseded = {f"{split}/{name}" for split in worst for name in ("predictions", "labels")}
+    chosen = sorted((one for one in found if one["name"] not in superseded), key=_rank)[:_MOST]
     encoded: list[bytes] = []
     for width in _WIDTHS:
         encoded = [_encode(folder, picture, width) for picture in chosen]
         if sum(map(len, encoded)) <= _BUDGET_BYTES:
             break
-    return [_figure(picture, data) for picture, data in zip(chosen, encoded, strict=True) if data]
+    figures: dict[str, list[Figure]] = {}
+    for picture, data in zip(chosen, encoded, strict=True):
+        if data:
+            figures.setdefault(picture["name"], []).append(_figure(picture, data))
+    return _groups(figures)
+
+
+def _groups(figures: dict[str, list[Figure]]) -> list[Group]:
+    """Pictures of one name under one heading; plots of which there is one each together, named by their kind."""
+    groups: dict[str, Group] = {}
+    for name, found in figures.items():
+        split, _, last = name.rpartition("/")
+        known, note = _KINDS.get(last, (name, ""))
+        section = "mistakes" if last in _MISTAKES else "people" if split == "people" else ""
+        title = f"{known}, {split}" if last in _KINDS else name
+        if len(found) == 1 and not section and not name.startswith(_SHEETS):
+            title, note = f"Plots, {split}" if last in _KINDS else "Plots", ""
+        # Those of the validation split are folded where there are others of the test split.
+        open_ = split != "val" or not any(other.startswith("test/") and other.endswith(f"/{last}") for other in figures)
+        group = groups.setdefault(title, Group(title, note, [], open_, section))
+        group.figures.extend(found)
+    return list(groups.values())
 
 
 def data_url(data: bytes) -> str:
@@ -51,9 +109,9 @@ def data_url(data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _rank(picture: dict[str, Any]) -> tuple[int, bool]:
+def _rank(picture: dict[str, Any]) -> tuple[bool, int]:
     split, _, last = str(picture["name"]).rpartition("/")
-    return _FIRST.index(last) if last in _FIRST else len(_FIRST), split != "test"
+    return split in ("val", "train"), list(_KINDS).index(last) if last in _KINDS else len(_KINDS)
 
 
 def _latest(pictures: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -95,6 +153,7 @@ def _as_jpeg(data: bytes) -> bytes:
 def _figure(entry: dict[str, Any], data: bytes) -> Figure:
     with Image.open(io.BytesIO(data)) as image:
         wide = image.width > _WIDE * image.height and image.width > 500
-    kind = "sheet" if entry["name"].startswith(("offenders/", "people/")) else "wide" if wide else ""
-    epoch = "" if entry["epoch"] is None else f"· epoch {entry['epoch']}"
-    return Figure(entry["name"], data_url(data), f"{epoch} {entry['caption'] or ''}".strip(), kind)
+    large = entry["name"].rpartition("/")[2] in _LARGE
+    kind = "sheet" if entry["name"].startswith(_SHEETS) else "large" if large else "wide" if wide else ""
+    parts = ["" if entry["epoch"] is None else f"epoch {entry['epoch']}", entry["caption"] or ""]
+    return Figure(entry["name"], data_url(data), " · ".join(filter(None, parts)), kind)

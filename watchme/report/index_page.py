@@ -14,6 +14,7 @@ from watchme.core.formatting import UNDEFINED, duration, number
 from watchme.core.metric_names import higher_is_better, is_better
 from watchme.io.files import replace_text
 from watchme.report.charts import rounded
+from watchme.report.glossary import meaning
 from watchme.report.rendering import render_page
 from watchme.report.run_page import REPORT, as_text, write_report
 from watchme.report.run_reader import Run, find_runs
@@ -69,6 +70,7 @@ def render(root: Path, runs: list[Run], *, served: bool = False) -> str:
         folder=root.resolve(),
         sweeps=[_sweep(root, sweep) for sweep in find_sweeps(root, runs)],
         data=run_data(root, runs),
+        meanings=_meanings(runs),
         served=served,
     )
 
@@ -119,15 +121,17 @@ def run_data(root: Path, runs: list[Run]) -> list[dict[str, Any]]:
     names = sorted({name for config in configs for name in config})
     varied = [name for name in names if len({config.get(name) for config in configs}) > 1]
     known = {run.folder.resolve() for run in runs}
+    checked = _checked(runs, configs)
     return [
         {
             "title": run.title,
             "mode": run.mode,
             "folder": _relative(root, run.folder),
-            "parent": _parent(root, run, known),
+            "parent": _parent(root, run, known, checked),
             "link": _link(root, run.folder / REPORT),
             "status": run.status,
             "study": (run.config.get("trial") or {}).get("study"),
+            "sweep": _link(root, run.folder.parent / SWEEP_REPORT) if run.config.get("trial") else None,
             "objective": run.objective,
             "dataset": run.dataset,
             "ranking": " ".join(run.comparable),
@@ -152,12 +156,38 @@ def run_data(root: Path, runs: list[Run]) -> list[dict[str, Any]]:
     ]
 
 
-def _parent(root: Path, run: Run, known: Collection[Path]) -> str | None:
-    """What a run is listed under: the training that its weights are from, or the sweep that it is a trial of."""
+def _meanings(runs: Iterable[Run]) -> dict[str, str]:
+    """What the metrics of all runs mean, of those that are known."""
+    names = {name for run in runs for name in (*run.metrics, *run.series)}
+    return {name: text for name in sorted(names) if (text := meaning(name))}
+
+
+def _parent(root: Path, run: Run, known: Collection[Path], checked: Mapping[Path, Path]) -> str | None:
+    """What a run is listed under: its sweep, the training that its weights are from, or that its check was for."""
     if run.config.get("trial"):
         return _relative(root, run.folder.parent)
+    if run.folder in checked:
+        return _relative(root, checked[run.folder])
     origin = run.origin
     return _relative(root.resolve(), origin) if origin and origin != run.folder and origin in known else None
+
+
+def _checked(runs: Iterable[Run], configs: Iterable[Mapping[str, str]]) -> dict[Path, Path]:
+    """Folder of a check -> the first training on the same data after it, or else the last one before it."""
+
+    def data(config: Mapping[str, str]) -> list[tuple[str, str]]:
+        return sorted(item for item in config.items() if item[0].startswith("dataset."))
+
+    pairs = sorted(zip(runs, configs, strict=True), key=lambda pair: str(pair[0].manifest.get("started", "")))
+    found: dict[Path, Path] = {}
+    for place, (check, config) in enumerate(pairs):
+        if check.mode == "check":
+            order = [*pairs[place + 1 :], *reversed(pairs[:place])]
+            trainings = ((run, other) for run, other in order if run.mode == "train" and not run.config.get("trial"))
+            same = (run for run, other in trainings if data(other) == data(config))
+            if (training := next(same, None)) is not None:
+                found[check.folder] = training.folder
+    return found
 
 
 def _reason(run: Run) -> str:

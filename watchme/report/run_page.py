@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from watchme.core.formatting import duration, flatten, number
 from watchme.core.metric_names import SAME_CAMERA
+from watchme.data.check.mending import command
 from watchme.io.files import replace_text
 from watchme.io.run_lookup import folder_of
 from watchme.report.charts import group, line_chart, natural
@@ -17,11 +18,9 @@ from watchme.report.glossary import meaning
 from watchme.report.images import gallery
 from watchme.report.rendering import render_page
 from watchme.report.run_reader import Run, read_run, read_tables
+from watchme.report.tables import cell_text, cmc_charts, count_cards, shown_tables
 
 REPORT = "report.html"
-_ROWS = 25
-_FIRST_MATCH = "first_match_rank"
-_CMC_RANKS = 20
 _SPEED = ("perf/", "time/")
 # What mends each loss of a person search.
 _REMEDIES = {
@@ -31,11 +30,8 @@ _REMEDIES = {
     "embedding": "a better re-ID model",
 }
 _SPLITS = ("val", SAME_CAMERA, "test", "train")
-# Tables that the check's section shows; names of their files.
-_CHECK_TABLES = ("check_findings", "check_splits")
 _PROFILE = "profile_operators"
 Card = tuple[str, str, str]
-Tables = dict[str, list[list[str]]]
 
 
 def write_report(folder: Path) -> Path:
@@ -54,8 +50,8 @@ def render(run: Run, *, served: bool = False) -> str:
     tables = read_tables(run.folder)
     check = run.manifest.get("check")
     quality, speed = _curves(run)
-    figures = gallery(run.folder)
     is_check = run.config.get("mode") == "check"
+    pictures, details = gallery(run.folder), shown_tables(tables)
     return render_page(
         "run.jinja",
         title=run.title,
@@ -65,23 +61,26 @@ def render(run: Run, *, served: bool = False) -> str:
         traceback=_traceback(run),
         is_check=is_check,
         check=check if isinstance(check, dict) else None,
+        mends=_mends(run, check) if isinstance(check, dict) else {},
         splits=tables.get("check_splits", []),
-        cards=_check_cards(run) if is_check else [*_cards(run), *_count_cards(tables)],
+        cards=_check_cards(run) if is_check else [*_cards(run), *count_cards(tables)],
         results=_results(run),
         curves=quality,
         speed=speed,
         inputs=_inputs(run),
         verdict=_verdict(run),
         served=served,
-        people=[figure for figure in figures if figure.title.startswith("people/")],
-        figures=[figure for figure in figures if not figure.title.startswith("people/")],
-        cmc=_cmc(tables),
-        tables=_details(tables),
+        people=[group for group in pictures if group.section == "people"],
+        mistakes=[group for group in pictures if group.section == "mistakes"],
+        pictures=[group for group in pictures if not group.section],
+        open_tables=[table for table in details if table.open],
+        tables=[table for table in details if not table.open],
+        cmc=cmc_charts(tables),
         overrides=_overrides(run),
         facts=_facts(run),
         config=as_text(run.config),
         times=_times(run),
-        operators=[[_cell(cell) for cell in row] for row in tables.get(_PROFILE, [])],
+        operators=[[cell_text(cell) for cell in row] for row in tables.get(_PROFILE, [])],
         wandb_url=(run.manifest.get("wandb") or {}).get("url"),
         next_steps=_next_steps(run),
     )
@@ -124,17 +123,6 @@ def _cards(run: Run) -> list[Card]:
     return cards
 
 
-def _count_cards(tables: Tables) -> list[Card]:
-    """How many people a detector found, of the test split if that was evaluated."""
-    for split in ("test", "val"):
-        rows = tables.get(f"{split}_counts", [])
-        if len(rows) == 2:
-            confidence, found, missed, false = rows[1]
-            note = f"{false} false at confidence >= {confidence}"
-            return [(f"people found, {split}", f"{found} of {int(found) + int(missed)}", note)]
-    return []
-
-
 def _check_cards(run: Run) -> list[Card]:
     """How many errors, warnings and notes there are, in how many images."""
     found = run.manifest.get("check") or {}
@@ -143,6 +131,16 @@ def _check_cards(run: Run) -> list[Card]:
     if "images" in found:
         cards.append(("images", f"{found['images']:,}", ""))
     return [*cards, ("duration", duration(run.manifest.get("timings", {}).get("total_s")), "")]
+
+
+def _mends(run: Run, check: dict[str, Any]) -> dict[str, str]:
+    """Problem -> the command that mends it; none for the demo world, which is drawn anew where it is damaged."""
+    dataset = run.config.get("dataset") or {}
+    if not dataset.get("root"):
+        return {}
+    names = {"root": str(dataset["root"]), "task": str(dataset.get("task", ""))}
+    names |= {group: run.choices.get(group, "") for group in ("dataset", "model")}
+    return {one["problem"]: command(one["problem"], run.folder, names) for one in check.get("findings", [])}
 
 
 def _results(run: Run) -> dict[str, Any]:
@@ -193,37 +191,6 @@ def _verdict(run: Run) -> str:
         return verdict
     worst = max(losses, key=lambda name: losses[name])
     return f"{verdict} Most would be gained from {_REMEDIES.get(worst, worst)}: up to {losses[worst]:.3f}."
-
-
-def _cmc(tables: Tables) -> list[dict[str, Any]]:
-    """Share of queries whose first true match is among the first k, from a table that has a row for each query."""
-    charts = []
-    for name, (head, *rows) in tables.items():
-        if _FIRST_MATCH not in head or not rows:
-            continue
-        cells = [row[head.index(_FIRST_MATCH)] for row in rows]
-        # A query without a true match has no rank, and counts as never found.
-        ranks = [float(cell) for cell in cells if cell and cell != "nan"]
-        shares = [(k, sum(rank <= k for rank in ranks) / len(rows)) for k in range(1, _CMC_RANKS + 1)]
-        split = name.partition("_")[0]
-        charts.append(line_chart(f"CMC, {split}", {split: shares}, axis="rank"))
-    return charts
-
-
-def _details(tables: Tables) -> list[tuple[str, list[str], list[list[str]], int]]:
-    """Name, columns, first rows and number of rows of each table that is not empty."""
-    return [
-        (name, head, [[_cell(cell) for cell in row] for row in rows[:_ROWS]], len(rows))
-        for name, (head, *rows) in tables.items()
-        if rows and name not in (*_CHECK_TABLES, _PROFILE)
-    ]
-
-
-def _cell(text: str) -> str:
-    try:
-        return number(float(text)) if not text.lstrip("-").isdigit() else text
-    except ValueError:
-        return text
 
 
 def _overrides(run: Run) -> list[tuple[str, str]]:

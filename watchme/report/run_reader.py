@@ -17,7 +17,7 @@ from watchme.io.run_lookup import folder_of
 from watchme.run.run_dir import CONFIG, MANIFEST, METRICS, SUMMARY, read_manifest
 from watchme.tracking.jsonl import read_metrics
 
-_OF_A_SOURCE = {"predict": "People in", "embed": "Embeddings of"}
+_OF_A_SOURCE = {"search": "Person search on", "predict": "People in", "embed": "Embeddings of"}
 _NOT_METRICS = frozenset({"epoch", "time", "is_best"})
 
 

@@ -38,6 +38,23 @@ def importance_ranges(trials: Sequence[FrozenTrial], direction: str) -> dict[str
     return ranges
 
 
+def chance_levels(trials: Sequence[FrozenTrial], direction: str) -> dict[str, float]:
+    """Parameter -> the 90th percentile of its importance with values shuffled among the trials: what chance gives."""
+    known = with_pruned(trials, direction).trials
+    values = [trial.value for trial in known]
+    draw = random.Random(0)
+    samples = []
+    for _ in range(_SAMPLES):
+        study = optuna.create_study(direction=direction)
+        for trial, value in zip(known, draw.sample(values, len(values)), strict=True):
+            made = create_trial(value=value, params=trial.params, distributions=dict(trial.distributions))
+            study.add_trial(made)
+        samples.append(importances(study))
+    names = {name for sample in samples for name in sample}
+    shares = {name: sorted(sample.get(name, 0.0) for sample in samples) for name in names}
+    return {name: found[-1 - len(found) // 10] for name, found in shares.items()}
+
+
 def importances(study: optuna.Study) -> dict[str, float]:
     """Parameter -> importance in 0..1, the greatest first; empty if there are too few trials.
 

@@ -17,7 +17,7 @@ from watchme.io.files import replace_bytes, replace_text
 from watchme.report.images import Figure, data_url
 from watchme.report.rendering import render_page
 from watchme.run.summary import relative
-from watchme.sweep.importance import importance_ranges
+from watchme.sweep.parameter_advice import advise, setting
 from watchme.sweep.pareto_plot import draw_pareto
 from watchme.sweep.plan import Plan
 from watchme.sweep.trial_states import best_of, counts, duration_s, failed, folder_of, ranked, state_name, values_of
@@ -44,11 +44,11 @@ def write_page(plan: Plan, study: Study) -> Path:
         meta=f"{plan.typed.model.name} on {plan.typed.dataset.name}",
         folder=plan.folder,
         status="finished" if done >= plan.n_trials else "running",
-        failures=_failures(trials),
+        failures=_failures(plan, trials),
         cards=_cards(plan, trials, done),
         best=_best(plan, trials),
         figures=figures,
-        importances=importance_ranges(trials, plan.directions[0]),
+        advice=advise(trials, plan.directions),
         few=len(trials) if len(trials) < _FEW_TRIALS else None,
         data=_plot_data(plan, trials, parameters),
         columns=[*plan.objectives, "epochs", "time", *parameters],
@@ -77,13 +77,14 @@ def _cards(plan: Plan, trials: Sequence[FrozenTrial], done: int) -> list[tuple[s
     return cards
 
 
-def _failures(trials: Sequence[FrozenTrial]) -> Counter[str]:
-    """The first line of each reason for which trials failed -> how many."""
-    return Counter(
-        str(trial.user_attrs["reason"]).splitlines()[0][:300]
-        for trial in trials
-        if failed(trial) and trial.user_attrs.get("reason")
-    )
+def _failures(plan: Plan, trials: Sequence[FrozenTrial]) -> dict[str, list[tuple[int, str | None]]]:
+    """The first line of each reason for which trials failed -> number and report of these trials."""
+    found: dict[str, list[tuple[int, str | None]]] = {}
+    for trial in trials:
+        if failed(trial) and trial.user_attrs.get("reason"):
+            reason = str(trial.user_attrs["reason"]).splitlines()[0][:300]
+            found.setdefault(reason, []).append((trial.number, _link(plan, trial)))
+    return found
 
 
 def _best(plan: Plan, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
@@ -93,7 +94,6 @@ def _best(plan: Plan, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
     return {
         "number": best.number,
         "link": _link(plan, best),
-        "parameters": {name: _cell(value) for name, value in best.params.items()},
         "command": f"python train.py --config-dir {relative(plan.folder)} experiment=best",
     }
 
@@ -116,7 +116,7 @@ def _rows(
                     *map(number, values_of(trial, len(plan.objectives))),
                     number(trial.last_step),
                     duration(duration_s(trial)),
-                    *(_cell(trial.params[name]) if name in trial.params else number(None) for name in parameters),
+                    *(setting(trial.params[name]) if name in trial.params else number(None) for name in parameters),
                 ],
             }
         )
@@ -176,7 +176,3 @@ def _link(plan: Plan, trial: FrozenTrial) -> str | None:
 
 def _options(name: str, options: dict[str, object]) -> str:
     return f"{name} {json.dumps(options)}" if options else name
-
-
-def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

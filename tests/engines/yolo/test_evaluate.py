@@ -119,12 +119,42 @@ def test_table_by_class_and_speed(evaluate: Evaluate, learned: Trained) -> None:
     assert speed["inference_ms"] > 0
 
 
+def test_mistakes_are_counted_at_the_confidence_of_the_reported_precision_and_recall(
+    evaluate: Evaluate, learned: Trained
+) -> None:
+    result, recorder = evaluate()
+    tables = recorder.tables()
+    ((confidence, found, missed, false),) = tables["test/counts"].rows
+    assert confidence == result.details["test"]["confidence"]
+    assert found + missed == 6
+    assert found / 6 == pytest.approx(result.metrics["test/recall"], abs=0.01)
+    assert found / (found + false) == pytest.approx(result.metrics["test/precision"], abs=0.02)
+    columns = tables["test/by_group"].columns
+    sizes = [dict(zip(columns, row, strict=True)) for row in tables["test/by_group"].rows if row[0] == "size"]
+    assert sum(row["people"] for row in sizes) == 6
+    assert sum(row["found"] for row in sizes) == found
+    assert sum(row["false"] for row in sizes) == false
+    assert not any("confusion" in name for name in learned.recorder.pictures()), "one class: the counts say it all"
+
+
+def test_confusion_matrix_of_one_class_holds_the_counts(learned: Trained, drawn: Path, tmp_path: Path) -> None:
+    from ultralytics import YOLO
+
+    from watchme.engines.yolo.examples import totals
+    from watchme.engines.yolo.validator import validate
+
+    (tmp_path / "data.yaml").write_text(f"path: {drawn}\nval: images/test\ntrain: images/test\nnames: [person]")
+    model = YOLO(learned.result.weights["best"])
+    metrics, seen = validate(model, learned.config, tmp_path / "data.yaml", "val", "cpu", tmp_path / "val")
+    for cache in (drawn / "labels").glob("*.cache"):
+        cache.unlink()
+    found, missed, false = totals(seen.images, seen.confidence)
+    assert metrics.confusion_matrix.matrix.tolist() == [[found, false], [missed, 0]]
+
+
 def test_pictures_of_a_training(learned: Trained) -> None:
     found = learned.recorder.pictures()
-    kinds = (
-        "pr_curve f1_curve precision_curve recall_curve confusion_matrix confusion_matrix_normalized labels "
-        "predictions detections"
-    )
+    kinds = "pr_curve f1_curve precision_curve recall_curve labels predictions detections"
     assert set(found) == {f"{split}/{kind}" for split in ("val", "test") for kind in kinds.split()}
     for pictures in found.values():
         for picture in pictures:
@@ -134,14 +164,10 @@ def test_pictures_of_a_training(learned: Trained) -> None:
 
 
 def test_example_boxes_lie_on_the_drawn_people(evaluate: Evaluate, drawn: Path) -> None:
-    """Pictures of the images themselves, with boxes in their pixels. 0.25 is more than this short training dares."""
-    import watchme.engines.yolo.examples as module
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "SHOWN_FROM", 0.02)
-        _, recorder = evaluate("evaluation.examples=3")
+    """Pictures of the images themselves, with boxes in their pixels."""
+    _, recorder = evaluate("evaluation.examples=3")
     pictures = recorder.pictures()["test/detections"]
-    assert len(pictures) == 3
+    assert pictures
     for picture in pictures:
         source = drawn / "images" / "test" / picture.path.name.split("-", 1)[1]
         assert picture.path.read_bytes() == source.read_bytes()

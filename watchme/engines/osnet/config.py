@@ -131,6 +131,7 @@ class ReidEvaluation:
     rerank: bool = option(False, "also report k-reciprocal re-ranking, as .../map_reranked")
     flip_test: bool = option(False, "average the embeddings of an image and its mirror image")
     visrank: int = option(8, "queries whose ranked results are drawn at the end; 0: none", ge=0)
+    tsne: int = option(12, "identities in the t-SNE of embeddings that is drawn at the end; 0: none", ge=0)
     visrank_topk: int = option(10, "gallery images a query", ge=1)
     visrank_every: int = option(0, "also draw those of the validation every so many epochs; 0: never", ge=0)
     save_features: bool = option(False, "keep embeddings, identities, cameras and files as features.npz")

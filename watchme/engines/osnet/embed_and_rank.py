@@ -120,7 +120,7 @@ def compare(
     device: torch.device = _CPU,
 ) -> Ranking:
     """Rank by (Q, D) and (G, D) float32 embeddings on the CPU, of the crops of `data`; a CUDA GPU does it there."""
-    ids = _ids(data.query.crops, data.gallery.crops)
+    ids = ids_of(data.query.crops, data.gallery.crops)
     options: dict[str, Any] = {
         "distance": config.distance,
         "normalize": config.normalize,
@@ -140,7 +140,8 @@ def compare(
     return Ranking(metrics, result, query, gallery)
 
 
-def _ids(query: Sequence[Crop], gallery: Sequence[Crop]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def ids_of(query: Sequence[Crop], gallery: Sequence[Crop]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(Q,) and (G,) identities, then (Q,) and (G,) cameras, as `evaluate_features` takes them."""
     return (
         torch.tensor([crop.pid for crop in query]),
         torch.tensor([crop.pid for crop in gallery]),

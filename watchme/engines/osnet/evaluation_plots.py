@@ -1,5 +1,7 @@
 """Plots and tables of a re-ID evaluation: ranked results, the CMC curve, a table of queries, features."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ from watchme.core.interfaces import Embedding, Job, Picture, Table
 from watchme.engines.osnet.config import ReidEvaluation
 from watchme.engines.osnet.data.images import Gallery
 from watchme.engines.osnet.embed_and_rank import Ranking
+from watchme.engines.osnet.identity_results import camera_pairs, draw_map, hardest_first, identity_table
 from watchme.metrics.distance import pairwise_distance
 from watchme.metrics.ranking_plots import draw_cmc, draw_ranked_results
 
 _RANKS = 50  # of the CMC curve
+_MOST_HARDEST = 4
 
 
 def plot_ranking(job: Job, ranking: Ranking, data: Gallery, split: str, config: ReidEvaluation) -> None:
@@ -24,24 +28,24 @@ def plot_ranking(job: Job, ranking: Ranking, data: Gallery, split: str, config: 
         ranking: What was evaluated.
         data: The images it was evaluated on.
         split: e.g. test.
-        config: How many queries are drawn (`visrank`), and with how many gallery images (`visrank_topk`); whether
-            features are kept (`save_features`).
+        config: How many queries are drawn (`visrank`), and with how many gallery images (`visrank_topk`); how many
+            identities the t-SNE shows (`tsne`); whether features are kept (`save_features`).
     """
     folder = job.folder / "evaluation" / split
     query = data.query.crops
     result = ranking.result
-    rows = tuple(
-        (crop.path.name, crop.pid, crop.cam + 1, float(ap), float(first))
-        for crop, ap, first in zip(query, result.average_precision, result.first_match_rank, strict=True)
-    )
+    values = zip(query, result.average_precision, result.first_match_rank, strict=True)
+    rows = [(crop.path.name, crop.pid, crop.cam + 1, float(ap), float(first)) for crop, ap, first in values]
+    rows.sort(key=lambda row: math.inf if math.isnan(row[3]) else row[3])  # reports show the first of them
     columns = ("query", "identity", "camera", "average_precision", "first_match_rank")
-    job.show(Table(f"{split}/per_query", columns, rows))
+    job.show(Table(f"{split}/per_query", columns, tuple(rows)))
     draw_cmc(result.cmc, folder / "cmc.png", title=f"{job.config.model.name} on {job.config.dataset.name}, {split}")
     job.show(Picture(f"{split}/cmc", folder / "cmc.png", "Cumulative matching characteristic"))
     shares = tuple((rank, float(share)) for rank, share in enumerate(result.cmc[:_RANKS], start=1))
     job.show(Table(f"{split}/cmc_curve", ("rank", "share"), shares, chart="cmc"))
     show_embedding(job, ranking, data, split)
     plot_ranked(job, ranking, data, split, config)
+    _show_hardest(job, ranking, data, split, config)
     if config.save_features:
         save_features(ranking, data, folder / "features.npz")
 
@@ -51,7 +55,9 @@ def plot_ranked(
 ) -> None:
     """Draw ranked results alone, in a folder of the epoch's own where one is given."""
     folder = job.folder / "evaluation" / split / ("" if epoch is None else f"epoch{epoch:04d}")
-    for number, path in zip(*_draw_ranked(ranking, data, folder, config), strict=True):
+    count = min(config.visrank, len(data.query))
+    numbers = sorted({round(step * (len(data.query) - 1) / max(1, count - 1)) for step in range(count)})
+    for number, path in zip(numbers, _draw_ranked(ranking, data, numbers, folder / "ranked", config), strict=True):
         crop = data.query.crops[number]
         caption = f"identity {crop.pid}, camera {crop.cam + 1}: AP {ranking.result.average_precision[number]:.2f}"
         job.show(Picture(f"{split}/ranked", path, caption, epoch=epoch))
@@ -98,17 +104,36 @@ def save_features(ranking: Ranking, data: Gallery, path: Path) -> None:
     np.savez(path, **arrays)
 
 
-def _draw_ranked(ranking: Ranking, data: Gallery, folder: Path, config: ReidEvaluation) -> tuple[list[int], list[Path]]:
-    """Numbers of the queries drawn, evenly over the list, and their files."""
-    count = min(config.visrank, len(data.query))
-    if not count:
-        return [], []
-    numbers = [round(step * (len(data.query) - 1) / max(1, count - 1)) for step in range(count)]
-    numbers = sorted(set(numbers))
+def _show_hardest(job: Job, ranking: Ranking, data: Gallery, split: str, config: ReidEvaluation) -> None:
+    """Tables of camera pairs and of the hardest identities, their worst queries, and the map of embeddings."""
+    folder = job.folder / "evaluation" / split
+    pairs = camera_pairs(ranking, data, split, config)
+    if pairs is not None:
+        job.show(pairs)
+    hardest = hardest_first(ranking, data)
+    table = identity_table(hardest, ranking, data, split, config)
+    job.show(table)
+    numbers = [queries[0] for queries in hardest[: min(config.visrank, _MOST_HARDEST)]]
+    paths = _draw_ranked(ranking, data, numbers, folder / "hardest", config)
+    for path, row in zip(paths, table.rows, strict=False):
+        found = dict(zip(table.columns, row, strict=True))
+        taken_for = f", taken for {found['taken_for']}" if found["taken_for"] else ""
+        caption = f"identity {found['identity']}: mAP {found['map']:.2f} of {found['queries']} queries{taken_for}"
+        job.show(Picture(f"{split}/hardest", path, f"{caption}; this one's AP {found['worst_ap']:.2f}"))
+    if caption := draw_map(hardest, ranking, data, config, folder / "tsne.png"):
+        job.show(Picture(f"{split}/tsne", folder / "tsne.png", caption))
+
+
+def _draw_ranked(
+    ranking: Ranking, data: Gallery, numbers: Sequence[int], folder: Path, config: ReidEvaluation
+) -> list[Path]:
+    """Draw queries with their nearest gallery images; the files, one a query."""
+    if not numbers:
+        return []
     features = ranking.query[torch.tensor(numbers)]
     drawn = [data.query.crops[number] for number in numbers]
     crops = data.gallery.crops
-    paths = draw_ranked_results(
+    return draw_ranked_results(
         pairwise_distance(features, ranking.gallery, config.distance),
         [crop.path for crop in drawn],
         [crop.path for crop in crops],
@@ -116,7 +141,6 @@ def _draw_ranked(ranking: Ranking, data: Gallery, folder: Path, config: ReidEval
         [crop.pid for crop in crops],
         [crop.cam + 1 for crop in drawn],
         [crop.cam + 1 for crop in crops],
-        folder / "ranked",
+        folder,
         top_k=config.visrank_topk,
     )
-    return numbers, paths

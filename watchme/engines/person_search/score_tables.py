@@ -91,7 +91,7 @@ def verdict(metrics: Mapping[str, float]) -> tuple[str, str]:
     if detector + embedding < 1e-9:
         answer = "nothing"
     return (
-        f"Of a search mAP of 1, {detector + embedding:.3f} is lost: {detector:.3f} to the detector (people missed "
-        f"{missed:.3f}, box quality {boxes:.3f}, false detections {false:.3f}), {embedding:.3f} to the re-ID model.",
+        f"The detector loses {detector:.3f} of a search mAP of 1 (people missed {missed:.3f}, box quality {boxes:.3f}, "
+        f"false detections {false:.3f}), the embedding {embedding:.3f}.",
         f"What holds the search back: {answer}.",
     )

@@ -1,107 +1,136 @@
-"""Example images of an evaluation: those with the lowest F1, with what was found, missed, and found wrongly."""
+"""What was found, missed, and found wrongly in each image of an evaluation, and pictures of the worst images."""
 
 import heapq
 import shutil
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from watchme.core.interfaces import Picture
 from watchme.data.images import to_rgb
 from watchme.metrics.iou import iou_matrix
+from watchme.metrics.recall_groups import Frame
 
-# Boxes below this confidence are not drawn, as in ultralytics' own plots and its predict mode.
-SHOWN_FROM = 0.25
 COUNT_COLUMNS = ("confidence", "found", "missed", "false")
 # A prediction counts as right from this overlap on, as in map50.
-_MATCH_IOU = 0.5
+MATCH_IOU = 0.5
+# Where no confidence has any F1; ultralytics' own plots and its predict mode show boxes from here on.
+_NO_BEST = 0.25
 _ORIENTATION = 0x0112
 Box = tuple[float, float, float, float, float, str]
+Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Example:
-    """An image with its predictions and what they missed."""
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """The predictions of an image, matched one to one with its people.
 
-    image: Path  # the dataset's file
-    boxes: tuple[Box, ...]  # as `Picture.boxes`
-    counts: tuple[int, int, int]  # how many people were found, missed, and found wrongly
-
-    @property
-    def lost_f1(self) -> float:
-        """1 - F1 of this image."""
-        found, missed, false = self.counts
-        return 1 - 2 * found / max(1, 2 * found + missed + false)
-
-    @property
-    def badness(self) -> tuple[float, int]:
-        """Sort key: the loss of F1, then the number of mistakes."""
-        return self.lost_f1, self.counts[1] + self.counts[2]
-
-
-class WorstExamples:
-    """Keeps the images with the greatest loss of F1, and counts over all images.
-
-    Args:
-        wanted: How many to keep.
-
-    Attributes:
-        totals: How many people were found, missed, and found wrongly, in all images.
+    Predictions choose in the order of their confidence, so that those below a confidence change nothing above it: the
+    matches from any confidence on are the beginning of these.
     """
 
-    def __init__(self, wanted: int) -> None:
-        self.wanted = wanted
-        self.totals: tuple[int, ...] = (0, 0, 0)
-        self._heap: list[tuple[tuple[float, int], int, Example]] = []
+    image: Path  # the dataset's file
+    boxes: Array  # (n, 4) float32 predictions, in pixels, the most confident first
+    scores: Array  # (n,) float32 confidences
+    classes: Array  # (n,) int32
+    right: Array  # (n,) whether the prediction matches a person
+    people: Array  # (m, 4) float32 ground truth
+    labels: Array  # (m,) int32 classes
+    found_at: Array  # (m,) float32 confidence of the prediction that matches this person; NaN: none does
 
-    def add(self, example: Example, order: int) -> None:
-        """Count an image, and keep it if it is among the worst; of equals those with the lowest number `order`."""
-        self.totals = tuple(np.add(self.totals, example.counts).tolist())
-        if example.counts == (0, 0, 0) or not self.wanted:
-            return
-        entry = (example.badness, -order, example)
-        if len(self._heap) < self.wanted:
-            heapq.heappush(self._heap, entry)
-        elif entry > self._heap[0]:
-            heapq.heapreplace(self._heap, entry)
+    def counts(self, confidence: float) -> tuple[int, int, int]:
+        """How many people are found and missed, and how many predictions are false, from a confidence on."""
+        shown = self.scores >= confidence
+        found = int((shown & self.right).sum())
+        return found, len(self.people) - found, int(shown.sum()) - found
 
-    def worst_first(self) -> list[Example]:
-        """The kept images."""
-        return [example for *_, example in sorted(self._heap, reverse=True)]
+    def lost_f1(self, confidence: float) -> float:
+        """1 - F1 of this image."""
+        found, missed, false = self.counts(confidence)
+        return 1 - 2 * found / max(1, 2 * found + missed + false)
+
+    def drawn(self, confidence: float, names: Any) -> tuple[Box, ...]:
+        """`Picture.boxes` from a confidence on.
+
+        Args:
+            confidence: The lowest that is drawn.
+            names: Class number -> name.
+        """
+        drawn: list[Box] = []
+        for box, score, number, right in zip(self.boxes, self.scores, self.classes, self.right, strict=True):
+            if score >= confidence:
+                name = str(names[int(number)])
+                drawn.append((*_corners(box), round(float(score), 4), name if right else f"false {name}"))
+        for box, number, found_at in zip(self.people, self.labels, self.found_at, strict=True):
+            if not found_at >= confidence:
+                drawn.append((*_corners(box), float("nan"), f"missed {names[int(number)]}"))
+        return tuple(drawn)
+
+    def frame(self, confidence: float) -> Frame:
+        """What recall by group is counted from."""
+        false = (self.scores >= confidence) & ~self.right
+        return Frame(self.people.astype(float), self.found_at >= confidence, self.boxes[false].astype(float))
 
 
-def compare(image: Path, predicted: dict[str, Any], truth: dict[str, Any], names: Any) -> Example:
+def match(image: Path, predicted: dict[str, Any], truth: dict[str, Any]) -> Matches:
     """Match predictions with ground truth, the most confident first, one to one and within a class.
 
     Args:
         image: The dataset's file.
-        predicted: `bboxes` (n, 4) in pixels, `conf` (n,), `cls` (n,), the most confident first.
+        predicted: `bboxes` (n, 4) in pixels, `conf` (n,), `cls` (n,).
         truth: `bboxes` (m, 4) in pixels, `cls` (m,).
-        names: Class number -> name.
     """
-    boxes, classes = _array(predicted["bboxes"]).reshape(-1, 4), _array(predicted["cls"]).astype(int)
-    people, labels = _array(truth["bboxes"]).reshape(-1, 4), _array(truth["cls"]).astype(int)
+    scores = _array(predicted["conf"])
+    order = np.argsort(-scores, kind="stable")
+    scores, boxes = scores[order], _array(predicted["bboxes"]).reshape(-1, 4)[order]
+    classes = _array(predicted["cls"]).astype(np.int32)[order]
+    people, labels = _array(truth["bboxes"]).reshape(-1, 4), _array(truth["cls"]).astype(np.int32)
     overlaps = np.where(classes[:, None] == labels[None], iou_matrix(boxes, people), 0.0)
-    open_ = np.ones(len(people), bool)
-    drawn: list[Box] = []
-    false = 0
-    for index, (box, score) in enumerate(zip(boxes, _array(predicted["conf"]), strict=True)):
-        candidates = np.where(open_, overlaps[index], 0.0)
-        right = bool(len(people)) and candidates.max() >= _MATCH_IOU
-        if right:
-            open_[candidates.argmax()] = False
-        false += not right
-        name = str(names[int(classes[index])])
-        drawn.append((*_corners(box), round(float(score), 4), name if right else f"false {name}"))
-    left = np.flatnonzero(open_)
-    missed = [(*_corners(people[index]), float("nan"), f"missed {names[labels[index]]}") for index in left]
-    return Example(image, (*drawn, *missed), (len(boxes) - false, len(missed), false))
+    right, found_at = np.zeros(len(boxes), bool), np.full(len(people), np.nan, np.float32)
+    # Most predictions overlap nobody, whoever is taken.
+    for index in np.flatnonzero((overlaps >= MATCH_IOU).any(axis=1)):
+        candidates = np.where(np.isnan(found_at), overlaps[index], 0.0)
+        if candidates.max() >= MATCH_IOU:
+            right[index] = True
+            found_at[candidates.argmax()] = scores[index]
+    small = np.float32
+    return Matches(
+        image, boxes.astype(small), scores.astype(small), classes, right, people.astype(small), labels, found_at
+    )
 
 
-def picture(example: Example, number: int, folder: Path, split: str) -> Picture:
+def best_confidence(curves: Any) -> float:
+    """The confidence with the best F1, at which ultralytics reports precision and recall.
+
+    Args:
+        curves: ultralytics' `Metric` of the boxes: `f1_curve` (classes, 1000) over `px` (1000,).
+    """
+    from ultralytics.utils.metrics import smooth
+
+    if not len(curves.f1_curve) or not curves.f1_curve.max() > 0:
+        return _NO_BEST
+    return round(float(curves.px[smooth(curves.f1_curve.mean(0), 0.1).argmax()]), 3)
+
+
+def totals(matched: Iterable[Matches], confidence: float) -> tuple[int, int, int]:
+    """Found, missed and false in all images, from a confidence on."""
+    counts = np.array([one.counts(confidence) for one in matched], int).reshape(-1, 3)
+    found, missed, false = counts.sum(axis=0).tolist()
+    return found, missed, false
+
+
+def worst_first(matched: Sequence[Matches], confidence: float, wanted: int) -> list[Matches]:
+    """The images with the greatest loss of F1, then the most mistakes; of equals, those that come first."""
+    faulty = [one for one in matched if sum(one.counts(confidence)[1:])]
+    return heapq.nsmallest(wanted, faulty, key=lambda one: (-one.lost_f1(confidence), -sum(one.counts(confidence)[1:])))
+
+
+def picture(example: Matches, confidence: float, names: Any, number: int, folder: Path, split: str) -> Picture:
     """An example as a picture: a copy of its image, so that the run folder needs no dataset."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{number:02d}-{example.image.name}"
@@ -112,9 +141,12 @@ def picture(example: Example, number: int, folder: Path, split: str) -> Picture:
         else:  # upright, as the network sees it, in a format that browsers show
             path = path.with_suffix(".jpg")
             to_rgb(image).save(path, quality=92)
-    found, missed, false = example.counts
-    caption = f"{example.image.name}: {found} found, {missed} missed, {false} false at confidence >= {SHOWN_FROM}"
-    return Picture(f"{split}/detections", path, caption, example.boxes)
+    found, missed, false = example.counts(confidence)
+    lost = f"F1 {1 - example.lost_f1(confidence):.2f}"
+    caption = (
+        f"{example.image.name}: {lost}, {found} found, {missed} missed, {false} false at confidence >= {confidence}"
+    )
+    return Picture(f"{split}/detections", path, caption, example.drawn(confidence, names))
 
 
 def _corners(box: Any) -> tuple[float, float, float, float]:
@@ -122,6 +154,6 @@ def _corners(box: Any) -> tuple[float, float, float, float]:
     return x1, y1, x2, y2
 
 
-def _array(values: Any) -> Any:
+def _array(values: Any) -> Array:
     """A tensor as float64, which is what overlaps are computed in."""
     return np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values, np.float64)

@@ -1,7 +1,7 @@
 """Evaluation of a weights file on one split: metrics, per-class table, speed, curves and example images."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from watchme.engines.yolo import arguments, examples, isolation
 from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.chart_tables import chart_tables
 from watchme.engines.yolo.config import Config
-from watchme.engines.yolo.examples import WorstExamples, compare
 from watchme.engines.yolo.limit import limit_images
 from watchme.engines.yolo.metric_names import canonical_metrics, f1
 from watchme.engines.yolo.out_of_memory import evaluation_batch, evaluation_error, is_out_of_memory
 from watchme.io.files import locked
+from watchme.metrics.recall_groups import COLUMNS, recall_by_group
 
 isolation.isolate()
 
@@ -29,10 +29,10 @@ _PICTURES = {
     "BoxF1_curve.png": ("f1_curve", "F1 over confidence"),
     "BoxP_curve.png": ("precision_curve", "Precision over confidence"),
     "BoxR_curve.png": ("recall_curve", "Recall over confidence"),
-    "confusion_matrix.png": ("confusion_matrix", f"Confusion matrix at confidence >= {examples.SHOWN_FROM}"),
-    "confusion_matrix_normalized.png": ("confusion_matrix_normalized", "The same, normalised by truth"),
-    "val_batch0_labels.jpg": ("labels", "Labels"),
-    "val_batch0_pred.jpg": ("predictions", "Predictions"),
+    "confusion_matrix.png": ("confusion_matrix", "Confusion matrix"),
+    "confusion_matrix_normalized.png": ("confusion_matrix_normalized", "Confusion matrix, normalised by truth"),
+    "val_batch0_labels.jpg": ("labels", "Labels of the first batch"),
+    "val_batch0_pred.jpg": ("predictions", "Predictions of the first batch at confidence >= 0.25"),
 }
 _COLUMNS = ("class", "images", "boxes", "precision", "recall", "f1", "map50", "map50_95")
 
@@ -65,23 +65,37 @@ def evaluate(job: Job, config: Config, checkpoint: Path, yaml: Path, split: str,
     weights.check_task(checkpoint, model.task)
     check_classes(job, config, checkpoint, model.names, yaml)
     folder = job.folder / "evaluation" / split
-    found, worst = validate(model, config, yaml, split, device, folder, wanted=config.evaluation.examples)
+    found, seen = validate(model, config, yaml, split, device, folder)
     rows = tuple(_row(found, position) for position in range(len(found.ap_class_index)))
     job.show(Table(f"{split}/per_class", _COLUMNS, rows))
-    job.show(Table(f"{split}/counts", examples.COUNT_COLUMNS, ((examples.SHOWN_FROM, *worst.totals),)))
-    for table in chart_tables(found, split, examples.SHOWN_FROM):
+    for table in chart_tables(found, split, seen.confidence):
         job.show(table)
-    if config.evaluation.plots:
-        for file, (name, caption) in _PICTURES.items():
-            if (folder / file).is_file():
-                job.show(Picture(f"{split}/{name}", folder / file, f"{caption}, {split} split"))
-    for number, example in enumerate(worst.worst_first()):
-        job.show(examples.picture(example, number, folder / "examples", split))
+    _show_mistakes(job, config, seen, split, folder)
     speed = {f"{name}_ms": float(value) for name, value in found.speed.items()}
     per_class = {str(row[0]): dict(zip(_COLUMNS[1:], row[1:], strict=True)) for row in rows}
     return Evaluation(
-        canonical_metrics(found.results_dict, split), {"per_class": per_class, "speed_ms_per_image": speed}
+        canonical_metrics(found.results_dict, split),
+        {"per_class": per_class, "speed_ms_per_image": speed, "confidence": seen.confidence},
     )
+
+
+def _show_mistakes(job: Job, config: Config, seen: "Seen", split: str, folder: Path) -> None:
+    """Tables of who was found, missed and found wrongly, curves, and the worst images, at the best confidence."""
+    confidence = seen.confidence
+    job.show(
+        Table(f"{split}/counts", examples.COUNT_COLUMNS, ((confidence, *examples.totals(seen.images, confidence)),))
+    )
+    groups = tuple(recall_by_group([image.frame(confidence) for image in seen.images]))
+    job.show(Table(f"{split}/by_group", COLUMNS, groups))
+    if config.evaluation.plots:
+        for file, (name, caption) in _PICTURES.items():
+            if name.startswith("confusion") and len(seen.names) == 1:
+                continue  # for one class it is the row of counts
+            at = f" at confidence >= {confidence}, the best F1" if name.startswith("confusion") else ""
+            if (folder / file).is_file():
+                job.show(Picture(f"{split}/{name}", folder / file, f"{caption}{at}, {split} split"))
+    for number, image in enumerate(examples.worst_first(seen.images, confidence, config.evaluation.examples)):
+        job.show(examples.picture(image, confidence, seen.names, number, folder / "examples", split))
 
 
 def validate(
@@ -91,10 +105,8 @@ def validate(
     split: str,
     device: str,
     folder: Path,
-    *,
-    wanted: int = 0,
     **changes: Any,
-) -> tuple[Any, WorstExamples]:
+) -> tuple[Any, "Seen"]:
     """Run ultralytics' validation on one split.
 
     Args:
@@ -104,17 +116,15 @@ def validate(
         split: train, val or test.
         device: In ultralytics' spelling.
         folder: Where ultralytics writes.
-        wanted: Number of example images that are kept, see examples.py.
         changes: Arguments of ultralytics that replace the config's.
 
     Returns:
-        Its metrics, and the worst images with counts over all.
+        Its metrics, and what was found in each image.
     """
     validator: dict[str, _Validator] = {}
 
     def build(args: dict[str, Any], _callbacks: Any) -> _Validator:
         validator["made"] = _Validator(args=args, _callbacks=_callbacks)
-        validator["made"].worst = WorstExamples(wanted)
         validator["made"].limit = config.train.limit_batches
         return validator["made"]
 
@@ -138,7 +148,7 @@ def validate(
         if not is_out_of_memory(error):
             raise
         raise evaluation_error(error, config) from error
-    return found, validator["made"].worst
+    return found, validator["made"].seen_images
 
 
 def check_classes(job: Job, config: Config, checkpoint: Path, known: Mapping[int, str], yaml: Path) -> None:
@@ -167,12 +177,21 @@ def _row(found: Any, position: int) -> tuple[Any, ...]:
     return found.names[index], images, boxes, precision, recall, f1(precision, recall), map50, map50_95
 
 
+@dataclass
+class Seen:
+    """What a validation has seen."""
+
+    names: Mapping[int, str] = field(default_factory=dict)  # class number -> name
+    images: list[examples.Matches] = field(default_factory=list)
+    confidence: float = 0.0  # that of the best F1, at which precision and recall are reported
+
+
 class _Validator(DetectionValidator):  # type: ignore[misc]
-    """DetectionValidator that keeps the images on which it lost the most F1, with their boxes."""
+    """DetectionValidator that keeps what it found in each image; its confusion matrix is that of the best F1."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.worst = WorstExamples(0)
+        self.seen_images = Seen()
         self.limit: Limit = None
 
     def build_dataset(self, img_path: str, mode: str = "val", batch: int | None = None) -> Any:
@@ -184,21 +203,35 @@ class _Validator(DetectionValidator):  # type: ignore[misc]
         with locked(Path(self.args.data).parent / ".lock"):
             return super().get_dataloader(dataset_path, batch_size)
 
-    def init_metrics(self, model: Any) -> None:
-        """Prepare the metrics; boxes that are not drawn do not count in the confusion matrix either."""
-        super().init_metrics(model)
-        matrix = self.confusion_matrix.process_batch
-        self.confusion_matrix.process_batch = lambda *args, **settings: matrix(
-            *args, **{**settings, "conf": max(examples.SHOWN_FROM, settings.get("conf") or 0.0)}
-        )
-
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
-        """Match a batch's predictions, and keep examples."""
-        first = self.seen
+        """Match a batch's predictions, and keep them."""
+        # The confusion matrix is made at the end, when the best confidence is known: at ultralytics' 0.001 it shows
+        # many times more false positives than boxes.
+        plots, self.args.plots = self.args.plots, False
         super().update_metrics(preds, batch)
+        self.args.plots = plots
         for index, pred in enumerate(preds):
             truth = self._prepare_batch(index, batch)
-            kept = {key: value[pred["conf"] >= examples.SHOWN_FROM] for key, value in pred.items()}
             people = self.scale_preds({"bboxes": truth["bboxes"], "cls": truth["cls"]}, truth)
-            example = compare(Path(truth["im_file"]), self.scale_preds(kept, truth), people, self.names)
-            self.worst.add(example, first + index)
+            image = examples.match(Path(truth["im_file"]), self.scale_preds(pred, truth), people)
+            self.seen_images.images.append(image)
+
+    def get_stats(self) -> dict[str, Any]:
+        """Compute the metrics, and the confusion matrix at the confidence of the best F1."""
+        stats: dict[str, Any] = super().get_stats()
+        seen = self.seen_images
+        seen.names = self.names
+        seen.confidence = max(examples.best_confidence(self.metrics.box), self.args.conf or 0.0)
+        for image in seen.images:
+            shown = image.scores >= seen.confidence
+            self.confusion_matrix.process_batch(
+                _tensors(cls=image.classes[shown], bboxes=image.boxes[shown], conf=image.scores[shown]),
+                _tensors(cls=image.labels, bboxes=image.people),
+                conf=0.0,
+                iou_thres=examples.MATCH_IOU,
+            )
+        return stats
+
+
+def _tensors(**arrays: Any) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}

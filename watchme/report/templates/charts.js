@@ -63,15 +63,20 @@ function logTicks(low, high) {
   return [...below, ...found.filter((tick) => tick > low && tick < high), ...above];
 }
 
-function scales(series, log) {
+// Extent of many numbers; spread arguments have a limit.
+function extent(numbers) {
+  return numbers.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+}
+
+// `shared` gives ranges that several charts have in common: {epochs, values}.
+function scales(series, log, shared = {}) {
   const points = series.flatMap((line) => line.points);
-  const epochs = points.map(([epoch]) => epoch);
-  const values = points.map(([, value]) => value);
-  const [from, to] = [Math.min(...epochs), Math.max(...epochs)];
-  const logarithmic = log && Math.min(...values) > 0;
-  const ticks = (logarithmic ? logTicks : valueTicks)(Math.min(...values), Math.max(...values));
+  const [from, to] = shared.epochs ?? extent(points.map(([epoch]) => epoch));
+  const values = shared.values ?? extent(points.map(([, value]) => value));
+  const logarithmic = log && values[0] > 0;
+  const ticks = (logarithmic ? logTicks : valueTicks)(...values);
   const place = logarithmic ? Math.log10 : (value) => value;
-  const [low, high] = [place(Math.min(ticks[0], ...values)), place(Math.max(ticks.at(-1), ...values))];
+  const [low, high] = [place(Math.min(ticks[0], values[0])), place(Math.max(ticks.at(-1), values[1]))];
   return {
     from,
     to,
@@ -125,16 +130,23 @@ function within(points, range) {
   return range ? points.filter(([epoch]) => epoch >= range[0] && epoch <= range[1]) : points;
 }
 
-function drawChart(chart, view, zoom) {
+// The name of a metric, with what it means behind it.
+function heading(chart) {
+  const name = element("h3", {}, chart.title);
+  return chart.hint ? element("details", { class: "term" }, element("summary", {}, name), chart.hint) : name;
+}
+
+function drawChart(chart, view, shared, zoom) {
   const axis = chart.axis ?? "epoch";
   let series = chart.series.map((line) => ({ ...line, points: within(line.points, view.range) })).filter((line) => line.points.length);
   if (!series.length) series = chart.series;
-  const area = scales(series, view.log);
+  const area = scales(series, view.log, shared(chart));
   const cursor = svg("line", { class: "cursor", y1: AREA.top, y2: AREA.bottom });
   const chosen = svg("rect", { class: "chosen", y: AREA.top, height: AREA.bottom - AREA.top, width: 0 });
+  const label = `${chart.title} over ${axis}; arrow keys walk along it, Enter at two places zooms`;
   const drawing = svg(
     "svg",
-    { class: "chart", viewBox: `0 0 ${AREA.width} ${AREA.height}`, role: "img", "aria-label": `${chart.title} over ${axis}` },
+    { class: "chart", viewBox: `0 0 ${AREA.width} ${AREA.height}`, role: "img", tabindex: 0, "aria-label": label },
     ...axes(area, chart.best),
     ...series.flatMap((line) => curve(line, area, view.smooth)),
     cursor,
@@ -145,23 +157,47 @@ function drawChart(chart, view, zoom) {
     return ((event.clientX - box.left) / box.width) * AREA.width;
   };
   let start = null;
+  const choose = (from, to) => {
+    chosen.setAttribute("x", Math.min(from, to));
+    chosen.setAttribute("width", Math.abs(to - from));
+  };
+  const finish = (end) => {
+    const range = [start, end].sort((a, b) => a - b);
+    const drawn = start !== null;
+    start = null;
+    if (drawn && range[1] - range[0] > 12) zoom(range.map(area.epochAt));
+  };
+  const hide = () => (tip.style.visibility = cursor.style.visibility = "hidden");
   drawing.addEventListener("pointerdown", (event) => (start = at(event)));
   drawing.addEventListener("pointermove", (event) => {
     showValues(event, at(event), cursor, area, axis, series);
-    if (start === null || event.buttons !== 1) return;
-    chosen.setAttribute("x", Math.min(start, at(event)));
-    chosen.setAttribute("width", Math.abs(at(event) - start));
+    if (start !== null && event.buttons === 1) choose(start, at(event));
   });
-  drawing.addEventListener("pointerup", (event) => {
-    const range = [start, at(event)].sort((a, b) => a - b);
-    if (start !== null && range[1] - range[0] > 12) zoom(range.map(area.epochAt));
-    start = null;
+  drawing.addEventListener("pointerup", (event) => finish(at(event)));
+  drawing.addEventListener("pointerleave", hide);
+  walkByKeys(drawing, series, area, cursor, axis, { hide, choose, finish, begin: (x) => (start = x), begun: () => start });
+  return element("figure", {}, heading(chart), chart.legend === false ? null : legend(chart.series), drawing);
+}
+
+// Arrow keys move the cursor from epoch to epoch; Enter begins and ends a range to zoom to.
+function walkByKeys(drawing, series, area, cursor, axis, range) {
+  const epochs = [...new Set(series.flatMap((line) => line.points.map(([epoch]) => epoch)))].sort((a, b) => a - b);
+  let place = -1;
+  drawing.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1, Home: -epochs.length, End: epochs.length }[event.key];
+    if (step !== undefined) {
+      event.preventDefault();
+      place = Math.min(epochs.length - 1, Math.max(0, place + step));
+      const box = drawing.getBoundingClientRect();
+      const x = area.x(epochs[place]);
+      showValues({ clientX: box.left + (x / AREA.width) * box.width, clientY: box.top + box.height / 3 }, x, cursor, area, axis, series);
+      if (range.begun() !== null) range.choose(range.begun(), x);
+    } else if (event.key === "Enter" && place >= 0) {
+      if (range.begun() === null) range.begin(area.x(epochs[place]));
+      else range.finish(area.x(epochs[place]));
+    } else if (event.key === "Escape") range.hide();
   });
-  drawing.addEventListener("pointerleave", () => {
-    tip.style.visibility = cursor.style.visibility = "hidden";
-  });
-  const name = element("h3", {}, chart.title, chart.hint && element("span", { class: "hint" }, chart.hint));
-  return element("figure", {}, name, chart.legend === false ? null : legend(chart.series), drawing);
+  drawing.addEventListener("blur", range.hide);
 }
 
 // The values of all curves at the epoch nearest to the pointer.
@@ -181,9 +217,24 @@ function showValues(event, at, cursor, { x }, axis, series) {
   tip.style.top = `${Math.max(8, event.clientY - room.height - 12)}px`;
 }
 
-// One figure a chart, below tools that change all of them: smoothing, a logarithmic scale, and the zoom by dragging.
+// Ranges that charts have in common: epochs always, values of metrics that are shares where this is wanted.
+function sharedRanges(charts, view) {
+  const points = (chosen) => chosen.flatMap((chart) => chart.series.flatMap((line) => within(line.points, view.range)));
+  const found = points(charts).map(([epoch]) => epoch);
+  const epochs = found.length ? extent(found) : undefined; // a zoom between two epochs shows everything
+  const values = view.same ? extent(points(charts.filter((chart) => chart.share)).map(([, value]) => value)) : null;
+  return (chart) => ({ epochs, values: chart.share && values ? values : undefined });
+}
+
+function checkbox(text, change) {
+  const box = element("input", { type: "checkbox" });
+  box.addEventListener("change", () => change(box.checked));
+  return element("label", {}, box, ` ${text}`);
+}
+
+// One figure a chart, below tools that change all of them: smoothing, scales, and the zoom by dragging.
 function drawCharts(target, charts) {
-  const view = (target.view ??= { smooth: 0, log: false, range: null });
+  const view = (target.view ??= { smooth: 0, log: false, same: false, range: null });
   target.charts = charts;
   const redraw = () => {
     const found = target.charts.filter((chart) => chart.series.length);
@@ -191,17 +242,21 @@ function drawCharts(target, charts) {
       view.range = range;
       redraw();
     };
-    target.replaceChildren(...found.map((chart) => drawChart(chart, view, zoom)));
+    const shared = sharedRanges(found, view);
+    target.replaceChildren(...found.map((chart) => drawChart(chart, view, shared, zoom)));
     target.reset.disabled = view.range === null;
   };
   if (!target.reset) {
     const smooth = element("input", { type: "range", min: 0, max: 0.95, step: 0.05, value: 0 });
-    const log = element("input", { type: "checkbox" });
     target.reset = element("button", { type: "button" }, "Reset zoom");
     smooth.addEventListener("input", () => ((view.smooth = Number(smooth.value)), redraw()));
-    log.addEventListener("change", () => ((view.log = log.checked), redraw()));
     target.reset.addEventListener("click", () => ((view.range = null), redraw()));
-    target.before(element("div", { class: "tools" }, element("label", {}, "Smoothing ", smooth), element("label", {}, log, " Logarithmic"), target.reset));
+    const tools = [
+      element("label", {}, "Smoothing ", smooth),
+      checkbox("Logarithmic", (on) => ((view.log = on), redraw())),
+      charts.filter((chart) => chart.share).length > 1 ? checkbox("Same scale for shares", (on) => ((view.same = on), redraw())) : null,
+    ];
+    target.before(element("div", { class: "tools" }, ...tools.filter(Boolean), target.reset));
   }
   redraw();
 }

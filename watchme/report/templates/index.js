@@ -1,5 +1,6 @@
 // The table of runs (sorted, filtered, chosen from) and the comparison of the chosen ones.
 let runs = JSON.parse(document.getElementById("data").textContent);
+const meanings = JSON.parse(document.getElementById("meanings").textContent);
 const byId = (id) => document.getElementById(id);
 const MOST = 8; // as many as there are colours
 const MOST_SETTINGS = 5;
@@ -19,7 +20,9 @@ const FIXED = [
 
 // Settings in which the runs that are shown differ: those first that all of them have.
 const SECTIONS = ["optimizer", "train", "scheduler", "augmentation", "loss", "model", "dataset"];
-const NOUNS = { evaluate: "evaluations", export: "exports", check: "checks", search: "searches", train: "trainings" };
+const NOUNS = { train: ["training", "trainings"], evaluate: ["evaluation", "evaluations"], search: ["search", "searches"] };
+// Modes that measure no objective.
+const UNMEASURED = ["check", "export"];
 const NOT_SETTINGS = /^(train\.(seed|resume|engine|device)|model\.(name|engine|family\.)|dataset\.(name|root|task))|\.engine$/;
 
 function settings(shown) {
@@ -27,6 +30,12 @@ function settings(shown) {
   const differing = keys.filter((key) => SECTIONS.includes(key.split(".")[0]) && !NOT_SETTINGS.test(key) && new Set(shown.map((run) => run.config[key])).size > 1);
   const rank = (key) => shown.filter((run) => !(key in run.config)).length * 10 + SECTIONS.indexOf(key.split(".")[0]);
   return differing.sort((a, b) => rank(a) - rank(b)).slice(0, MOST_SETTINGS);
+}
+
+// `lr` of `optimizer.lr`; the section of a name.
+function short(key) {
+  const parts = key.split(".");
+  return parts.at(-1) === "name" ? parts.at(-2) : parts.at(-1);
 }
 
 function valueOf(run, key) {
@@ -50,30 +59,30 @@ function matching() {
   return runs.filter((run) => words.every((word) => text(run).includes(word))).sort(compare);
 }
 
-// Evaluations, exports and trials come under their training or sweep, folded until it is opened; a filter shows all.
+// Evaluations, exports, checks and trials come under their training or sweep, folded until it is opened; a filter shows
+// all. A sweep stands where the first of its trials would.
 function rows(found) {
-  if (state.text) return found.map((run) => ({ run }));
+  if (state.text) return found.map((run) => ({ run, depth: 0 }));
   const folders = new Set(found.map((run) => run.folder));
   const children = (folder) => found.filter((run) => run.parent === folder);
-  const nested = (run) => {
+  const opened = (folder, inside, depth) => (state.open.has(folder) ? inside.flatMap((run) => nested(run, depth)) : []);
+  const nested = (run, depth) => {
     const inside = children(run.folder);
-    const open = state.open.has(run.folder);
-    return [{ run, inside }, ...(open ? inside.map((child) => ({ run: child, child: true })) : [])];
+    return [{ run, inside, depth }, ...opened(run.folder, inside, depth + 1)];
   };
+  const top = found.filter((run) => !run.parent || (!run.study && !folders.has(run.parent)));
   const sweeps = [...new Set(found.filter((run) => run.study && run.parent && !folders.has(run.parent)).map((run) => run.parent))];
-  const trials = sweeps.flatMap((folder) => {
-    const inside = children(folder);
-    return [{ sweep: folder, inside }, ...(state.open.has(folder) ? inside.map((run) => ({ run, child: true })) : [])];
-  });
-  return [...found.filter((run) => !run.parent || (!run.study && !folders.has(run.parent))).flatMap(nested), ...trials];
+  const entries = [...top.map((run) => ({ first: run, rows: nested(run, 0) })), ...sweeps.map((sweep) => ({ first: children(sweep)[0], rows: [{ sweep, inside: children(sweep) }, ...opened(sweep, children(sweep), 1)] }))];
+  return entries.sort((a, b) => compare(a.first, b.first)).flatMap((entry) => entry.rows);
 }
 
 function fold(folder, inside) {
   if (!inside?.length) return null;
   const open = state.open.has(folder);
-  const plural = [...new Set(inside.map((run) => (run.study ? "trials" : (NOUNS[run.mode] ?? run.mode))))].join(", ");
-  const kinds = inside.length === 1 ? plural.replace(/(?<=ch)es$|s$/, "") : plural;
-  const button = element("button", { type: "button", class: "fold", "aria-expanded": String(open) }, `${open ? "▾" : "▸"} ${inside.length} ${kinds}`);
+  const counts = new Map();
+  for (const run of inside) counts.set(run.study ? "trial" : run.mode, (counts.get(run.study ? "trial" : run.mode) ?? 0) + 1);
+  const kinds = [...counts].map(([kind, count]) => `${count} ${(NOUNS[kind] ?? [kind, `${kind}s`])[count === 1 ? 0 : 1]}`).join(", ");
+  const button = element("button", { type: "button", class: "fold", "aria-expanded": String(open) }, `${open ? "▾" : "▸"} ${kinds}`);
   button.addEventListener("click", () => {
     if (open) state.open.delete(folder);
     else state.open.add(folder);
@@ -96,9 +105,10 @@ function drawHead(columns) {
   byId("runs").tHead.replaceChildren(element("tr", {}, element("th", {}, element("span", { class: "hidden" }, "Compare")), ...cells));
 }
 
-function drawRow({ run, sweep, inside, child }, extra) {
+function drawRow({ run, sweep, inside, depth }, extra) {
   if (sweep !== undefined) {
-    const name = element("td", { class: "name", colspan: FIXED.length + extra.length }, element("b", {}, inside[0].study), " ", fold(sweep, inside), element("div", { class: "soft mono" }, sweep));
+    const { study, sweep: page } = inside[0];
+    const name = element("td", { class: "name", colspan: FIXED.length + extra.length }, page ? element("a", { href: page }, element("b", {}, study)) : element("b", {}, study), " ", fold(sweep, inside), element("div", { class: "soft mono" }, sweep));
     return element("tr", { class: "sweep" }, element("td", {}), name);
   }
   const chosen = state.chosen.includes(run);
@@ -114,92 +124,19 @@ function drawRow({ run, sweep, inside, child }, extra) {
   const value = run.value ?? run.last;
   return element(
     "tr",
-    { class: [chosen && "chosen", child && "child"].filter(Boolean).join(" ") || undefined },
+    { class: chosen ? "chosen" : undefined },
     element("td", {}, box),
-    element("td", { class: "name" }, name, " ", ...tags, " ", fold(run.folder, inside), element("div", { class: "soft mono" }, run.folder)),
+    element("td", { class: "name", style: depth ? `padding-left:${22 * depth}px` : undefined }, name, " ", ...tags, " ", fold(run.folder, inside), element("div", { class: "soft mono" }, run.folder)),
     element("td", { class: "status" }, element("span", { class: `pill ${run.status}` }, run.status), run.reason && element("div", { class: "reason" }, run.reason)),
-    element("td", {}, element("span", { class: "mono" }, run.objective), element("div", { class: "soft" }, run.dataset)),
+    element("td", {}, element("span", { class: "mono" }, UNMEASURED.includes(run.mode) ? "–" : run.objective), element("div", { class: "soft" }, run.dataset)),
     element("td", { class: "number" }, format(value), run.value === null && value !== null ? element("div", { class: "soft" }, "last") : null),
     element("td", { class: "number" }, format(run.best)),
-    element("td", { class: "number" }, format(run.epochs)),
+    element("td", { class: "number" }, format(run.epochs || null)),
     element("td", { class: "number" }, run.duration),
     element("td", {}, run.started.slice(0, 16).replace("T", " ")),
     element("td", { class: "number" }, format(run.seed)),
     ...extra.map((key) => element("td", { class: "number" }, run.config[key] ?? "–")),
   );
-}
-
-function drawTable(target, head, body, numbers) {
-  const cells = (tag, row) => row.map((cell, index) => element(tag, { class: index && numbers ? "number" : "wrap" }, ...(Array.isArray(cell) ? cell : [cell])));
-  const drawn = body.map((row) => element("tr", {}, ...cells("td", row)));
-  target.replaceChildren(element("table", {}, element("thead", {}, element("tr", {}, ...cells("th", head))), element("tbody", {}, ...drawn)));
-}
-
-// Runs of one title are told apart by the settings in which they differ, else by their folder.
-function names(chosen) {
-  const named = chosen.map((run) => {
-    const twins = chosen.filter((other) => other.title === run.title);
-    const differing = twins.length > 1 ? [...settings(twins), "train.seed"].filter((key) => new Set(twins.map((twin) => twin.config[key])).size > 1) : [];
-    const text = differing.slice(0, 3).map((key) => `${key.split(".").at(-1)}=${run.config[key] ?? "–"}`);
-    return text.length ? `${run.title}, ${text.join(", ")}` : run.title;
-  });
-  return named.map((name, index) => (named.filter((other) => other === name).length > 1 ? `${name} (${chosen[index].folder})` : name));
-}
-
-// Standard deviation of a metric over runs that differ from this one in their seed alone.
-function spread(run, metric) {
-  const values = runs.filter((other) => other.twins === run.twins && typeof other.metrics[metric] === "number").map((other) => other.metrics[metric]);
-  if (values.length < 2) return null;
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  return { count: values.length, deviation: Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1)) };
-}
-
-function finalCell(run, baseline, metric) {
-  const value = run.metrics[metric];
-  const parts = [format(value)];
-  const chance = typeof value === "number" ? spread(run, metric) : null;
-  if (chance) parts.push(element("div", { class: "soft" }, `± ${format(chance.deviation)} over ${chance.count} seeds`));
-  if (run !== baseline && typeof value === "number" && typeof baseline.metrics[metric] === "number") {
-    const difference = value - baseline.metrics[metric];
-    const better = /(loss|_s|_ms)$|\/lost_/.test(metric) ? difference < 0 : difference > 0;
-    const noise = chance && Math.abs(difference) < 2 * chance.deviation;
-    parts.push(element("div", { class: noise || difference === 0 ? "soft" : better ? "good" : "bad" }, `${difference >= 0 ? "+" : ""}${format(difference)}${noise ? " within chance" : ""}`));
-  }
-  return parts;
-}
-
-function drawComparison() {
-  const chosen = state.chosen;
-  byId("compare").hidden = chosen.length === 0;
-  byId("clear").disabled = chosen.length === 0;
-  if (chosen.length === 0) return;
-  const named = names(chosen);
-  const heads = chosen.map((run, index) => {
-    const pin = element("button", { type: "button", "aria-pressed": String(index === 0), title: "Differences are shown against this run" }, index === 0 ? "baseline" : "make baseline");
-    pin.addEventListener("click", () => {
-      state.chosen = [run, ...chosen.filter((other) => other !== run)];
-      draw();
-    });
-    return element("span", {}, element("i", { style: `background:var(--c${index})` }), named[index], " ", pin);
-  });
-  byId("chosen").replaceChildren(...heads);
-  const datasets = new Set(chosen.map((run) => run.ranking.split(" ").slice(1).join(" ")));
-  byId("unequal").hidden = datasets.size < 2;
-  const sorted = (found) => [...new Set(found)].sort();
-  const metrics = sorted(chosen.flatMap((run) => Object.keys(run.metrics)));
-  drawTable(byId("finals"), ["metric", ...named], metrics.map((name) => [name, ...chosen.map((run) => finalCell(run, chosen[0], name))]), true);
-  const objectives = new Set(chosen.map((run) => run.objective));
-  const rank = (name) => (objectives.has(name) ? 0 : name.startsWith("val") ? 1 : name.startsWith("train/") ? 2 : 3);
-  const series = sorted(chosen.flatMap((run) => Object.keys(run.series))).sort((a, b) => rank(a) - rank(b));
-  drawCharts(
-    byId("curves"),
-    series.map((name) => ({ title: name, legend: false, series: chosen.map((run, index) => ({ label: named[index], colour: index, points: run.series[name] ?? [] })).filter((line) => line.points.length) })),
-  );
-  const keys = sorted(chosen.flatMap((run) => Object.keys(run.config)));
-  const differing = keys.filter((key) => new Set(chosen.map((run) => run.config[key] ?? "–")).size > 1);
-  const body = differing.map((key) => [element("span", { class: "mono" }, key), ...chosen.map((run) => run.config[key] ?? "–")]);
-  if (body.length) drawTable(byId("diff"), ["key", ...named], body, false);
-  else byId("diff").replaceChildren(element("p", { class: "soft" }, chosen.length > 1 ? "The configs are the same." : "Choose a second run to see what differs."));
 }
 
 // The choice is in the address, so that a comparison can be bookmarked or passed on.
@@ -217,7 +154,7 @@ function writeAddress() {
 function draw() {
   const found = matching();
   const extra = settings(found);
-  drawHead([...FIXED, ...extra.map((key) => ({ title: key.split(".").at(-1), hint: key, key: `config:${key}`, number: true }))]);
+  drawHead([...FIXED, ...extra.map((key) => ({ title: short(key), hint: key, key: `config:${key}`, number: true }))]);
   byId("runs").tBodies[0].replaceChildren(...rows(found).map((row) => drawRow(row, extra)));
   byId("count").textContent = found.length === runs.length ? `${runs.length} runs` : `${found.length} of ${runs.length} runs`;
   drawComparison();

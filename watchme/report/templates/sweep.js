@@ -25,12 +25,19 @@ function pointAt(event, trial) {
 
 // What stands for a trial in a plot: a link to its report, with its values on hover.
 function mark(trial, ...shapes) {
-  const made = svg("a", { href: trial.link, "data-trial": trial.number, "aria-label": describe(trial).join(", ") }, ...shapes);
-  made.addEventListener("pointermove", (event) => pointAt(event, trial));
-  made.addEventListener("pointerleave", () => {
+  const about = { "data-trial": trial.number, "aria-label": describe(trial).join(", ") };
+  const made = trial.link ? svg("a", { href: trial.link, ...about }, ...shapes) : svg("g", { role: "img", tabindex: 0, ...about }, ...shapes);
+  const leave = () => {
     tip.style.visibility = "hidden";
     for (const other of document.querySelectorAll(".on")) other.classList.remove("on");
+  };
+  made.addEventListener("pointermove", (event) => pointAt(event, trial));
+  made.addEventListener("pointerleave", leave);
+  made.addEventListener("focus", () => {
+    const box = made.getBoundingClientRect();
+    pointAt({ clientX: box.right, clientY: box.top }, trial);
   });
+  made.addEventListener("blur", leave);
   return made;
 }
 
@@ -119,32 +126,34 @@ function parallel() {
   const drawing = svg("svg", { class: "chart parallel", viewBox: `0 0 ${width} ${PARALLEL.height}`, style: `min-width:${width}px;max-width:${1.5 * width}px`, role: "group", "aria-label": "Parallel coordinates" }, ...lines);
   found.forEach((axis, index) => {
     const brush = svg("rect", { class: "brush", x: x(index) - 8, width: 16, y: 0, height: 0 });
-    const target = svg("rect", { class: "target", x: x(index) - 16, width: 32, y: PARALLEL.top - 8, height: PARALLEL.bottom - PARALLEL.top + 16 });
+    const help = `${axis.name}: Enter keeps the upper half, the lower half, everything`;
+    const target = svg("rect", { class: "target", tabindex: 0, role: "button", "aria-label": help, x: x(index) - 16, width: 32, y: PARALLEL.top - 8, height: PARALLEL.bottom - PARALLEL.top + 16 });
     const place = (event) => {
       const box = drawing.getBoundingClientRect();
       return Math.min(1, Math.max(0, (PARALLEL.bottom - ((event.clientY - box.top) / box.height) * PARALLEL.height) / (PARALLEL.bottom - PARALLEL.top)));
     };
-    let start = null;
-    target.addEventListener("pointerdown", (event) => {
-      start = place(event);
-      target.setPointerCapture(event.pointerId);
-    });
-    target.addEventListener("pointermove", (event) => {
-      if (start === null) return;
-      const [low, high] = [start, place(event)].sort((a, b) => a - b);
+    const keep = (low, high) => {
       if (high - low < 0.02) ranges.delete(axis.name);
       else ranges.set(axis.name, (value) => axis.place(value) >= low && axis.place(value) <= high);
       brush.setAttribute("y", y(high));
       brush.setAttribute("height", high - low < 0.02 ? 0 : y(low) - y(high));
       fade();
+    };
+    let start = null;
+    let half = 0;
+    target.addEventListener("pointerdown", (event) => {
+      start = place(event);
+      target.setPointerCapture(event.pointerId);
     });
+    target.addEventListener("pointermove", (event) => start !== null && keep(...[start, place(event)].sort((a, b) => a - b)));
     target.addEventListener("pointerup", (event) => {
-      if (start !== null && Math.abs(place(event) - start) < 0.02) {
-        ranges.delete(axis.name);
-        brush.setAttribute("height", 0);
-        fade();
-      }
+      if (start !== null && Math.abs(place(event) - start) < 0.02) keep(0, 0);
       start = null;
+    });
+    target.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter") return;
+      half = (half + 1) % 3;
+      keep(...[[0, 0], [0.5, 1], [0, 0.5]][half]);
     });
     const labels = axis.ticks.map(([at, label]) => svg("text", { x: x(index) - 8, y: y(at) + 4, "text-anchor": "end" }, label));
     const name = svg("text", { x: x(index), y: PARALLEL.bottom + 22, "text-anchor": "middle" }, axis.name.split(".").at(-1), svg("title", {}, axis.name));
