@@ -84,6 +84,18 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 Browse = Callable[[str], tuple[str, list[str]]]
+# A page that asks a server for what it shows is ready once it has stayed as it is for two seconds.
+_SETTLED = """
+new Promise((done) => {
+  let [size, same] = [-1, 0];
+  const look = () => {
+    same = size === (size = document.documentElement.outerHTML.length) ? same + 1 : 0;
+    if (same >= 20) done(true);
+    else setTimeout(look, 100);
+  };
+  look();
+})
+"""
 
 
 @pytest.fixture(scope="session")
@@ -102,6 +114,8 @@ def browse(browser: Chromium) -> Browse:
 
     def visit(url: str) -> tuple[str, list[str]]:
         page = browser.open(url)
+        if url.startswith("http"):
+            page.run(_SETTLED)
         found = page.html(), page.messages()
         page.close()
         return found

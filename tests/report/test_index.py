@@ -71,7 +71,7 @@ def test_a_check_is_listed_under_the_first_training_after_it(tmp_path: Path) -> 
     (check.folder / "config.yaml").write_text(config.replace("mode: train", "mode: check"))
     (other.folder / "config.yaml").write_text(config.replace("name: nothing", "name: something"))
 
-    def parent() -> str | None:
+    def parent() -> Any:
         return {run["folder"]: run for run in run_data(tmp_path, find_runs(tmp_path))}["check"]["parent"]
 
     assert parent() == "later"

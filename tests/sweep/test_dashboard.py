@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from report.test_browser import browse  # noqa: F401  (a fixture)
+from report.conftest import browse, browser  # noqa: F401  (fixtures)
 from sweep.conftest import Swept
 from sweep.servers import answers, free_port, until
 

@@ -14,8 +14,8 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 # COCO's small, medium and large: areas below 32^2, below 96^2, and above, in pixels of the image.
-_SIZES = {"small, below 32 px": 0, "medium, 32 to 96 px": 32**2, "large, from 96 px": 96**2}
-_CROWDS = {"nobody": 0, "1": 1, "2": 2, "3 to 4": 3, "5 to 9": 5, "10 to 19": 10, "20 or more": 20}
+_SIZES: dict[str, float] = {"small, below 32 px": 0, "medium, 32 to 96 px": 32**2, "large, from 96 px": 96**2}
+_CROWDS: dict[str, float] = {"nobody": 0, "1": 1, "2": 2, "3 to 4": 3, "5 to 9": 5, "10 to 19": 10, "20 or more": 20}
 # Greatest IoU with the box of another person.
 _OVERLAPS = {"none": 0.0, "up to 0.2": 1e-9, "0.2 to 0.4": 0.2, "above 0.4": 0.4}
 COLUMNS = ("by", "group", "people", "found", "recall", "false")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from watchme.core.interfaces import Picture, Table
+from watchme.core.interfaces import Embedding, Picture, Table
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data.images import Gallery, Images
@@ -146,10 +146,10 @@ def test_an_evaluation_shows_them(made: Made, tmp_path: Path, monkeypatch: pytes
     from watchme.core.interfaces import Job
 
     monkeypatch.setattr(plots, "read_image", lambda path: Image.new("RGB", (32, 64)))
-    shown: list[Picture | Table] = []
+    shown: list[Picture | Table | Embedding] = []
     job = Job(made.config, tmp_path, show=shown.append)
     plot_ranking(job, made.ranking, made.data, "test", made.config.evaluation)
-    names = Counter(item.name for item in shown)
+    names = Counter(item.name for item in shown if not isinstance(item, Embedding))
     assert names["test/camera_pairs"] == names["test/hardest_identities"] == names["test/tsne"] == 1
     hardest = [item for item in shown if isinstance(item, Picture) and item.name == "test/hardest"]
     tables = {item.name: as_dicts(item) for item in shown if isinstance(item, Table)}

@@ -170,7 +170,9 @@ def _draw_places(places: Any, crops: Sequence[Crop], people: Sequence[int], path
         here = [index for index, crop in enumerate(crops) if crop.cam == camera]
         marker, label = _MARKERS[number % len(_MARKERS)], f"camera {camera + 1}"
         shades = [colours[crops[index].pid] for index in here]
-        axes.scatter(*places[here].T, s=34, c=shades, marker=marker, linewidths=0.4, edgecolors="white")
+        axes.scatter(
+            places[here, 0], places[here, 1], s=34, c=shades, marker=marker, linewidths=0.4, edgecolors="white"
+        )
         axes.scatter([], [], s=34, c="#555555", marker=marker, label=label)
     for pid in people:
         own = places[[index for index, crop in enumerate(crops) if crop.pid == pid]]
