@@ -38,6 +38,15 @@ def test_a_run_or_file_without_them_has_none(tmp_path: Path) -> None:
     assert of_run(tmp_path / "plain.pth") is None
 
 
+def test_those_of_means_are_a_part_that_older_files_lack(tmp_path: Path) -> None:
+    weights = run_folder(tmp_path, made())
+    assert of_run(weights, means=True) is None
+    (tmp_path / "calibration.json").write_text(json.dumps({**made().as_json(), "means": made(500).as_json()}))
+    found = of_run(weights, means=True)
+    assert found is not None
+    assert int(found.non_mated.sum()) == 500
+
+
 def test_too_few_comparisons_are_none(tmp_path: Path) -> None:
     assert of_run(run_folder(tmp_path, made(50))) is None
 

@@ -15,6 +15,7 @@ from watchme.metrics.verification import (
     compare_pairs,
     count_similarities,
     draw_similarities,
+    mean_by_camera,
 )
 
 Array = NDArray[Any]
@@ -80,6 +81,16 @@ def test_without_pairs_nothing_is_claimed() -> None:
     assert math.isnan(nobody.threshold())
     assert np.isnan(nobody.false_match_rate(0.3))
     assert not nobody.is_sound
+
+
+def test_means_are_those_of_a_camera_and_an_identity() -> None:
+    features, pids, cams = made()
+    means, mean_pids, mean_cams = mean_by_camera(features, pids, cams)
+    assert len(means) == len(set(zip(pids, cams, strict=True)))
+    for mean, pid, cam in zip(means, mean_pids, mean_cams, strict=True):
+        own = features[(pids == pid) & (cams == cam)]
+        expected = np.mean([each / np.linalg.norm(each) for each in own], axis=0)
+        assert mean == pytest.approx(expected / np.linalg.norm(expected), abs=1e-5)
 
 
 def test_few_pairs_are_not_enough_for_one_in_a_hundred() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from watchme.core.errors import CheckpointError
 from watchme.io.files import read_json
-from watchme.io.run_lookup import CALIBRATION, folder_of
+from watchme.io.run_lookup import CALIBRATION, CALIBRATION_MEANS, folder_of
 from watchme.metrics.iou import iou_matrix
 from watchme.metrics.verification import TARGET, Similarities, count_similarities
 
@@ -58,12 +58,13 @@ class Certainty:
         return f"{math.floor(below * 1000) / 10:.1f}%"
 
 
-def of_run(weights: Path, named: Path | None = None) -> Similarities | None:
+def of_run(weights: Path, named: Path | None = None, *, means: bool = False) -> Similarities | None:
     """The similarities that a re-ID model's run has measured, or another that is named; None where there are none.
 
     Args:
         weights: Of the re-ID model.
         named: A run folder or a calibration.json, such as of an evaluation of the same weights.
+        means: Those of an image and a mean of images, as of a track; older files have none.
 
     Raises:
         CheckpointError: If a file that is there, or is named, cannot be read.
@@ -78,13 +79,21 @@ def of_run(weights: Path, named: Path | None = None) -> Similarities | None:
     if not file.is_file():
         raise CheckpointError(f"find.calibration: {file} is not there; an evaluation of the re-ID model writes it")
     try:
-        found = Similarities.from_json(read_json(file))
+        content = read_json(file)
+        if means and CALIBRATION_MEANS not in content:
+            return None
+        found = Similarities.from_json(content[CALIBRATION_MEANS] if means else content)
     except ValueError as error:
         raise CheckpointError(f"{file} cannot be used: {error}") from None
     return found if found.is_sound else None
 
 
-def of_frames(frame: NDArray[np.int64], box: NDArray[np.float32], embedding: NDArray[np.float32]) -> Similarities:
+def of_frames(
+    frame: NDArray[np.int64],
+    box: NDArray[np.float32],
+    embedding: NDArray[np.float32],
+    row: NDArray[np.int64] | None = None,
+) -> Similarities:
     """Similarities of people who are seen in the same frame, and so are different ones.
 
     They are of one camera and one moment, which makes them more alike than strangers elsewhere are: a threshold by them
@@ -93,7 +102,8 @@ def of_frames(frame: NDArray[np.int64], box: NDArray[np.float32], embedding: NDA
     Args:
         frame: (N,) in ascending order.
         box: (N, 4) x1, y1, x2, y2; those that overlap may be two detections of one person, and are no pair.
-        embedding: (N, D) of unit norm.
+        embedding: (N, D) of unit norm; with `row` (T, D), such as the means of tracks.
+        row: (N,) the row of `embedding` that each sighting has.
     """
     edges = [0, *(np.flatnonzero(np.diff(frame)) + 1).tolist(), len(frame)]
     several = [(start, end) for start, end in itertools.pairwise(edges) if end - start > 1]
@@ -101,7 +111,8 @@ def of_frames(frame: NDArray[np.int64], box: NDArray[np.float32], embedding: NDA
     total = 0
     # Frames evenly over the source, so that a long one takes no longer.
     for start, end in np.random.default_rng(0).permutation(np.array(several, np.int64).reshape(-1, 2)).tolist():
-        similar = embedding[start:end] @ embedding[start:end].T
+        vectors = embedding[start:end] if row is None else embedding[row[start:end]]
+        similar = vectors @ vectors.T
         boxes = box[start:end].astype(np.float64)
         apart = np.triu(iou_matrix(boxes, boxes) < _APART, 1)
         counts += count_similarities(similar[apart])

@@ -29,7 +29,7 @@ class Match:
         time_s: Seconds; NaN for pictures.
         box: x1, y1, x2, y2 in pixels.
         score: The detector's confidence.
-        similarity: Cosine of the embeddings of sighting and query.
+        similarity: Cosine of the query's embedding and the sighting's, in videos that of the mean of its track.
         higher_than: Share of comparisons of different people that are less similar; NaN where that is unknown.
         is_match: Whether the similarity reaches the threshold.
         track: Number of the track that the sighting is in.

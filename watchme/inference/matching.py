@@ -10,7 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from watchme.inference.index import Hits
 from watchme.inference.sightings import Sightings
+
+_ROWS = 1 << 16  # embeddings that are read at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +22,7 @@ class Ranking:
 
     Attributes:
         place: (K,) of each in the columns of `Sightings`.
-        similarity: (K,) cosine of sighting and query, -1 to 1.
+        similarity: (K,) cosine of query and sighting, or of the mean of its track, -1 to 1.
         is_match: (K,) whether it reaches the threshold.
     """
 
@@ -60,6 +63,44 @@ def mean_embedding(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, D) embeddings of one person to one of unit norm, shape (D,): their mean, as of the images of a tracklet."""
     mean = embeddings.mean(axis=0)
     return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), np.float32)
+
+
+def track_means(track: NDArray[np.int64], embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean embedding of each track, of unit norm: average pooling over a tracklet (MARS; Zheng et al., ECCV 2016).
+
+    Args:
+        track: (N,) number of each sighting's track, from 1 on.
+        embedding: (N, D); may be a memory map, of which a part at a time is read.
+
+    Returns:
+        (T, D), in the order of the numbers.
+    """
+    sums = np.zeros((int(track.max(initial=0)), embedding.shape[1]), np.float32)
+    for start in range(0, len(track), _ROWS):
+        rows = slice(start, start + _ROWS)
+        order = np.argsort(track[rows], kind="stable")
+        numbers, first = np.unique(track[rows][order], return_index=True)
+        sums[numbers - 1] += np.add.reduceat(np.asarray(embedding[rows], np.float32)[order], first, axis=0)
+    return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), np.float32)
+
+
+def of_tracks(hits: Hits, sightings: Sightings, query: NDArray[np.float32], most: int) -> Hits:
+    """The sightings of the tracks that were found, each as similar as its track is.
+
+    Args:
+        hits: Of a search among `track_means`.
+        sightings: All.
+        query: (D,) what was looked for; of each track the sightings most like it come first.
+        most: So many sightings at most.
+    """
+    assert sightings.embedding is not None
+    rank = np.full(int(sightings.track.max(initial=0)) + 1, len(hits.place), np.int64)
+    rank[hits.place + 1] = np.arange(len(hits.place))
+    place = np.argsort(rank[sightings.track], kind="stable")[:most]
+    place = np.sort(place[rank[sightings.track[place]] < len(hits.place)])
+    ranks = rank[sightings.track[place]]
+    order = np.lexsort((-(np.asarray(sightings.embedding[place], np.float32) @ query), ranks))
+    return Hits(place[order], hits.similarity[ranks[order]])
 
 
 def appearances(sightings: Sightings, ranking: Ranking, gap_s: float, gap_frames: int) -> list[Appearance]:

@@ -1,8 +1,9 @@
 """Who is who: sightings -> tracks (frame to frame) -> persons (over the whole source).
 
 Tracks: boxes of successive frames are assigned to each other by the Hungarian method at an IoU of at least 0.3, as in
-SORT (Bewley et al., 2016), without its motion model; embeddings break ties, so that two people who cross keep their
-numbers. A track ends when nobody was assigned to it for half a second, or in pictures that are no video at once.
+SORT (Bewley et al., 2016), each track expected where its smoothed velocity brings it; embeddings break ties, so that
+two people who cross keep their numbers. A track ends when nobody was assigned to it for half a second, or in pictures
+that are no video at once.
 
 Persons: the mean embeddings of tracks are merged bottom-up by average linkage (UPGMA; Sokal and Michener, 1958) of
 cosine similarity, down to a threshold. Two tracks with a frame in common are never one person.
@@ -19,6 +20,7 @@ from watchme.metrics.iou import iou_matrix
 
 _IOU = 0.3
 _GAP_S = 0.5
+_NEWEST = 0.4  # weight of the last step in a track's velocity, which is smoothed exponentially
 # Average linkage needs the similarity of all pairs; beyond so many tracks, the shorter ones join the nearest person.
 _MOST_CLUSTERED = 3000
 _FORBIDDEN = 1e12  # so large that no average over millions of pairs with one such is below the threshold
@@ -57,12 +59,13 @@ class _Tracker:
         self._active: list[int] = []
         self._boxes: dict[int, NDArray[np.float64]] = {}
         self._times: dict[int, float] = {}
+        self._velocity: dict[int, NDArray[np.float64]] = {}  # of the centre, pixels a second, as of both corners
 
     def add(self, frame: int, time: float, boxes: NDArray[np.float64], embeddings: Vectors | None) -> None:
         """Assign the people of one more frame."""
         # A NaN, of pictures, ends all tracks.
         self._active = [track for track in self._active if time - self._times[track] <= _GAP_S]
-        numbers = self._assign(boxes, embeddings)
+        numbers = self._assign(time, boxes, embeddings)
         for place, number in enumerate(numbers):
             track = number
             if track < 0:
@@ -76,19 +79,31 @@ class _Tracker:
             self.of.append(track + 1)
             self.last[track] = frame
             self.counts[track] += 1
-            self._boxes[track], self._times[track] = boxes[place], time
+            self._move(track, boxes[place], time)
             if embeddings is not None:
                 self.sums[track] += embeddings[place]
         for track in self._boxes.keys() - set(self._active):
             del self._boxes[track], self._times[track]
+            self._velocity.pop(track, None)
 
-    def _assign(self, boxes: NDArray[np.float64], embeddings: Vectors | None) -> list[int]:
+    def _move(self, track: int, box: NDArray[np.float64], time: float) -> None:
+        seconds = time - self._times.get(track, time)
+        if seconds > 0:
+            step = box - self._boxes[track]
+            velocity = np.tile((step[:2] + step[2:]) / 2, 2) / seconds
+            self._velocity[track] = _NEWEST * velocity + (1 - _NEWEST) * self._velocity.get(track, velocity)
+        self._boxes[track], self._times[track] = box, time
+
+    def _expected(self, track: int, time: float) -> NDArray[np.float64]:
+        return self._boxes[track] + self._velocity.get(track, np.zeros(4)) * (time - self._times[track])
+
+    def _assign(self, time: float, boxes: NDArray[np.float64], embeddings: Vectors | None) -> list[int]:
         numbers = [-1] * len(boxes)
         if not self._active or not len(boxes):
             return numbers
         from scipy.optimize import linear_sum_assignment
 
-        overlap = iou_matrix(boxes, np.stack([self._boxes[track] for track in self._active]))
+        overlap = iou_matrix(boxes, np.stack([self._expected(track, time) for track in self._active]))
         score = np.where(overlap >= _IOU, overlap, -1e6)
         if embeddings is not None:
             means = np.stack([self.sums[track] / self.counts[track] for track in self._active])

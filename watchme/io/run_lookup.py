@@ -10,6 +10,7 @@ from watchme.core.errors import CheckpointError
 MANIFEST = "run.json"
 CONFIG = "config.yaml"
 CALIBRATION = "calibration.json"
+CALIBRATION_MEANS = "means"  # its part for means of images, as of a track
 
 
 def folder_of(checkpoint: Path) -> Path | None:

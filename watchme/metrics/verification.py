@@ -141,6 +141,25 @@ def compare_pairs(
     return Similarities(mated, non_mated, split, len(np.unique(one_pids)))
 
 
+def mean_by_camera(
+    features: NDArray[np.floating[Any]], pids: NDArray[np.int64], cams: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """The mean of what each camera has of each identity: what a track of that person is to a search.
+
+    Args:
+        features: (N, D) embeddings; they are divided by their norm.
+        pids: (N,) identities.
+        cams: (N,) cameras.
+
+    Returns:
+        (M, D) means, (M,) their identities, (M,) their cameras.
+    """
+    keys, group = np.unique(np.stack([pids, cams], axis=1), axis=0, return_inverse=True)
+    sums = np.zeros((len(keys), features.shape[1]), np.float32)
+    np.add.at(sums, group.reshape(-1), _unit(features))
+    return _unit(sums), keys[:, 0], keys[:, 1]
+
+
 def count_similarities(values: NDArray[np.floating[Any]]) -> Counts:
     """Similarities, counted in the bins."""
     return np.bincount(_bin(values).ravel(), minlength=BINS).astype(np.int64)

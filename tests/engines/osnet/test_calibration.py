@@ -81,6 +81,29 @@ def test_a_training_calibrates_on_the_held_out_people(trained: Any, small_world:
     assert mean == pytest.approx(np.mean(different), abs=1e-3)
 
 
+def test_it_holds_the_means_of_each_camera_too(trained: Any, small_world: DemoWorld) -> None:
+    held = hold_out(read_market(small_world.reid).train, 3, 0)
+    embedder: Any = load_model("osnet", trained.folder / "weights" / "best.pt", "cpu")
+    vectors = {crop: embedder.embed([np.asarray(read_image(crop.path))])[0] for crop in held.query + held.gallery}
+    queried = {crop.pid for crop in held.query}
+    groups: dict[tuple[int, int], list[Any]] = {}
+    for crop in held.gallery:
+        if crop.pid in queried:
+            groups.setdefault((crop.pid, crop.cam), []).append(vectors[crop])
+    means = {key: np.mean(each, axis=0) / np.linalg.norm(np.mean(each, axis=0)) for key, each in groups.items()}
+    found = calibration(trained.folder)["means"]
+    for name, same in (("mated", True), ("non_mated", False)):
+        expected = [
+            float(vectors[crop] @ mean)
+            for crop in held.query
+            for (pid, cam), mean in means.items()
+            if cam != crop.cam and (pid == crop.pid) is same
+        ]
+        assert found[f"{name}_pairs"] == len(expected)
+        average = np.average(np.linspace(-1, 1, 2000, endpoint=False) + 0.0005, weights=found["bins"][name])
+        assert average == pytest.approx(np.mean(expected), abs=1e-3)
+
+
 def test_an_evaluation_calibrates_on_the_test_people(
     trained: Any, run_engine: Run, tiny: tuple[str, ...], small_world: DemoWorld, tmp_path: Path
 ) -> None:

@@ -12,8 +12,8 @@ from watchme.core.interfaces import Job, Picture
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.data.images import Gallery
 from watchme.io.files import replace_json
-from watchme.io.run_lookup import CALIBRATION
-from watchme.metrics.verification import Similarities, compare_pairs, draw_similarities
+from watchme.io.run_lookup import CALIBRATION, CALIBRATION_MEANS
+from watchme.metrics.verification import Similarities, compare_pairs, draw_similarities, mean_by_camera
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,8 @@ def calibrate(
 ) -> dict[str, Any]:
     """Write `calibration.json`: queries against gallery images of other cameras, of all splits together.
 
-    Only people who are among the queries count: a validation's distractors were trained on.
+    As `means` it holds the same of queries and the mean of each other camera's images of an identity, for searches that
+    compare tracks. Only people who are among the queries count: a validation's distractors were trained on.
 
     Args:
         job: The run.
@@ -36,9 +37,9 @@ def calibrate(
         For the summary's details: the threshold at a false match rate of 1%, the rates there, and of what.
     """
     parts = [_similarities(galleries[split], *features[split], split) for split in galleries]
-    found = sum(parts[1:], start=parts[0])
+    found, means = (sum(each[1:], start=each[0]) for each in zip(*parts, strict=True))
     content = found.as_json()
-    replace_json(job.folder / CALIBRATION, content)
+    replace_json(job.folder / CALIBRATION, {**content, CALIBRATION_MEANS: means.as_json()})
     kept = {"calibration": {name: content[name] for name in _KEPT}}
     pairs, true = content["non_mated_pairs"], content["true_match_rate"]
     if not found.is_sound:
@@ -56,10 +57,15 @@ def calibrate(
     return kept
 
 
-def _similarities(data: Gallery, query: Tensor, gallery: Tensor, split: str) -> Similarities:
-    queries, candidates = _ids(data.query.crops), _ids(data.gallery.crops)
-    pids, cams = zip(queries, candidates, strict=True)
-    return compare_pairs(query.numpy(), gallery.numpy(), *pids, *cams, split=split)
+def _similarities(data: Gallery, query: Tensor, gallery: Tensor, split: str) -> tuple[Similarities, Similarities]:
+    """Of queries and gallery images, and of queries and the means of these."""
+    pids, cams = _ids(data.query.crops)
+    images = gallery.numpy(), *_ids(data.gallery.crops)
+    single, mean = (
+        compare_pairs(query.numpy(), features, pids, other_pids, cams, other_cams, split)
+        for features, other_pids, other_cams in (images, mean_by_camera(*images))
+    )
+    return single, mean
 
 
 def _ids(crops: Sequence[Crop]) -> tuple[Any, Any]:

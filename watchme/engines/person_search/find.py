@@ -19,7 +19,7 @@ from watchme.inference.certainty import Certainty, of_frames, of_run
 from watchme.inference.demo import demo_film, is_demo
 from watchme.inference.frames import FrameSource
 from watchme.inference.index import open_index
-from watchme.inference.matching import Ranking, appearances
+from watchme.inference.matching import Ranking, appearances, of_tracks, track_means
 from watchme.inference.people import find_tracks
 from watchme.inference.pipeline import Settings
 from watchme.inference.query import embed_queries, read_queries
@@ -37,6 +37,8 @@ _MOST = 20_000
 # Sightings of one frame are compared to see what strangers are like in the source; so many tell.
 _SUSPICIOUS = 3.0
 
+Vectors = NDArray[np.float32]
+
 
 def find(job: Job) -> Result:
     """Find the person of `query` in `source`; see docs/find.md.
@@ -50,7 +52,7 @@ def find(job: Job) -> Result:
     assert config.source is not None
     assert config.reid is not None
     source = open_source(config.source)
-    measured = _measured(config)
+    measured = _measured(config), _measured(config, means=True)
     store = job.folder if config.index is None else Path(config.index).expanduser()
     asked = config.predict
     settings = Settings(asked.confidence, asked.stride, asked.frames, asked.frame_batch, asked.crop_batch)
@@ -68,8 +70,9 @@ def find(job: Job) -> Result:
             job.fallback(text)
         began = time.perf_counter()
         sightings = _merged(store, writer)
-        certainty = _certainty(job, config, measured, sightings)
-        outcome = _search(job, config, store, sightings, query, certainty)
+        means = _means(job, config, sightings, measured)
+        certainty = _certainty(job, config, measured[means is not None], sightings, means)
+        outcome = _search(job, config, store, sightings, query, certainty, means)
         seconds = time.perf_counter() - began
     write_outcome(job, source, detector, queries, outcome)
     log_outcome(outcome)
@@ -99,13 +102,18 @@ def _given(config: Config) -> list[str]:
     return [str(demo_film().portraits[0]) if is_demo(each) else each for each in given]
 
 
-def _measured(config: Config) -> Similarities | None:
-    """The similarities that the re-ID run has measured, or that are named; None where the source must do."""
+def _measured(config: Config, *, means: bool = False) -> Similarities | None:
+    """The similarities that the re-ID run has measured, or that are named; None where the source must do.
+
+    Args:
+        config: Of the run.
+        means: Those of means of images, as of a track.
+    """
     named = config.find.calibration
     if named == "source":
         return None
     weights = weights_of(Path(str(config.reid)).expanduser())
-    return of_run(weights, None if named is None else Path(named).expanduser())
+    return of_run(weights, None if named is None else Path(named).expanduser(), means=means)
 
 
 def _fill(
@@ -127,14 +135,37 @@ def _merged(store: Path, writer: SightingsWriter) -> Sightings:
     return load(store)
 
 
-def _certainty(job: Job, config: Config, measured: Similarities | None, sightings: Sightings) -> Certainty:
+def _means(
+    job: Job, config: Config, sightings: Sightings, measured: tuple[Similarities | None, Similarities | None]
+) -> Vectors | None:
+    """(T, D) means of the tracks, which sightings are compared by; None where each is compared alone.
+
+    Pictures have no tracks; and a threshold for single images is too low for means, which are more alike.
+    """
+    assert sightings.embedding is not None
+    if not np.isfinite(sightings.time).any():
+        return None
+    if measured[0] is not None and measured[1] is None:
+        job.fallback(
+            f"the calibration of {config.reid} is by an older version and holds for single images alone: each sighting "
+            "is compared alone, not by the mean of its track. mode=evaluate of the re-ID model writes one that holds "
+            "for both: find.calibration=<its run folder>"
+        )
+        return None
+    return track_means(sightings.track, sightings.embedding)
+
+
+def _certainty(
+    job: Job, config: Config, measured: Similarities | None, sightings: Sightings, means: Vectors | None
+) -> Certainty:
     """What similarities are worth; what it rests on, and what speaks against it, is announced."""
     asked = config.find
     assert sightings.embedding is not None
-    own = of_frames(sightings.frame, sightings.box, sightings.embedding)
+    rows = None if means is None else sightings.track - 1
+    own = of_frames(sightings.frame, sightings.box, sightings.embedding if means is None else means, rows)
     pairs = f"{int(own.non_mated.sum()):,} pairs of people who are seen in one frame"
     if measured is not None:
-        found = Certainty(measured, _origin(measured), asked.false_match_rate)
+        found = Certainty(measured, _origin(measured, means), asked.false_match_rate)
         here = float(own.false_match_rate(found.threshold)) if own.is_sound else 0.0
         if here > _SUSPICIOUS * asked.false_match_rate:
             job.fallback(
@@ -156,21 +187,30 @@ def _certainty(job: Job, config: Config, measured: Similarities | None, sighting
     return Certainty(own, f"{pairs} of this source", asked.false_match_rate)
 
 
-def _origin(measured: Similarities) -> str:
-    pairs = int(measured.non_mated.sum())
-    return f"{pairs:,} pairs of {measured.identities} people of the re-ID run's {measured.split} split"
+def _origin(measured: Similarities, means: Vectors | None) -> str:
+    pairs = f"{int(measured.non_mated.sum()):,} pairs" + ("" if means is None else " (an image, a camera's mean)")
+    return f"{pairs} of {measured.identities} people of the re-ID run's {measured.split} split"
 
 
 def _search(
-    job: Job, config: Config, store: Path, sightings: Sightings, query: NDArray[np.float32], certainty: Certainty
+    job: Job,
+    config: Config,
+    store: Path,
+    sightings: Sightings,
+    query: Vectors,
+    certainty: Certainty,
+    means: Vectors | None,
 ) -> Outcome:
     assert sightings.embedding is not None
     threshold = certainty.threshold if config.find.threshold is None else config.find.threshold
-    index = open_index(sightings.embedding, store, config.find.search)
-    hits = index.search(query, _MOST)
+    index = open_index(sightings.embedding if means is None else means, store, config.find.search)
+    hits, about = index.search(query, _MOST), index.about
+    if means is not None:
+        log.info("Each sighting is compared by the mean of its track, of %d", len(means))
+        hits, about = of_tracks(hits, sightings, query, _MOST), f"{about}, with the means of {len(means):,} tracks"
     is_match = hits.similarity >= threshold  # nobody where it is NaN
     if len(is_match) == _MOST and bool(is_match.all()):
         job.fallback(f"more than {_MOST:,} sightings match; the most similar {_MOST:,} are listed")
     ranking = Ranking(hits.place, hits.similarity, is_match)
     found = appearances(sightings, ranking, config.find.gap_s, 1)
-    return Outcome(sightings, ranking, found, certainty, threshold, index.about)
+    return Outcome(sightings, ranking, found, certainty, threshold, about)

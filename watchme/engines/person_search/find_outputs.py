@@ -133,7 +133,8 @@ def _by(outcome: Outcome) -> str:
 
 def _log_most_similar(outcome: Outcome) -> None:
     sightings, ranking = outcome.sightings, outcome.ranking
-    for place, similarity in zip(ranking.place[:_LINES].tolist(), ranking.similarity[:_LINES].tolist(), strict=True):
+    for rank in _others(outcome, _LINES):
+        place, similarity = int(ranking.place[rank - 1]), float(ranking.similarity[rank - 1])
         when = clock(float(sightings.time[place])).rjust(9)
         log.info(
             "  %s  %-40s %.3f  %s",
@@ -160,16 +161,19 @@ def _shown(outcome: Outcome, most: int) -> tuple[list[list[int]], list[int]]:
 
 
 def _others(outcome: Outcome, most: int) -> list[int]:
-    """Ranks of the most similar sightings that do not match, of each moment one."""
+    """Ranks of the most similar sightings that do not match, of each moment and each track one."""
     ranking, sightings = outcome.ranking, outcome.sightings
     taken: list[int] = []
     frames: list[int] = []
+    tracks: set[int] = set()  # of a video
     apart = 1 if np.isnan(sightings.time).all() else max(1, len(sightings.frame_index) // 200)
     for number in np.flatnonzero(~ranking.is_match).tolist():
-        frame = int(sightings.frame[ranking.place[number]])
-        if all(abs(frame - other) >= apart for other in frames):
+        place = int(ranking.place[number])
+        frame, track = int(sightings.frame[place]), int(sightings.track[place])
+        if track not in tracks and all(abs(frame - other) >= apart for other in frames):
             taken.append(number + 1)
             frames.append(frame)
+            tracks.add(track)
             if len(taken) == most:
                 break
     return taken
