@@ -1,7 +1,7 @@
 """The demo film: how much of everybody mode=find finds at the calibrated threshold, and how many others match.
 
-The two demo models are trained first, which takes an hour on two cores; WATCHME_FILM_DETECTOR and WATCHME_FILM_REID
-name runs that are there. WATCHME_FILM_OVERRIDES are overrides of mode=find, such as find.calibration=<run>.
+The two demo models are trained first; WATCHME_FILM_DETECTOR and WATCHME_FILM_REID name runs that are there instead.
+WATCHME_FILM_OVERRIDES are overrides of mode=find, such as find.calibration=<run>.
 """
 
 import math
