@@ -221,7 +221,7 @@ def test_a_dataset_of_another_task_comes_with_its_model(composed_config: Compose
         ("train.epochs", ["passes over the training set", "an integer >= 1", "conf/train/osnet.yaml"]),
         ("dataset.image_size", ["a multiple of 32", "conf/dataset/person_detection.yaml"]),
         ("optimizer", ["adamw", "One vocabulary"]),
-        ("mode", ["one of train, evaluate, check, export, search, predict, embed", "conf/config.yaml: train"]),
+        ("mode", ["one of train, evaluate, check, export, search, predict, find, embed", "conf/config.yaml: train"]),
         ("scheduler.final_lr_ratio", ["last learning rate over the first", "conf/scheduler/cosine.yaml"]),
     ],
 )
