@@ -190,6 +190,7 @@ def trajectory(trainer: Trainer, engine: ImageTripletEngine, steps: int) -> list
         trainer.batches.set_epoch(epoch)
         for draws in trainer.batches:
             (batch,) = to_device([trainer.dataset.__getitems__(draws)], CPU, normalize=True, channels_last=False)
+            batch = batch._replace(images=batch.images.to(next(engine.model.parameters()).dtype))
             metrics = EpochMetrics([])
             trainer.learner.step(batch, metrics)
             ours = metrics.over_all(trainer.config.loss, ProcessGroup())
@@ -220,17 +221,19 @@ def small_trainer(typed_config: Callable[..., Config], small_world: DemoWorld, t
     return make_trainer(config, small_world, tmp_path)
 
 
-def test_twenty_steps_follow_torchreids_engine(small_trainer: Trainer) -> None:
-    """In fp32 with the same weights, batches and loss functions.
+def test_twelve_steps_follow_torchreids_engine(small_trainer: Trainer) -> None:
+    """In fp64 with the same weights, batches and loss functions.
 
-    Training is chaotic: a difference in a loss's last digit (1e-7) has grown to 1e-3 a few steps later, in either
-    engine, as hard mining picks other pairs. So the steps are compared with the loss functions shared, and these on
-    their own (test_losses.py, and below).
+    Training is chaotic, as hard mining picks other pairs: a difference in the last digit of fp32 has grown to 1e-2 after
+    five steps, one of fp64 after seventeen. So the steps are compared in fp64 with the loss functions shared, and these
+    on their own (test_losses.py, and below). What is left, 3e-7, are the losses' means, which are taken in fp32.
     """
+    small_trainer.learner.model.double()
     engine = torchreids_engine(small_trainer)
+    engine.model.double()
     small_trainer.learner.criterion = TorchreidsCriterion(engine)  # type: ignore[assignment]
-    found = trajectory(small_trainer, engine, 20)
-    assert max(difference for difference, _ in found) <= 1e-3
+    found = trajectory(small_trainer, engine, 12)
+    assert max(difference for difference, _ in found) <= 1e-6
     assert found[-1][1] < found[0][1]  # it has learnt
 
 

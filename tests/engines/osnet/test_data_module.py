@@ -72,7 +72,8 @@ class TestTwoSourcesTwoTargets:
             )
         assert {"val/map", "val/rank1"} <= set(metrics)
         tables = {item.name for item in two_and_two.shown if isinstance(item, Table)}
-        assert tables == {"test/here/per_query", "test/there/per_query"}
+        names = ("per_query", "cmc_curve", "camera_pairs", "hardest_identities")
+        assert tables == {f"test/{target}/{name}" for target in ("here", "there") for name in names}
 
     def test_a_target_alone_is_tested_as_before(
         self, two_and_two: Any, run_engine: Run, roots: str, tmp_path: Path

@@ -384,7 +384,7 @@ REFUSED = [
             "dataset.select_on_test=true",
         ),
     ),
-    ("dataset.targets", "has no test split", ("dataset=cuhksysu",)),
+    ("dataset.targets", "has no test split", ("dataset=cuhksysu", "mode=evaluate", "checkpoint=random")),
     ("dataset.sources", "twice", ("dataset=several", "dataset.sources=[market1501,market1501]")),
     ("dataset.sources", r"dataset\.roots=\{shop:/data/shop\}", ("dataset=several", "dataset.sources=[/data/shop]")),
     ("dataset.root", "did you mean msmt17", ("dataset=several", "dataset.sources=[mstm17]")),

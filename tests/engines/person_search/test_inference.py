@@ -229,7 +229,7 @@ def test_what_is_no_detector_is_refused(tmp_path: Path) -> None:
     torch.save(ReidNet("osnet_x0_25", 5).backbone.state_dict(), tmp_path / "reid.pt")
     with pytest.raises(CheckpointError, match=r"reid.pt cannot be loaded as a YOLO model"):
         detector(tmp_path / "reid.pt")
-    with pytest.raises(CheckpointError, match=r"x.pth is not a .pt file"):
+    with pytest.raises(CheckpointError, match=r"x.pth is not a .pt or .onnx file"):
         detector(tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         detector(tmp_path / "x.pt")

@@ -30,10 +30,12 @@ def detector_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
     """`detector_file(dynamic=True)`: an untrained yolo11n as .onnx, beside its .pt, for 96 px."""
     isolate()
     from ultralytics import YOLO
+    from ultralytics.nn.tasks import DetectionModel
 
     def make(*, dynamic: bool) -> Path:
         torch.manual_seed(0)
         model = YOLO("yolo11n.yaml")
+        model.model = DetectionModel("yolo11n.yaml", nc=1, verbose=False)
         model.model.names = {0: "person"}
         for module in model.model.modules():
             if isinstance(module, torch.nn.Conv2d):
