@@ -45,7 +45,7 @@ def test_a_pattern(train: Train, small_world: DemoWorld, tmp_path: Path, pattern
     root = arranged(small_world, tmp_path, name)
     done = train(f"dataset.root={root}", f"dataset.pattern='{pattern}'", "train.epochs=1")
     known = list(people(small_world, FOLDERS[0]))
-    assert done.run["dataset"]["splits"]["train"] == {
+    assert done.run["dataset"]["splits"]["market1501/train"] == {
         "images": len(known),
         "identities": len({identity for _, identity, _ in known}),
         "cameras": len({camera for _, _, camera in known}),
@@ -72,7 +72,7 @@ def test_folders_of_tracklets(train: Train, small_world: DemoWorld, tmp_path: Pa
         "dataset.seq_len=2",
         "train.epochs=1",
     )
-    assert done.run["dataset"]["splits"]["train"]["tracklets"] == len(
+    assert done.run["dataset"]["splits"]["market1501/train"]["tracklets"] == len(
         {(identity, camera) for _, identity, camera in people(small_world, FOLDERS[0])}
     )
     assert "val_same_camera/map" in done.summary
