@@ -16,7 +16,7 @@ from watchme.sweep.plan import Plan
 
 # Keys that belong to a sweep or to one run, not to what is trained.
 _NOT_KEPT = ("trial", "mode", "checkpoint", "tracker", "output_root", "hydra")
-_NO_GROUPS = ("experiment", "sweeper", "tracker")
+_NO_GROUPS = ("experiment", "sweeper", "debug", "tracker")
 _DERIVED = "model.family."
 
 
