@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -202,8 +203,9 @@ def _composed(overrides: Sequence[str]) -> Iterator[tuple[RunConfig, DictConfig]
     flags = [text for text in overrides if text.startswith("-") or text.partition("=")[0] == "help"]
     if flags:
         raise ConfigError([Problem(flag, "belongs to the command line; give overrides, key=value") for flag in flags])
-    before = HydraConfig.instance().cfg
+    config_before, hydra_before = HydraConfig.instance().cfg, GlobalHydra.instance().hydra
     arguments = prepare(list(overrides))
+    GlobalHydra.instance().clear()  # a notebook's own; Hydra refuses a second one
     try:
         with initialize_config_dir(str(CONF)):
             whole = hydra_compose("config", arguments, return_hydra_config=True)
@@ -216,7 +218,7 @@ def _composed(overrides: Sequence[str]) -> Iterator[tuple[RunConfig, DictConfig]
                 del composed["hydra"]
             yield validate(composed), composed
     finally:
-        HydraConfig.instance().cfg = before
+        HydraConfig.instance().cfg, GlobalHydra.instance().hydra = config_before, hydra_before
 
 
 @contextlib.contextmanager

@@ -224,9 +224,9 @@ def small_trainer(typed_config: Callable[..., Config], small_world: DemoWorld, t
 def test_twelve_steps_follow_torchreids_engine(small_trainer: Trainer) -> None:
     """In fp64 with the same weights, batches and loss functions.
 
-    Training is chaotic, as hard mining picks other pairs: a difference in the last digit of fp32 has grown to 1e-2 after
-    five steps, one of fp64 after seventeen. So the steps are compared in fp64 with the loss functions shared, and these
-    on their own (test_losses.py, and below). What is left, 3e-7, are the losses' means, which are taken in fp32.
+    Training is chaotic, as hard mining picks other pairs: a difference in the last digit of fp32 has grown to 1e-2
+    after five steps, one of fp64 after seventeen. So steps are compared in fp64 with the loss functions shared, and
+    these on their own (test_losses.py, and below). What is left, 3e-7, are the losses' means, taken in fp32.
     """
     small_trainer.learner.model.double()
     engine = torchreids_engine(small_trainer)

@@ -123,14 +123,16 @@ def test_every_key_of_ours_is_mapped_or_the_houses() -> None:
     ours |= {f"model.{name}" for name in ("engine", "family", "args", "pretrained", "trust")}
     ours |= {f"dataset.{name}" for name in ("task", "name", "demo")}
     ours |= {f"evaluation.{name}" for name in ("engine", "examples", "batch_size")}
+    ours |= {f"train.{name}" for name in ("limit_batches", "profile", "detect_anomaly")}  # see test_limit.py
     ours |= {f"{section}.engine" for section in ("augmentation", "loss", "train")}
     # Refused by config_rules.py wherever they are set; see test_config_rules.
     ours |= {f"optimizer.{name}" for name in ("beta2", "eps", "nesterov", "dampening", "amsgrad", "alpha")}
     ours |= {f"scheduler.{name}" for name in ("eta_min", "restart_epochs", "step_size", "milestones", "gamma")}
     sections = {"model", "dataset", "optimizer", "scheduler", "augmentation", "loss", "evaluation", "train"}
     for key in known_keys(Config) - sections - ours:
-        # check and export are sections of modes of their own; detector and reid are refused outside of mode=search.
-        if not key.startswith(("tracker", "trial", "dataset.demo", "check", "export", "detector", "reid")):
+        # check and export are sections of modes of their own; models and sources are refused outside of theirs.
+        models = ("detector", "reid", "source", "query", "index", "blur_others")
+        if not key.startswith(("tracker", "trial", "dataset.demo", "check", "export", *models)):
             assert key in arguments.MAPPED.values(), key
 
 

@@ -239,18 +239,23 @@ def test_labels_with_more_columns_are_no_polygons(lines: list[str], what: str, r
     assert what in str(caught.value)
 
 
-def test_poses_are_boxes_where_data_yaml_says_so_and_polygons_stay_polygons(root: Path) -> None:
-    pose = "0 0.5 0.5 0.2 0.4 0.42 0.32 0.58 0.32 0.45 0.5 0.55 0.5 0.44 0.69 0.57 0.69"
+def test_polygons_stay_polygons(root: Path) -> None:
     polygon = "0 0.31 0.2 0.42 0.21 0.45 0.5 0.4 0.8 0.33 0.81 0.3 0.5"
-    (root / "labels" / "train" / "001.txt").write_text(pose)
     (root / "labels" / "train" / "002.txt").write_text(polygon)
     (root / "labels" / "train" / "003.txt").write_text("0 0.31 0.2 0.42 0.21 0.45 0.5")  # three corners
+    path, _ = prepare(root)
+    labels = path.parent / "labels" / "train"
+    assert (labels / "002.txt").read_text() == polygon + "\n"
+    assert (labels / "003.txt").is_file()
+
+
+def test_poses_are_boxes_where_data_yaml_says_so(root: Path) -> None:
+    pose = "0 0.5 0.5 0.2 0.4 0.42 0.32 0.58 0.32 0.45 0.5 0.55 0.5 0.44 0.69 0.57 0.69"
+    (root / "labels" / "train" / "001.txt").write_text(pose)
     (root / "data.yaml").write_text((root / "data.yaml").read_text() + "kpt_shape: [6, 2]\n")
     path, _ = prepare(root)
     labels = path.parent / "labels" / "train"
     assert (labels / "001.txt").read_text() == "0 0.5 0.5 0.2 0.4\n"
-    assert (labels / "002.txt").read_text() == polygon + "\n"
-    assert (labels / "003.txt").is_file()
     (root / "data.yaml").write_text("kpt_shape: 17\ntrain: images/train\nval: images/val\n")
     with pytest.raises(DataError, match="kpt_shape must be"):
         prepare(root)
