@@ -220,7 +220,7 @@ def test_a_killed_training_leaves_a_run_that_has_ended(tmp_path: Path) -> None:
             break
         time.sleep(0.2)
     assert saved.exit_code == 255
-    assert [row["epoch"] for row in saved.history] == [1, 2]
+    assert [row["epoch"] for row in saved.history if "epoch" in row] == [1, 2]
     assert "killed" in saved.tags
 
 
