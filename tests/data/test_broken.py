@@ -15,7 +15,6 @@ from typing import Any, cast
 import broken
 import pytest
 from hydra import compose, initialize_config_dir
-from ultralytics.utils.patches import imread
 
 from watchme.cli import command_line
 from watchme.config.conf_dir import CONF
@@ -71,6 +70,8 @@ def trained_detection(root: Path, folder: Path) -> int:
     """Images that a training has or names as left out; each that it has is read as ultralytics does."""
     told: dict[str, Any] = {}
     config = cast(Any, config_of("detection", "train", root))
+    from ultralytics.utils.patches import imread  # not before isolate()
+
     yaml, scan = preparation.prepare(Job(config, folder, record=told.__setitem__), config, ("train", "val"))
     for split, counts in scan.splits.items():
         copies = [path for path in (yaml.parent / "images" / split).rglob("*") if path.is_file()]

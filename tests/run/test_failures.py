@@ -78,7 +78,7 @@ def test_a_log_on_a_full_disk_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Full:
-        def write(self, text: str) -> None:
+        def write(self, *_: object) -> None:
             raise FULL
 
         flush = close = write

@@ -67,7 +67,7 @@ def _train(arguments: list[str], log: str, folder: str) -> None:
     from watchme.run import provenance
 
     sys.argv = ["train.py", *arguments]
-    provenance._TYPED[:] = sys.argv
+    provenance._TYPED.set(tuple(sys.argv))
     main.main()
 
 

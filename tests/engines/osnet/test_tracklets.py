@@ -296,7 +296,7 @@ def test_a_run_trains_on_tracklets_and_tests_them(trained: Any, small_world: Dem
     expected = evaluate_features(pooled(splits.query), pooled(splits.gallery), *ids)
     assert trained.result.metrics["test/map"] == pytest.approx(expected.map, abs=1e-3)
     assert trained.result.metrics["test/rank1"] == pytest.approx(expected.rank(1), abs=1e-3)
-    (table,) = (item for item in trained.shown if isinstance(item, Table))
+    (table,) = (item for item in trained.shown if isinstance(item, Table) and item.name == "test/per_query")
     assert len(table.rows) == len(splits.query)
 
 

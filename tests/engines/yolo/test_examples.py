@@ -92,6 +92,8 @@ def test_the_worst_images_come_first_and_the_first_of_equals() -> None:
     ]
     assert [image.image.name for image in worst_first(images, 0.5, 2)] == ["worst", "bad"]
     assert totals(images, 0.5) == (5, 7, 1)
+    # Where few are wrong, right ones follow.
+    assert [image.image.name for image in worst_first(images, 0.5, 5)] == ["worst", "bad", "equal", "good"]
     # Nobody is found from a higher confidence on: all lose as much, and the most people missed is worst.
     assert [image.image.name for image in worst_first(images, 0.95, 4)] == ["good", "bad", "worst", "equal"]
 

@@ -125,9 +125,12 @@ def totals(matched: Iterable[Matches], confidence: float) -> tuple[int, int, int
 
 
 def worst_first(matched: Sequence[Matches], confidence: float, wanted: int) -> list[Matches]:
-    """The images with the greatest loss of F1, then the most mistakes; of equals, those that come first."""
-    faulty = [one for one in matched if sum(one.counts(confidence)[1:])]
-    return heapq.nsmallest(wanted, faulty, key=lambda one: (-one.lost_f1(confidence), -sum(one.counts(confidence)[1:])))
+    """The images with the greatest loss of F1, then the most mistakes; of equals, those that come first.
+
+    Those without people or predictions show nothing, and are left out.
+    """
+    shown = [one for one in matched if sum(one.counts(confidence))]
+    return heapq.nsmallest(wanted, shown, key=lambda one: (-one.lost_f1(confidence), -sum(one.counts(confidence)[1:])))
 
 
 def picture(example: Matches, confidence: float, names: Any, number: int, folder: Path, split: str) -> Picture:
