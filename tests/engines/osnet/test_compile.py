@@ -30,6 +30,7 @@ TINY = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["osnet_ain_x1_0", "osnet_ibn_x1_0"])
 def test_the_other_kinds_of_model_are_one_graph(name: str) -> None:
     """torch.compile finds no break in them, in training or evaluation."""
@@ -42,7 +43,9 @@ def test_the_other_kinds_of_model_are_one_graph(name: str) -> None:
 
 
 # The losses of pytorch-metric-learning (circle, arcface, cosface) look for pairs by `nonzero`, which breaks a graph.
-@pytest.mark.parametrize("loss", ["reid", "triplet", "softmax", "center"])
+@pytest.mark.parametrize(
+    "loss", ["reid", *(pytest.param(name, marks=pytest.mark.slow) for name in ("triplet", "softmax", "center"))]
+)
 def test_model_and_loss_of_a_step_are_one_graph(loss: str, typed_config: Typed) -> None:
     config = typed_config("model=osnet_x0_25", f"loss={loss}", "train.sampler=identity")
     torch.manual_seed(0)
