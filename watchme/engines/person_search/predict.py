@@ -27,7 +27,7 @@ from watchme.metrics.verification import Similarities
 
 log = logging.getLogger(__name__)
 
-# Between the similarities of equal and of different people of the OSNets that were tried; see docs/predict.md.
+# A guess that no data has confirmed, for weights without a calibration.json; announced where it is used.
 _SAME_PERSON = 0.65
 
 
