@@ -26,6 +26,7 @@ from watchme.core.registry import load_mode
 from watchme.engines.osnet.data.data_module import ReidData, read_run
 from watchme.engines.yolo import preparation
 from watchme.engines.yolo.data_yaml import read_layout
+from watchme.engines.yolo.isolation import isolate
 
 _LOST = ("image not read", "name breaks the convention", "identity left out", "image left out", "other file")
 _TRAINED = {
@@ -70,7 +71,8 @@ def trained_detection(root: Path, folder: Path) -> int:
     """Images that a training has or names as left out; each that it has is read as ultralytics does."""
     told: dict[str, Any] = {}
     config = cast(Any, config_of("detection", "train", root))
-    from ultralytics.utils.patches import imread  # not before isolate()
+    isolate()  # before ultralytics is imported
+    from ultralytics.utils.patches import imread
 
     yaml, scan = preparation.prepare(Job(config, folder, record=told.__setitem__), config, ("train", "val"))
     for split, counts in scan.splits.items():

@@ -17,6 +17,7 @@ from watchme.engines.osnet.data.images import read_image as read_crop
 from watchme.engines.person_search.embed_frames import read_frame
 from watchme.engines.yolo import checked_copy as yolo_dataset
 from watchme.engines.yolo.data_yaml import read_layout
+from watchme.engines.yolo.isolation import isolate
 from watchme.inference.pictures import PictureSource
 from watchme.io.image_files import files_in
 from yolo.world import draw_dataset
@@ -93,7 +94,8 @@ def test_every_part_sees_the_same_pixels_or_refuses_the_file(kind: str, tmp_path
     assert (probe.fault, probe.width, probe.height) == ("", WIDE, HIGH)
     assert scan.splits["train"] == {"images": 3, "boxes": 1, "negatives": 2, "unlabelled": 2, "unreadable": 0}
     (copied,) = (yaml.parent / "images" / "train").glob("x.*")
-    from ultralytics.utils.patches import imread  # not before isolate()
+    isolate()  # before ultralytics is imported
+    from ultralytics.utils.patches import imread
 
     seen = imread(str(copied))
     assert seen is not None
