@@ -17,25 +17,13 @@ from hydra.core.hydra_config import HydraConfig
 
 import watchme
 from inference.drawn import COLOURS, Knowing, Sighted, film
+from osnet import tiny
 from watchme.config.conf_dir import CONF
 from watchme.core.errors import CheckpointError, ConfigError, RunFolderError, WatchmeError
 from watchme.data.demo import DemoWorld
 from watchme.run import session
 
-TINY = (
-    "model=osnet_x0_25",
-    "dataset=market1501",
-    "model.weights=null",
-    "dataset.height=64",
-    "dataset.width=32",
-    "dataset.val_identities=3",
-    "train.batch_size=8",
-    "train.num_instances=2",
-    "train.workers=0",
-    "train.epochs=1",
-    "train.device=cpu",
-    "evaluation.visrank=0",
-)
+TINY = (*tiny.TINY, "train.epochs=1", "train.device=cpu")
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -25,7 +25,7 @@ from watchme.config.schema import RunConfig
 from watchme.config.validation import validate
 from watchme.core.errors import CheckpointError, ConfigError, Problem, WatchmeError
 from watchme.core.interfaces import Detector, Embedder, Result
-from watchme.io.run_lookup import config_of, weights_of
+from watchme.io.run_lookup import weights_of
 from watchme.run.log_file import run_log
 from watchme.run.provenance import typed_as
 from watchme.run.run_dir import discard_unused
@@ -33,6 +33,7 @@ from watchme.run.runner import run
 
 if TYPE_CHECKING:
     from watchme.inference.found import Found
+    from watchme.inference.models import Kind
 
 __all__ = ["compose", "evaluate", "find", "load_detector", "load_embedder", "train"]
 
@@ -134,7 +135,9 @@ def load_detector(path: PathLike, *, device: str | int = "auto", trust: bool = F
         CheckpointError: If it is no detector.
         ConfigError: If the machine does not have the device.
     """
-    return _checked(path, "detect", device, trust)  # type: ignore[return-value]
+    from watchme.inference.checked import CheckedDetector
+
+    return CheckedDetector(cast(Detector, _load(path, "detector", device, trust)))
 
 
 def load_embedder(path: PathLike, *, device: str | int = "auto") -> Embedder:
@@ -153,23 +156,19 @@ def load_embedder(path: PathLike, *, device: str | int = "auto") -> Embedder:
         CheckpointError: If it is no re-ID model.
         ConfigError: If the machine does not have the device.
     """
-    return _checked(path, "embed", device, False)  # type: ignore[return-value]
+    from watchme.inference.checked import CheckedEmbedder
+
+    return CheckedEmbedder(cast(Embedder, _load(path, "re-ID model", device, False)))
 
 
-def _checked(path: PathLike, method: str, device: str | int, trust: bool) -> object:
+def _load(path: PathLike, kind: Kind, device: str | int, trust: bool) -> Detector | Embedder:
     from watchme.core.registry import load_model
-    from watchme.inference.checked import CheckedDetector, CheckedEmbedder
+    from watchme.inference.models import load_kind
 
     weights = weights_of(Path(path).expanduser())
-    config = config_of(weights)
-    engine = {"detect": "yolo", "embed": "osnet"}[method] if config is None else str(config["model"]["engine"])
     if not weights.is_file():
         raise CheckpointError(f"{path} holds no weights; give a run folder or its weights/best.pt")
-    model = load_model(engine, weights, device, trust=trust)
-    if not hasattr(model, method):
-        kind = {"detect": "detector", "embed": "re-ID model"}[method]
-        raise CheckpointError(f"{path} is of the {engine} engine, which is no {kind}")
-    return CheckedDetector(model) if method == "detect" else CheckedEmbedder(model)  # type: ignore[arg-type]
+    return load_kind(kind, weights, lambda engine, file: load_model(engine, file, device, trust=trust), str(path))
 
 
 def _run(mode: str, overrides: Sequence[str], folder: PathLike | None) -> Result:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from watchme.core.formatting import UNDEFINED, duration, flatten, number
+from watchme.core.formatting import UNDEFINED, clock, duration, flatten, number
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,18 @@ def test_duration(seconds: float | None, text: str) -> None:
 
 def test_flatten_joins_keys_by_dots() -> None:
     assert flatten({"a": {"b": 1, "c": {}}, "d": [2]}) == {"a.b": 1, "a.c": {}, "d": [2]}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0:00.0"),
+        (7.26, "0:07.3"),
+        (59.96, "1:00.0"),
+        (723, "12:03.0"),
+        (3723.04, "1:02:03.0"),
+        (math.nan, "\u2013"),
+    ],
+)
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from watchme.inference.index import ExactIndex
-from watchme.inference.matching import Ranking, appearances, clock, mean_embedding, of_tracks, track_means
+from watchme.inference.matching import Ranking, appearances, mean_embedding, of_tracks, track_means
 from watchme.inference.sightings import Sightings
 
 
@@ -72,21 +72,6 @@ def test_pictures_without_time_go_by_their_numbers() -> None:
 def test_nobody_appears_where_nothing_matches() -> None:
     assert appearances(made([0, 1]), ranked([0.4, 0.3], 0.5), 1.0, 1) == []
     assert appearances(made([0, 1]), ranked([0.4, 0.3], math.nan), 1.0, 1) == []
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0:00.0"),
-        (7.26, "0:07.3"),
-        (59.96, "1:00.0"),
-        (723, "12:03.0"),
-        (3723.04, "1:02:03.0"),
-        (math.nan, "\u2013"),
-    ],
-)
-def test_clock(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
 
 
 def test_several_pictures_are_averaged_to_unit_norm() -> None:

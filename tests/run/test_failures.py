@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
+from osnet.whole_runs import TINY
 from watchme.config.schema import RunConfig
 from watchme.config.validation import validate
 from watchme.core.errors import DataError, RunFolderError
@@ -118,22 +119,7 @@ def test_a_run_on_a_full_disk_has_failed(
     """With no room for the checkpoints: one line that names the folder, and the status is no longer `running`."""
     folder = small_disk / "run"
     (small_disk / "filled").write_bytes(os.urandom(left))
-    composed = composed_config(
-        "model=osnet_x0_25",
-        "model.weights=null",
-        "dataset=market1501",
-        f"dataset.root={small_world.reid}",
-        "dataset.height=64",
-        "dataset.width=32",
-        "dataset.val_identities=3",
-        "train.batch_size=8",
-        "train.num_instances=2",
-        "train.workers=0",
-        "train.device=cpu",
-        "train.epochs=1",
-        "evaluation.visrank=0",
-        "tracker=none",
-    )
+    composed = composed_config(*TINY, f"dataset.root={small_world.reid}", "train.epochs=1")
     with pytest.raises(RunFolderError) as ended, run_log(folder / "train.log"):
         run(validate(composed), composed, folder, [])
     assert "\n" not in str(ended.value)

@@ -28,6 +28,17 @@ def duration(seconds: float | None) -> str:
     return f"{seconds // 60:.0f} min {seconds % 60:.0f} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def clock(seconds: float) -> str:
+    """A time in a video as 0:07.3, 12:03.0 or 1:02:03.0; a dash where there is none."""
+    if not math.isfinite(seconds):
+        return UNDEFINED
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    before = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+    return f"{before}:{rest // 10:02d}.{rest % 10}"
+
+
 def aligned(rows: Sequence[Sequence[str]], right: Collection[int]) -> list[str]:
     """Rows of cells as lines in columns; the columns that `right` numbers are aligned to the right."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]

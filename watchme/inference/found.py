@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from watchme.core.errors import RunFolderError
+from watchme.inference.matching import Stretch
 from watchme.io.files import read_json, replace_json, replacing
 
 FILE = "matches.json"
@@ -52,27 +53,15 @@ class Match:
 
 
 @dataclass(frozen=True)
-class Span:
-    """An appearance: matches that follow each other closely.
+class Span(Stretch):
+    """An appearance, as a run folder tells of it.
 
     Attributes:
-        first_frame: Index of the first frame.
-        last_frame: Index of the last.
-        start_s: Seconds of the first; NaN for pictures.
-        end_s: Seconds of the last.
-        sightings: How many matches.
-        similarity: The best of them.
         higher_than: See `Match`.
         ranks: Of the matches that are shown of it, in order of time.
         clip: Video of it below the run folder; empty where none was made.
     """
 
-    first_frame: int
-    last_frame: int
-    start_s: float
-    end_s: float
-    sightings: int
-    similarity: float
     higher_than: float
     ranks: tuple[int, ...] = ()
     clip: str = ""
@@ -86,7 +75,7 @@ class Found:
         folder: The run folder.
         source: Where was looked.
         frames: How many frames were looked at.
-        sightings: How many people were seen in them, one counted in each frame anew.
+        sightings: How many people were seen in them, one person counted once in each frame.
         queries: Name of each query picture -> its crop below the run folder.
         threshold: Similarity from which on a sighting is a match; NaN where it is unknown.
         origin: What the threshold comes from, a sentence.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -35,7 +34,7 @@ class Ranking:
 
 
 @dataclass(frozen=True)
-class Appearance:
+class Stretch:
     """Matches that follow each other closely.
 
     Attributes:
@@ -45,8 +44,6 @@ class Appearance:
         end_s: Seconds of the last.
         sightings: How many matches.
         similarity: The best of them.
-        best: Place of the best in the columns of `Sightings`.
-        places: All of them, in order of time.
     """
 
     first_frame: int
@@ -55,6 +52,17 @@ class Appearance:
     end_s: float
     sightings: int
     similarity: float
+
+
+@dataclass(frozen=True)
+class Appearance(Stretch):
+    """A stretch of the sightings of a source.
+
+    Attributes:
+        best: Place of the best match in the columns of `Sightings`.
+        places: Those of all, in order of time.
+    """
+
     best: int
     places: tuple[int, ...] = ()
 
@@ -150,14 +158,3 @@ def _appearance(sightings: Sightings, places: NDArray[np.int64], similarity: NDA
         best=int(places[best]),
         places=tuple(places.tolist()),
     )
-
-
-def clock(seconds: float) -> str:
-    """`0:07.3`, `12:03.0` or `1:02:03.0`; a dash where there is no time."""
-    if not math.isfinite(seconds):
-        return "\u2013"
-    tenths = round(seconds * 10)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    clock = f"{minutes:02d}" if hours else f"{minutes}"
-    return f"{f'{hours}:' if hours else ''}{clock}:{rest // 10:02d}.{rest % 10}"

@@ -46,7 +46,7 @@ def sightings_of(
     """Find people in every frame, in the order of the source.
 
     While one batch is embedded, the next is detected in, and the one after it is read; no more wait than that, so that
-    memory does not grow with the source. Whoever stops iterating, or closes the generator, stops the threads.
+    memory does not grow with the source. A caller that stops iterating, or closes the generator, stops the threads.
 
     Args:
         source: Where frames come from.

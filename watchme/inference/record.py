@@ -1,6 +1,7 @@
 """Goes through a source, and keeps what is seen in a run folder; a second call goes on where the first was."""
 
 import contextlib
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from watchme.core.interfaces import Detector, Embedder
 from watchme.inference.frames import Frame, FrameSource
 from watchme.inference.pipeline import Settings, sightings_of
 from watchme.inference.sightings import Seen, SightingsWriter
+
+log = logging.getLogger(__name__)
 
 Watcher = Callable[[list[tuple[Frame, Seen]]], None]
 
@@ -43,6 +46,8 @@ def record_sightings(
     """
     if writer.complete:
         return True
+    if writer.frames:
+        log.info("Going on after the %d frames that are done", writer.frames)
     total = _frames_to_do(source, settings, 0)
     bar = tqdm(total=total, initial=writer.frames, unit="frame", desc="Frames", disable=None, file=sys.stderr)
     with bar, contextlib.closing(sightings_of(source, detector, embedder, settings, writer.next_frame)) as batches:

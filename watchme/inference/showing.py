@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from tqdm import tqdm
 
+from watchme.core.formatting import clock
 from watchme.inference.drawing import VideoFile, colour_of, draw_people, write_jpeg
 from watchme.inference.frames import Frame, FrameSource, Image8
 from watchme.inference.outputs import FramePeople, by_frame, file_stems
@@ -221,10 +222,3 @@ def person_line(found: Sightings, person: int) -> str:
     if math.isnan(float(found.time[rows[0]])):
         return text
     return f"{text}, {clock(float(found.time[rows[0]]))} to {clock(float(found.time[rows[-1]]))}"
-
-
-def clock(seconds: float) -> str:
-    """Seconds of a video as 0:02.4, 12:05.0 or 1:02:03.5."""
-    minutes, rest = divmod(round(seconds, 1), 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"

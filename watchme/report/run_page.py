@@ -134,7 +134,7 @@ def _check_cards(run: Run) -> list[Card]:
 
 
 def _mends(run: Run, check: dict[str, Any]) -> dict[str, str]:
-    """Problem -> the command that mends it; none for the demo world, which is drawn anew where it is damaged."""
+    """Problem -> the command that mends it; none for the demo world, which is drawn again where it is damaged."""
     dataset = run.config.get("dataset") or {}
     if not dataset.get("root"):
         return {}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from osnet.tiny import SMALL
 from watchme.core.interfaces import Picture
 from watchme.core.registry import load_model
 from watchme.data.demo import DemoWorld
@@ -16,18 +17,7 @@ from watchme.data.images import read_image
 from watchme.engines.osnet.data.holdout import hold_out
 
 Run = Callable[..., Any]
-TINY = (
-    "model=osnet_x0_25",
-    "dataset=market1501",
-    "model.weights=null",
-    "dataset.height=64",
-    "dataset.width=32",
-    "train.batch_size=8",
-    "train.num_instances=2",
-    "train.workers=0",
-    "train.epochs=1",
-    "evaluation.visrank=0",
-)
+TINY = (*SMALL, "dataset=market1501", "train.epochs=1", "evaluation.visrank=0")
 
 
 @pytest.fixture(scope="module")

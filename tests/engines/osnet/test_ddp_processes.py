@@ -16,6 +16,7 @@ import psutil
 import pytest
 import torch
 
+from osnet import whole_runs
 from watchme.core.errors import DataError, TrainingError, WatchmeError
 from watchme.data.demo import DemoWorld
 from watchme.engines.osnet import ddp_processes
@@ -118,22 +119,7 @@ def test_an_error_of_the_leader_ends_the_followers_and_stays_its_own(error: type
     assert time.monotonic() - started < 60
 
 
-TINY = (
-    "model=osnet_x0_25",
-    "dataset=market1501",
-    "model.weights=null",
-    "dataset.height=64",
-    "dataset.width=32",
-    "dataset.val_identities=3",
-    "train.batch_size=8",
-    "train.num_instances=2",
-    "train.workers=0",
-    "train.epochs=500",
-    "train.device=cpu",
-    "train.processes=2",
-    "evaluation.visrank=0",
-    "tracker=none",
-)
+TINY = (*whole_runs.TINY, "train.epochs=500", "train.processes=2")
 
 
 def _find_broken_crop(trainer: Trainer) -> None:

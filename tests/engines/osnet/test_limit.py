@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from osnet import tiny
 from watchme.core.errors import TrainingError
 from watchme.core.interfaces import Table
 from watchme.data.demo import DemoWorld
@@ -14,20 +15,7 @@ from watchme.engines.osnet import losses
 from watchme.engines.osnet.trainer import Trainer
 
 Make = Callable[..., Trainer]
-TINY = (
-    "model=osnet_x0_25",
-    "dataset=market1501",
-    "model.weights=null",
-    "dataset.height=64",
-    "dataset.width=32",
-    "dataset.val_identities=3",
-    "train.batch_size=8",
-    "train.num_instances=2",
-    "train.workers=0",
-    "train.epochs=1",
-    "evaluation.visrank=0",
-    "evaluation.batch_size=4",
-)
+TINY = (*tiny.TINY, "train.epochs=1", "evaluation.batch_size=4")
 
 
 def images_of(trainer: Trainer, epoch: int) -> list[list[int]]:

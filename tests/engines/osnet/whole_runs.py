@@ -5,20 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-TINY = (
-    "model=osnet_x0_25",
-    "dataset=market1501",
-    "model.weights=null",
-    "dataset.height=64",
-    "dataset.width=32",
-    "dataset.val_identities=3",
-    "train.batch_size=8",
-    "train.num_instances=2",
-    "train.workers=0",
-    "train.device=cpu",
-    "evaluation.visrank=0",
-    "tracker=none",
-)
+from osnet import tiny
+
+TINY = (*tiny.TINY, "train.device=cpu", "tracker=none")
 
 
 class Done(NamedTuple):

@@ -27,7 +27,7 @@ def main() -> int:
         return 2
     root = (read_yaml(folder / "config.yaml").get("dataset") or {}).get("root")
     if root is None:
-        print("The demo world is drawn anew where it is missing; there is nothing to mend.", file=sys.stderr)
+        print("The demo world is drawn again where it is missing; there is nothing to mend.", file=sys.stderr)
         return 2
     try:
         aside, files, lines = mend(folder, arguments.problem, Path(str(root)).expanduser())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from watchme.core.interfaces import Detector, Embedder, Job, Result
 from watchme.engines.person_search.config import Config
 from watchme.engines.person_search.find_outputs import Outcome, log_outcome, write_outcome
-from watchme.engines.person_search.models import load_detector, load_embedder, weights_files
+from watchme.engines.person_search.models import load_detector, load_embedder, pipeline_settings, weights_files
 from watchme.inference.certainty import Certainty, of_frames, of_run
 from watchme.inference.demo import demo_film, is_demo
 from watchme.inference.frames import FrameSource
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 # Sightings that are listed at most: all that anybody will look at.
 _MOST = 20_000
-# Sightings of one frame are compared to see what strangers are like in the source; so many tell.
+# The threshold is doubted where so many times the promised share of strangers of the source itself reach it.
 _SUSPICIOUS = 3.0
 
 Vectors = NDArray[np.float32]
@@ -54,13 +54,12 @@ def find(job: Job) -> Result:
     source = open_source(config.source)
     measured = _measured(config), _measured(config, means=True)
     store = job.folder if config.index is None else Path(config.index).expanduser()
-    asked = config.predict
-    settings = Settings(asked.confidence, asked.stride, asked.frames, asked.frame_batch, asked.crop_batch)
+    settings = pipeline_settings(config)
     weights = weights_key(weights_files(config))
     with _held(store, job.folder):
         writer = SightingsWriter(store, store_key(source, settings, weights))
         detector, embedder = load_detector(job), load_embedder(job)
-        queries = read_queries(_given(config), detector, asked.confidence, config.query_person)
+        queries = read_queries(_given(config), detector, settings.confidence, config.query_person)
         for note in filter(None, (picture.note for picture in queries)):
             job.fallback(note)
         query = embed_queries(queries, embedder)
@@ -123,8 +122,6 @@ def _fill(
     if writer.complete:
         log.info("%d sightings in %d frames are in the index already", writer.sightings, writer.frames)
         return
-    if writer.frames:
-        log.info("Going on after the %d frames that are done", writer.frames)
     record_sightings(source, detector, embedder, writer, settings)
 
 

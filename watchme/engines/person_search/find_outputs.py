@@ -1,5 +1,6 @@
 """What mode=find leaves and says: pictures of the matches, matches.json and .csv, and the table on the console."""
 
+import dataclasses
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from watchme.core.formatting import UNDEFINED
+from watchme.core.formatting import UNDEFINED, clock
 from watchme.core.interfaces import Detector, Job
 from watchme.engines.person_search.config import Config
 from watchme.inference.certainty import Certainty
@@ -17,7 +18,7 @@ from watchme.inference.clips import write_clip
 from watchme.inference.found import TABLE, Found, Match, Span, write_found
 from watchme.inference.frames import FrameSource, Image8
 from watchme.inference.match_pictures import Shown, draw_matches, write_crop
-from watchme.inference.matching import Appearance, Ranking, clock
+from watchme.inference.matching import Appearance, Ranking, Stretch
 from watchme.inference.query import QueryPicture
 from watchme.inference.sightings import Sightings
 
@@ -236,13 +237,9 @@ def _clips(job: Job, config: Config, source: FrameSource, outcome: Outcome, othe
 
 
 def _span(outcome: Outcome, each: Appearance, ranks: Sequence[int], clip: str) -> Span:
+    shared = {field.name: getattr(each, field.name) for field in dataclasses.fields(Stretch)}
     return Span(
-        first_frame=each.first_frame,
-        last_frame=each.last_frame,
-        start_s=each.start_s,
-        end_s=each.end_s,
-        sightings=each.sightings,
-        similarity=each.similarity,
+        **shared,
         higher_than=float(outcome.certainty.higher_than(each.similarity)),
         ranks=tuple(ranks),
         clip=clip,

@@ -6,11 +6,12 @@ from typing import cast
 from watchme.config.schema import RunConfig
 from watchme.core.errors import CheckpointError
 from watchme.core.interfaces import Detector, Embedder, Job
-from watchme.io.run_lookup import config_of, weights_of
+from watchme.engines.person_search.config import Config
+from watchme.inference.models import Kind, load_kind
+from watchme.inference.pipeline import Settings
+from watchme.io.run_lookup import weights_of
 
-_KINDS = {"detector": "detector", "reid": "re-ID model"}
-# Of weights that are not in a run folder.
-_ENGINES = {"detector": "yolo", "reid": "osnet"}
+_KINDS: dict[str, Kind] = {"detector": "detector", "reid": "re-ID model"}
 
 
 def weights_files(config: RunConfig) -> dict[str, Path | None]:
@@ -19,13 +20,19 @@ def weights_files(config: RunConfig) -> dict[str, Path | None]:
     return {key: None if path is None else weights_of(Path(path).expanduser()) for key, path in given.items()}
 
 
+def pipeline_settings(config: Config) -> Settings:
+    """How a source is gone through, by the `predict` section."""
+    asked = config.predict
+    return Settings(asked.confidence, asked.stride, asked.frames, asked.frame_batch, asked.crop_batch)
+
+
 def load_detector(job: Job) -> Detector:
     """The model that `detector` names.
 
     Raises:
         CheckpointError: If it cannot be read, or is no detector; it names the key.
     """
-    return cast(Detector, _load(job, "detector", job.config.detector, "detect"))
+    return cast(Detector, _load(job, "detector", job.config.detector))
 
 
 def load_embedder(job: Job) -> Embedder:
@@ -34,25 +41,21 @@ def load_embedder(job: Job) -> Embedder:
     Raises:
         CheckpointError: If it cannot be read, or is no re-ID model; it names the key.
     """
-    return cast(Embedder, _load(job, "reid", job.config.reid, "embed"))
+    return cast(Embedder, _load(job, "reid", job.config.reid))
 
 
-def _load(job: Job, key: str, path: str | None, method: str) -> Detector | Embedder:
+def _load(job: Job, key: str, path: str | None) -> Detector | Embedder:
     assert path is not None
     weights = weights_of(Path(path).expanduser())
-    config = config_of(weights)
-    engine = _ENGINES[key] if config is None else str(config["model"]["engine"])
-    try:
-        model = job.load_model(engine, weights)
-    except CheckpointError as error:
-        fix = f"Give the weights of a {_KINDS[key]}: {key}=<run>/weights/best.pt"
-        raise CheckpointError(f"{key}: {error}\n    {fix}") from error
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.endswith(f"{engine}.inference"):
-            raise
-        raise CheckpointError(f"{key}: the {engine} engine, which trained {weights}, offers no models") from None
-    if not hasattr(model, method):
-        raise CheckpointError(f"{key}: {weights} is of the {engine} engine, which is no {_KINDS[key]}")
+
+    def load(engine: str, file: Path) -> Detector | Embedder:
+        try:
+            return job.load_model(engine, file)
+        except CheckpointError as error:
+            fix = f"Give the weights of a {_KINDS[key]}: {key}=<run>/weights/best.pt"
+            raise CheckpointError(f"{key}: {error}\n    {fix}") from error
+
+    model = load_kind(_KINDS[key], weights, load, f"{key}: {weights}")
     for text in model.assumed:
         job.fallback(text)
     return model

@@ -9,16 +9,15 @@ from typing import cast
 
 import numpy as np
 
-from watchme.core.formatting import duration
+from watchme.core.formatting import clock, duration
 from watchme.core.interfaces import Job, Picture, Result, Table
 from watchme.engines.person_search.config import Config
-from watchme.engines.person_search.models import load_detector, load_embedder, weights_files
+from watchme.engines.person_search.models import load_detector, load_embedder, pipeline_settings, weights_files
 from watchme.inference import outputs
 from watchme.inference.frames import Frame, FrameSource
 from watchme.inference.people import find_persons, find_tracks
-from watchme.inference.pipeline import Settings
 from watchme.inference.record import record_sightings, store_key, weights_key
-from watchme.inference.showing import LiveShow, Shown, Wanted, clock, show
+from watchme.inference.showing import LiveShow, Shown, Wanted, show
 from watchme.inference.sightings import Seen, Sightings, SightingsWriter, load, merge
 from watchme.inference.sources import open_source
 from watchme.io.files import read_json
@@ -43,15 +42,13 @@ def predict(job: Job) -> Result:
     asked = config.predict
     assert config.source is not None
     source = open_source(config.source)
-    settings = Settings(asked.confidence, asked.stride, asked.frames, asked.frame_batch, asked.crop_batch)
+    settings = pipeline_settings(config)
     writer = SightingsWriter(job.folder, store_key(source, settings, weights_key(weights_files(config))))
     detector = load_detector(job)
     embedder = None if config.reid is None else load_embedder(job)
     same_person = None if embedder is None else _same_person(job, config)
     job.begin()
     job.record("dataset", {"name": config.dataset.name, "root": source.given, "kind": source.kind})
-    if writer.frames:
-        log.info("Going on after the %d frames that are done", writer.frames)
     wanted = Wanted("drawn" in asked.save, "frames" in asked.save, asked.video, asked.pictures, asked.stride)
     before, began = writer.frames, time.perf_counter()
     with _Watching(job.folder, config, writer, source, wanted) as watching:

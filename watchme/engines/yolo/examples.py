@@ -92,7 +92,7 @@ def match(image: Path, predicted: dict[str, Any], truth: dict[str, Any]) -> Matc
     people, labels = _array(truth["bboxes"]).reshape(-1, 4), _array(truth["cls"]).astype(np.int32)
     overlaps = np.where(classes[:, None] == labels[None], iou_matrix(boxes, people), 0.0)
     right, found_at = np.zeros(len(boxes), bool), np.full(len(people), np.nan, np.float32)
-    # Most predictions overlap nobody, whoever is taken.
+    # Most predictions overlap nobody, even with every person still to be matched.
     for index in np.flatnonzero((overlaps >= MATCH_IOU).any(axis=1)):
         candidates = np.where(np.isnan(found_at), overlaps[index], 0.0)
         if candidates.max() >= MATCH_IOU:
