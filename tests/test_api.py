@@ -82,6 +82,14 @@ def test_what_is_of_the_command_line_alone_is_refused(overrides: Any, message: s
         watchme.compose(overrides)
 
 
+def test_an_image_size_means_height_and_width_as_on_the_command_line() -> None:
+    for override in ("dataset.image_size=96", "debug=tiny"):
+        dataset: Any = watchme.compose(["model=osnet_x0_25", override]).dataset
+        assert dataset.height == 2 * dataset.width
+    with pytest.raises(ConfigError, match=r"dataset\.image_size"):
+        watchme.compose(["model=osnet_x0_25", "dataset.image_size=none"])
+
+
 def test_hydra_in_use_stays_as_it_was() -> None:
     with initialize_config_dir(str(CONF)):
         watchme.compose(["model=osnet_x0_25"])

@@ -20,7 +20,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from watchme.cli.command_line import prepare
 from watchme.config.conf_dir import CONF
-from watchme.config.overrides import parse_overrides, quoted, values_by_key
+from watchme.config.image_size import with_image_size
+from watchme.config.overrides import parse_overrides, quoted, unresolved, values_by_key
 from watchme.config.schema import RunConfig
 from watchme.config.validation import validate
 from watchme.core.errors import CheckpointError, ConfigError, Problem, WatchmeError
@@ -188,7 +189,7 @@ def _run_folder(mode: str, overrides: Sequence[str], folder: PathLike | None) ->
         path = Path(settings.runtime.output_dir)
         with typed_as(arguments), _messages(), run_log(path / f"{settings.job.name}.log"):
             try:
-                return run(config, composed, path, list(settings.overrides.task)), path.resolve()
+                return run(config, composed, path, unresolved(settings.overrides.task)), path.resolve()
             except WatchmeError:
                 discard_unused(path)
                 raise
@@ -215,6 +216,7 @@ def _composed(overrides: Sequence[str]) -> Iterator[tuple[RunConfig, DictConfig]
             composed = whole.copy()
             with read_write(composed), open_dict(composed):
                 del composed["hydra"]
+            composed = with_image_size(composed, unresolved(whole.hydra.overrides.task))
             yield validate(composed), composed
     finally:
         HydraConfig.instance().cfg, GlobalHydra.instance().hydra = config_before, hydra_before

@@ -16,7 +16,6 @@ _SHORT = {
     "-cp": "--config-path",
     "-cn": "--config-name",
     "-cd": "--config-dir",
-    "-r": "--resolve",
 }
 _WORDS = {
     "help": "python train.py --help lists the options, help=<key> explains a key",
@@ -34,7 +33,7 @@ _WORDS = {
 }
 # Values that Hydra's own flags take.
 _CFG = ("job", "hydra", "all")
-_MODES = ("evaluate", "check", "export", "search", "embed")
+_MODES = ("evaluate", "check", "export", "search", "find", "embed")
 _LONGEST_PATH = 4096
 
 
@@ -64,7 +63,7 @@ def problems_of_hydra_flags(flags: Sequence[str], conf: Path) -> list[Problem]:
     given: dict[str, str] = {}
     for place, flag in enumerate(flags):
         name, equals, value = flag.partition("=")
-        if name in _SHORT.values() or name in _SHORT:
+        if name in _SHORT.values() or name in _SHORT or name == "--resolve":
             following = flags[place + 1] if place + 1 < len(flags) else ""
             given[_SHORT.get(name, name)] = value if equals or following.startswith("-") else following
     problems = []

@@ -99,7 +99,9 @@ _OTHER_TOOLS: dict[str, tuple[str, ...]] = {
     "single_cls": ("dataset.single_class",),
     "nbs": ("train.nominal_batch_size",),
     "arch": ("model=<option>",),
-    "task": ("dataset=<option>, which has the task; mode=train, evaluate, check, export, search, predict or embed",),
+    "task": (
+        "dataset=<option>, which has the task; mode=train, evaluate, check, export, search, predict, find or embed",
+    ),
 }
 # Values of `mode` in other tools.
 _MODES = {
