@@ -82,7 +82,7 @@ def _reports_errors(job: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]
             discard_unused(folder)
             _fail(error)
         except Exception as error:
-            if os.environ.get("HYDRA_FULL_ERROR") or not (folder / "traceback.txt").is_file():
+            if os.environ.get(_FULL_ERROR) or not (folder / "traceback.txt").is_file():
                 raise
             # A library's error does not say what to do: name it, and the file of its traceback.
             print(

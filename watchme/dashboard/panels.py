@@ -4,7 +4,7 @@ from typing import Any
 
 import wandb_workspaces.reports.v2 as wr
 
-from watchme.core.metric_names import higher_is_better
+from watchme.core.metric_names import SAME_CAMERA, higher_is_better
 from watchme.dashboard.contents import Contents, Study
 from watchme.tracking.curves import CHARTS
 
@@ -17,7 +17,7 @@ _SHOWN = 24  # runs in one panel
 def sections(contents: Contents) -> dict[str, list[Any]]:
     """Title of a section -> its panels, without sections that would be empty."""
     found = {
-        "Validation": [_over_epochs(name) for name in contents.of("val/", "val_same_camera/")],
+        "Validation": [_over_epochs(name) for name in contents.of("val/", f"{SAME_CAMERA}/")],
         "Losses": _losses(contents),
         "Test metrics": _test(contents),
         "Curves": _charts(contents),
@@ -49,9 +49,8 @@ def sweep_panels(study: Study) -> list[Any]:
     ]
 
 
-def _over_epochs(name: str, **settings: Any) -> Any:
-    width = settings.pop("w", 8)
-    layout = wr.Layout(w=width, h=8 if width > 8 else 6)
+def _over_epochs(name: str, w: int = 8, **settings: Any) -> Any:
+    layout = wr.Layout(w=w, h=8 if w > 8 else 6)
     return wr.LinePlot(title=name, x="epoch", y=[name], max_runs_to_show=_SHOWN, layout=layout, **settings)
 
 

@@ -145,16 +145,14 @@ def build_report(contents: Contents, project: str, entity: str, study: str | Non
 def _sweep_blocks(study: Study, place: dict[str, str]) -> list[Any]:
     group = expr.Metric("Group") == study.name
     whole = wr.Runset(name="trials", filters=[group, expr.Summary("status") != "pruned"], **place)
+    grey = {run: wr.RunSettings(color=PRUNED) for run, status in study.statuses.items() if status == "pruned"}
+    text = f"{len(study.statuses)} trials, {len(grey)} of them pruned: grey, and a run set of their own."
     pruned = wr.Runset(
         name="pruned trials",
         filters=[group, expr.Summary("status") == "pruned"],
-        run_settings={
-            run: wr.RunSettings(color=PRUNED) for run, status in study.statuses.items() if status == "pruned"
-        },
+        run_settings=grey,
         **place,
     )
-    count = sum(status == "pruned" for status in study.statuses.values())
-    text = f"{len(study.statuses)} trials, {count} of them pruned: grey, and a run set of their own."
     return [wr.H1(f"Sweep {study.name}"), wr.P(text), wr.PanelGrid(runsets=[whole, pruned], panels=sweep_panels(study))]
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from watchme.inference.index import Hits
 from watchme.inference.sightings import Sightings
+from watchme.metrics.verification import unit_rows
 
 _ROWS = 1 << 16  # embeddings that are read at once
 
@@ -28,9 +29,6 @@ class Ranking:
     place: NDArray[np.int64]
     similarity: NDArray[np.float32]
     is_match: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.place)
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def track_means(track: NDArray[np.int64], embedding: NDArray[np.float32]) -> NDA
         order = np.argsort(track[rows], kind="stable")
         numbers, first = np.unique(track[rows][order], return_index=True)
         sums[numbers - 1] += np.add.reduceat(np.asarray(embedding[rows], np.float32)[order], first, axis=0)
-    return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), np.float32)
+    return unit_rows(sums)
 
 
 def of_tracks(hits: Hits, sightings: Sightings, query: NDArray[np.float32], most: int) -> Hits:

@@ -114,12 +114,11 @@ class _Tracker:
         return numbers
 
 
-def find_tracks(parts: Iterable[Sightings], gap_s: float = _GAP_S) -> Tracks:
+def find_tracks(parts: Iterable[Sightings]) -> Tracks:
     """Follow people from frame to frame.
 
     Args:
         parts: Sightings in the order of their frames; a part does not end within a frame.
-        gap_s: Seconds without a sighting after which a track ends.
     """
     tracker = _Tracker()
     for part in parts:

@@ -26,7 +26,7 @@ def record_sightings(
     writer: SightingsWriter,
     settings: Settings,
     watch: Watcher = lambda batch: None,
-) -> bool:
+) -> None:
     """Append everybody in a source to a store, from the frame on that it stands at.
 
     Args:
@@ -37,18 +37,15 @@ def record_sightings(
         settings: Thresholds and batches.
         watch: Gets each batch of frames as soon as it is in the store.
 
-    Returns:
-        Whether the source's end was reached; false after Ctrl-C in a live one, which ends so.
-
     Raises:
-        KeyboardInterrupt: After Ctrl-C, with all that was seen in the store.
+        KeyboardInterrupt: After Ctrl-C, with all that was seen in the store; a live source just ends with it.
         DataError: If no frame can be read.
     """
     if writer.complete:
-        return True
+        return
     if writer.frames:
         log.info("Going on after the %d frames that are done", writer.frames)
-    total = _frames_to_do(source, settings, 0)
+    total = _frames_to_do(source, settings)
     bar = tqdm(total=total, initial=writer.frames, unit="frame", desc="Frames", disable=None, file=sys.stderr)
     with bar, contextlib.closing(sightings_of(source, detector, embedder, settings, writer.next_frame)) as batches:
         try:
@@ -61,12 +58,11 @@ def record_sightings(
             writer.flush()
             if source.kind != "live":
                 raise
-            return False
+            return
         except BaseException:
             writer.flush()
             raise
     writer.finish()
-    return True
 
 
 def store_key(source: FrameSource, settings: Settings, weights: Mapping[str, str]) -> dict[str, Any]:
@@ -81,9 +77,9 @@ def store_key(source: FrameSource, settings: Settings, weights: Mapping[str, str
     return {"source": source.fingerprint or source.given, **weights, **asked}
 
 
-def _frames_to_do(source: FrameSource, settings: Settings, start: int) -> int | None:
+def _frames_to_do(source: FrameSource, settings: Settings) -> int | None:
     ends = [end for end in (source.length, settings.limit) if end is not None]
-    return max(0, -(-(min(ends) - start) // settings.stride)) if ends else None
+    return -(-min(ends) // settings.stride) if ends else None
 
 
 def weights_key(paths: Mapping[str, Path | None]) -> dict[str, str]:

@@ -72,7 +72,7 @@ def show(source: FrameSource, found: Sightings, folder: Path, wanted: Wanted) ->
     crops = _crops_of(found, wanted.pictures)
     strips: dict[int, dict[int, Image8]] = {}
     stems = file_stems(found)
-    every = wanted.drawn or wanted.frames
+    every = wanted.drawn or (wanted.frames and source.kind == "video")
     only = None if every else page | {int(found.frame[row]) for rows in crops.values() for row in rows}
     shown: list[Shown] = []
     for frame, people, film in _again(source, found, folder, wanted, only):

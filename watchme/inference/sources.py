@@ -12,12 +12,13 @@ from pathlib import Path
 
 from watchme.core.errors import DataError
 from watchme.inference.demo import demo_film, is_demo
-from watchme.inference.frames import Frame, FrameSource, Image8
+from watchme.inference.frames import FrameSource
+from watchme.inference.live import is_live
 from watchme.inference.pictures import PictureSource
-from watchme.inference.video import VIDEO_SUFFIXES, VideoSource, is_live
+from watchme.inference.video import VIDEO_SUFFIXES, VideoSource
 from watchme.io.image_files import IMAGE_SUFFIXES, files_in, is_image, is_other_image
 
-__all__ = ["Frame", "FrameSource", "Image8", "open_source"]
+__all__ = ["FrameSource", "open_source"]
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import math
 import os
-import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from watchme.core.errors import DataError
 from watchme.inference.frames import Frame, Image8, Kind
+from watchme.inference.live import is_live
 
 log = logging.getLogger(__name__)
 
@@ -20,17 +20,6 @@ log = logging.getLogger(__name__)
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
-_ADDRESS = re.compile(r"^(rtsps?|rtmps?|https?|udp|tcp)://", re.I)
-
-
-def is_live(source: str) -> bool:
-    """Whether a source is a camera's number or an address."""
-    return is_address(source) or re.fullmatch(r"\d{1,3}", source) is not None
-
-
-def is_address(source: str) -> bool:
-    """Whether a source is a stream's address."""
-    return _ADDRESS.match(source) is not None
 
 
 class VideoSource:

@@ -5,6 +5,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+# What a line holds beside metrics.
+NOT_METRICS = frozenset({"epoch", "time", "is_best"})
+
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Lines of a metrics.jsonl, null read as NaN; of an epoch that stands twice the later one.

@@ -128,7 +128,7 @@ def compare_pairs(
         split: What it is.
     """
     known = np.isin(other_pids, one_pids)
-    first, second = _unit(one), _unit(other[known])
+    first, second = unit_rows(one), unit_rows(other[known])
     other_pids, other_cams = other_pids[known], other_cams[known]
     mated, non_mated = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
     for start in range(0, len(first), _ROWS):
@@ -156,8 +156,8 @@ def mean_by_camera(
     """
     keys, group = np.unique(np.stack([pids, cams], axis=1), axis=0, return_inverse=True)
     sums = np.zeros((len(keys), features.shape[1]), np.float32)
-    np.add.at(sums, group.reshape(-1), _unit(features))
-    return _unit(sums), keys[:, 0], keys[:, 1]
+    np.add.at(sums, group.reshape(-1), unit_rows(features))
+    return unit_rows(sums), keys[:, 0], keys[:, 1]
 
 
 def count_similarities(values: NDArray[np.floating[Any]]) -> Counts:
@@ -196,7 +196,8 @@ def draw_similarities(found: Similarities, path: Path, *, title: str) -> None:
     figure.savefig(path, format="png")
 
 
-def _unit(features: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+def unit_rows(features: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """(N, D) rows divided by their L2 norms, as float32; rows of zeros stay so."""
     values = features.astype(np.float32)
     norms = np.linalg.norm(values, axis=1, keepdims=True)
     return np.asarray(values / np.maximum(norms, 1e-12), np.float32)

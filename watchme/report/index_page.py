@@ -175,16 +175,14 @@ def _parent(root: Path, run: Run, known: Collection[Path], checked: Mapping[Path
 def _checked(runs: Iterable[Run], configs: Iterable[Mapping[str, str]]) -> dict[Path, Path]:
     """Folder of a check -> the first training on the same data after it, or else the last one before it."""
 
-    def data(config: Mapping[str, str]) -> list[tuple[str, str]]:
-        return sorted(item for item in config.items() if item[0].startswith("dataset."))
-
-    pairs = sorted(zip(runs, configs, strict=True), key=lambda pair: str(pair[0].manifest.get("started", "")))
+    data = (sorted(item for item in config.items() if item[0].startswith("dataset.")) for config in configs)
+    pairs = sorted(zip(runs, data, strict=True), key=lambda pair: str(pair[0].manifest.get("started", "")))
     found: dict[Path, Path] = {}
-    for place, (check, config) in enumerate(pairs):
+    for place, (check, wanted) in enumerate(pairs):
         if check.mode == "check":
             order = [*pairs[place + 1 :], *reversed(pairs[:place])]
             trainings = ((run, other) for run, other in order if run.mode == "train" and not run.config.get("trial"))
-            same = (run for run, other in trainings if data(other) == data(config))
+            same = (run for run, other in trainings if other == wanted)
             if (training := next(same, None)) is not None:
                 found[check.folder] = training.folder
     return found

@@ -13,12 +13,11 @@ from watchme.core.errors import RunFolderError
 from watchme.core.liveness import has_ended
 from watchme.core.metric_names import SPLITS, measured_objective
 from watchme.io.files import read_json, read_yaml
+from watchme.io.metrics_log import NOT_METRICS, read_metrics
 from watchme.io.run_lookup import folder_of
 from watchme.run.run_dir import CONFIG, MANIFEST, METRICS, SUMMARY, read_manifest
-from watchme.tracking.jsonl import read_metrics
 
 _OF_A_SOURCE = {"search": "Person search on", "predict": "People in", "embed": "Embeddings of"}
-_NOT_METRICS = frozenset({"epoch", "time", "is_best"})
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ class Run:
         found: dict[str, list[tuple[int, float]]] = {}
         for line in self.lines:
             for name, value in line.items():
-                if name not in _NOT_METRICS and isinstance(value, (int, float)) and value == value:
+                if name not in NOT_METRICS and isinstance(value, (int, float)) and value == value:
                     found.setdefault(name, []).append((line["epoch"], float(value)))
         return found
 

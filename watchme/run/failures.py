@@ -2,14 +2,13 @@
 
 import errno
 import re
-import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from watchme.config.schema import RunConfig
 from watchme.core.errors import RunFolderError, WatchmeError
-from watchme.run.summary import relative
+from watchme.run.summary import resume_command
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 # torch.utils.data's words where a worker does not end by itself, mostly since the system has no memory left.
@@ -23,9 +22,7 @@ def is_full_disk(error: BaseException | None) -> bool:
 
 def explain(error: BaseException, config: RunConfig, folder: Path) -> WatchmeError | None:
     """What to do about an error of the system; None where nothing is known."""
-    again = f"python train.py train.resume={shlex.quote(relative(folder))}"
-    if config.mode != "train":
-        again = "the same command"
+    again = resume_command(folder) if config.mode == "train" else "the same command"
     if is_full_disk(error):
         file = next((one.filename for one in _chain(error) if isinstance(one, OSError) and one.filename), folder)
         free = shutil.disk_usage(folder).free / 2**20
@@ -45,8 +42,7 @@ def explain(error: BaseException, config: RunConfig, folder: Path) -> WatchmeErr
 def say_how_to_go_on(error: WatchmeError, config: RunConfig, folder: Path) -> None:
     """Add the command that resumes it to the text of an error that has ended a training after its first epoch."""
     if config.mode == "train" and (folder / "weights" / "last.pt").is_file() and "train.resume=" not in str(error):
-        again = f"python train.py train.resume={shlex.quote(relative(folder))}"
-        error.args = (f"{error}\n    The last whole epoch is saved. Go on with:\n    {again}",)
+        error.args = (f"{error}\n    The last whole epoch is saved. Go on with:\n    {resume_command(folder)}",)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

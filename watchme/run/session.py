@@ -13,7 +13,7 @@ from watchme.report.callbacks import ModelCardWriter, ReportWriter
 from watchme.run.early_stopping import EarlyStopping
 from watchme.run.gpu_monitor import GpuMonitor
 from watchme.run.run_dir import METRICS, RunFolder, folder_of
-from watchme.tracking import jsonl, start_trackers
+from watchme.tracking import jsonl, start_trackers, uses_wandb
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Session:
             emit=self.emit,
             resumed=self.resumed,
             step=self.step,
-            step_every=tracker.every if tracker.tensorboard or (tracker.wandb and tracker.mode != "disabled") else 0,
+            step_every=tracker.every if tracker.tensorboard or uses_wandb(tracker) else 0,
             record=self.record.record,
             fallback=self.fallback,
             show=self.show,

@@ -136,22 +136,14 @@ def how_to_resume(config: RunConfig, folder: Path, *, begun: bool = True) -> str
     """The text for a run that was interrupted; `begun` says whether it has changed anything."""
     if not begun:
         return "Interrupted before the run began; nothing was changed. The same command starts it."
+    again = f"\n    {resume_command(folder)}"
     if config.mode == "train" and (folder / "weights" / "last.pt").is_file():
-        return (
-            f"Interrupted; the last whole epoch is saved. Go on with:\n"
-            f"    python train.py train.resume={shlex.quote(relative(folder))}"
-        )
+        return f"Interrupted; the last whole epoch is saved. Go on with:{again}"
     if (folder / "sightings").is_dir():
-        return (
-            f"Interrupted; what was seen so far is kept. Go on with:\n"
-            f"    python train.py train.resume={shlex.quote(relative(folder))}"
-        )
+        return f"Interrupted; what was seen so far is kept. Go on with:{again}"
     if config.mode != "train":
         return "Interrupted; the same command starts again."
-    return (
-        f"Interrupted before the first epoch was saved. Start it again, in the same folder, with:\n"
-        f"    python train.py train.resume={shlex.quote(relative(folder))}"
-    )
+    return f"Interrupted before the first epoch was saved. Start it again, in the same folder, with:{again}"
 
 
 def _checked(result: Result) -> str:
@@ -180,6 +172,11 @@ def _another_query(config: RunConfig, folder: Path) -> str:
     given = " ".join(f"{key}={shlex.quote(str(value))}" for key, value in keys.items())
     index = shlex.quote(config.index or relative(folder))
     return f"python train.py mode=find query=<picture> {given} index={index}  # somebody else, at once"
+
+
+def resume_command(folder: Path) -> str:
+    """The command that goes on with a run."""
+    return f"python train.py train.resume={shlex.quote(relative(folder))}"
 
 
 def relative(path: Path) -> str:

@@ -6,17 +6,22 @@ A tracker is a core.interfaces.Callback. TensorBoard and W&B run in a process of
 
 import logging
 
-from watchme.config.schema import RunConfig
+from watchme.config.schema import RunConfig, TrackerConfig
 from watchme.core.interfaces import Callback
 from watchme.run.run_dir import RunFolder
 
 log = logging.getLogger(__name__)
 
 
+def uses_wandb(tracker: TrackerConfig) -> bool:
+    """Whether the config asks for W&B."""
+    return tracker.wandb and tracker.mode != "disabled"
+
+
 def start_trackers(config: RunConfig, folder: RunFolder) -> list[Callback]:
     """Start the trackers that the config names; none of them can fail a run."""
     tracker = config.tracker
-    wandb = tracker.wandb and tracker.mode != "disabled"
+    wandb = uses_wandb(tracker)
     if not (tracker.tensorboard or wandb):
         return []
     from watchme.tracking.process import TrackingProcess

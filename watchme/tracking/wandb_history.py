@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from watchme.io.files import read_json, replace_json
-from watchme.io.metrics_log import read_metrics
+from watchme.io.metrics_log import NOT_METRICS, read_metrics
 from watchme.run.run_dir import METRICS, WEIGHTS
 
 _STATE = "watchme-history.json"
-_NOT_METRICS = {"epoch", "time", "is_best"}
 Log = Callable[[dict[str, Any], int], None]
 
 
@@ -64,7 +63,7 @@ class History:
             self.logged.row, self.logged.epoch = epoch + 1, epoch
         for line in read_metrics(self._folder / METRICS):
             if self.logged.epoch < line["epoch"] <= epoch:
-                values = {name: value for name, value in line.items() if name not in _NOT_METRICS}
+                values = {name: value for name, value in line.items() if name not in NOT_METRICS}
                 self._log_epoch(int(line["epoch"]), finite(values))
         return self.logged.epoch > epoch
 

@@ -1,6 +1,7 @@
 """What mends each kind of problem: a command, or files set aside and label lines corrected, with nothing deleted."""
 
 import csv
+import glob
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
@@ -118,12 +119,8 @@ def _partners(path: Path) -> Iterator[Path]:
         parts[len(parts) - 1 - parts[::-1].index(here)] = there
         folder = Path(*parts[:-1])
         yield from (
-            sorted(folder.glob(f"{_escaped(path.stem)}.*")) if there == "images" else [folder / f"{path.stem}.txt"]
+            sorted(folder.glob(f"{glob.escape(path.stem)}.*")) if there == "images" else [folder / f"{path.stem}.txt"]
         )
-
-
-def _escaped(text: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
 
 
 def _place(path: Path, root: Path, aside: Path) -> Path:

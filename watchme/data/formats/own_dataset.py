@@ -120,11 +120,10 @@ def _parts(
                 found[role] = read(folder, role)
         return found
     views = list(views_of_list(root, text_of(root), fault))
-    names = {"": "train", "train": "train", "query": "query", "gallery": "gallery"}
     by_identity: dict[str, list[View]] = defaultdict(list)
     for view in views:
         if view.split != "test":
-            found.setdefault(names[view.split], []).append(view)
+            found.setdefault(view.split or "train", []).append(view)
         else:
             by_identity[view.identity].append(view)
     for own in by_identity.values():

@@ -84,7 +84,8 @@ class Embedder:
             return model.embed
 
         def embed(images: Tensor) -> Tensor:
-            filled = torch.nn.functional.pad(images, (0,) * 7 + (self.batch_size - len(images),))
+            lacking = self.batch_size - len(images)
+            filled = torch.nn.functional.pad(images, (0,) * 7 + (lacking,)) if lacking else images
             found: Tensor = self._compiled(model, filled)[: len(images)]
             return found
 

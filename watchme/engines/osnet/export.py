@@ -33,6 +33,7 @@ from watchme.engines.osnet.embed_and_rank import compare, metrics_of
 from watchme.engines.osnet.handoff_text import OsnetHandoffText, onnx_metadata
 from watchme.export import onnx_files
 from watchme.export.base import SMALL, Exporter, Reader, largest_difference, torch_reader
+from watchme.metrics.verification import unit_rows
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +207,7 @@ class EmbeddingDifference:
 
     def add(self, found: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
         """Take one more batch of embeddings, (B, D), into account."""
-        found, expected = _normalized(found), _normalized(expected)
+        found, expected = unit_rows(found), unit_rows(expected)
         self._largest = max(self._largest, largest_difference(found, expected))
         self._cosines += (found * expected).sum(1).tolist()
 
@@ -226,8 +227,3 @@ class EmbeddingDifference:
         # mAP alone does not show it: where all embeddings are equal, the order of files ranks.
         if not exact and not self.cosine >= _LOWEST_COSINE:
             yield f"gives other embeddings than the trained model: their mean cosine is {self.cosine:.2f}"
-
-
-def _normalized(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(norms, 1e-12), np.float32)

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from watchme.core.errors import CheckpointError
-from watchme.engines.osnet.data.augmentation import MEAN, STD
+from watchme.engines.osnet.data.augmentation import to_network
 from watchme.engines.osnet.data.images import resized
 from watchme.export import onnx_files
+from watchme.metrics.verification import unit_rows
 
 _PREPROCESSING = "preprocessing.json"
 
@@ -80,11 +82,6 @@ class OnnxEmbedder:
         """Embed crops. See `interfaces.Embedder`."""
         if not crops:
             return np.zeros((0, self._dimensions), np.float32)
-        images = np.stack([resized(Image.fromarray(crop), self._size) for crop in crops])
-        pixels = images.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
-        if self._normalize:
-            mean, deviation = (np.array(values, np.float32).reshape(3, 1, 1) for values in (MEAN, STD))
-            pixels = (pixels - mean) / deviation
-        features = self._session(np.ascontiguousarray(pixels))
-        unit: NDArray[np.float32] = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-        return unit
+        images = torch.from_numpy(np.stack([resized(Image.fromarray(crop), self._size) for crop in crops]))
+        pixels = to_network(images, normalize=self._normalize).contiguous().numpy()
+        return unit_rows(self._session(pixels))

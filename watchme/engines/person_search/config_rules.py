@@ -9,7 +9,7 @@ from watchme.core.errors import CheckpointError, DataError, Problem
 from watchme.core.metric_names import SEARCH
 from watchme.data.person_search.readers import EXPECTED, find_format
 from watchme.engines.person_search.config import Config
-from watchme.inference.video import is_live
+from watchme.inference.live import is_live
 from watchme.io.run_lookup import CALIBRATION, config_of, weights_of
 
 _NEEDED = {"search": ("detector", "reid"), "predict": ("detector",), "find": ("detector", "reid"), "embed": ("reid",)}

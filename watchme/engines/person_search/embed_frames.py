@@ -15,12 +15,12 @@ from watchme.core.interfaces import Detector, Embedder
 from watchme.data.images import read_image
 from watchme.data.person_search.search_set import SearchSet
 from watchme.engines.person_search.config import SearchEvaluation
+from watchme.inference.frames import Image8
+from watchme.inference.pipeline import cut_out
 from watchme.metrics.detection import Detections, People
 from watchme.metrics.person_search import Features, Queries
 
 log = logging.getLogger(__name__)
-
-Image8 = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +77,6 @@ def read_frame(path: Path) -> Image8:
         DataError: If the file is missing, truncated or no image.
     """
     return np.asarray(read_image(path))
-
-
-def cut_out(image: Image8, box: Sequence[float]) -> Image8:
-    """The part of an image within a box, clipped to the image; at least one pixel."""
-    height, width = image.shape[:2]
-    x1, y1, x2, y2 = (round(value) for value in box)
-    left, top = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
-    return image[top : max(min(y2, height), top + 1), left : max(min(x2, width), left + 1)]
 
 
 def _batches(paths: Sequence[Path], size: int, workers: int) -> Iterator[tuple[range, list[Image8 | None]]]:

@@ -27,7 +27,6 @@ from watchme.inference.record import record_sightings, store_key, weights_key
 from watchme.inference.sightings import EMBEDDINGS, Sightings, SightingsWriter, load, merge
 from watchme.inference.sources import open_source
 from watchme.io.files import locked
-from watchme.io.run_lookup import weights_of
 from watchme.metrics.verification import Similarities
 
 log = logging.getLogger(__name__)
@@ -111,7 +110,8 @@ def _measured(config: Config, *, means: bool = False) -> Similarities | None:
     named = config.find.calibration
     if named == "source":
         return None
-    weights = weights_of(Path(str(config.reid)).expanduser())
+    weights = weights_files(config)["reid"]
+    assert weights is not None
     return of_run(weights, None if named is None else Path(named).expanduser(), means=means)
 
 

@@ -75,7 +75,8 @@ def write_outcome(
         crops[picture.name] = f"matches/query{number}.jpg"
         write_crop(picture.crop, job.folder / crops[picture.name])
     listed = max(int(outcome.ranking.is_match.sum()), max(ranks, default=0))
-    matches = tuple(_match(outcome, rank, files.get(rank, ("", ""))) for rank in range(1, listed + 1))
+    higher = outcome.certainty.higher_than(outcome.ranking.similarity[:listed]).tolist()
+    matches = tuple(_match(outcome, rank, share, files.get(rank, ("", ""))) for rank, share in enumerate(higher, 1))
     clips = _clips(job, config, source, outcome, others)
     spans = tuple(
         _span(outcome, each, own, clips.get(number, ""))
@@ -197,7 +198,7 @@ def _picture(outcome: Outcome, rank: int) -> Shown:
     )
 
 
-def _match(outcome: Outcome, rank: int, files: tuple[str, str]) -> Match:
+def _match(outcome: Outcome, rank: int, higher_than: float, files: tuple[str, str]) -> Match:
     sightings, ranking = outcome.sightings, outcome.ranking
     place, similarity = int(ranking.place[rank - 1]), float(ranking.similarity[rank - 1])
     x1, y1, x2, y2 = sightings.box[place].tolist()
@@ -209,7 +210,7 @@ def _match(outcome: Outcome, rank: int, files: tuple[str, str]) -> Match:
         box=(x1, y1, x2, y2),
         score=float(sightings.score[place]),
         similarity=similarity,
-        higher_than=float(outcome.certainty.higher_than(similarity)),
+        higher_than=higher_than,
         is_match=bool(ranking.is_match[rank - 1]),
         track=int(sightings.track[place]),
         crop=files[0],

@@ -9,20 +9,20 @@ from typing import cast
 
 import numpy as np
 
+from watchme.core.errors import CheckpointError
 from watchme.core.formatting import clock, duration
 from watchme.core.interfaces import Job, Picture, Result, Table
 from watchme.engines.person_search.config import Config
 from watchme.engines.person_search.models import load_detector, load_embedder, pipeline_settings, weights_files
 from watchme.inference import outputs
+from watchme.inference.certainty import of_run
 from watchme.inference.frames import Frame, FrameSource
 from watchme.inference.people import find_persons, find_tracks
 from watchme.inference.record import record_sightings, store_key, weights_key
 from watchme.inference.showing import LiveShow, Shown, Wanted, show
 from watchme.inference.sightings import Seen, Sightings, SightingsWriter, load, merge
 from watchme.inference.sources import open_source
-from watchme.io.files import read_json
 from watchme.io.run_lookup import CALIBRATION, folder_of
-from watchme.metrics.verification import Similarities
 
 log = logging.getLogger(__name__)
 
@@ -102,12 +102,11 @@ def _same_person(job: Job, config: Config) -> float:
     """The similarity from which tracks are one person."""
     chosen, source = config.predict.same_person, "predict.same_person"
     reid = weights_files(config)["reid"]
-    folder = None if reid is None else folder_of(reid)
-    if chosen is None and folder is not None and (folder / CALIBRATION).is_file():
-        with contextlib.suppress(ValueError):
-            similarities = Similarities.from_json(read_json(folder / CALIBRATION))
-            if similarities.is_sound:
-                chosen, source = similarities.threshold(), str(folder / CALIBRATION)
+    assert reid is not None
+    if chosen is None:
+        with contextlib.suppress(CheckpointError):
+            if (measured := of_run(reid)) is not None:
+                chosen, source = measured.threshold(), str(cast(Path, folder_of(reid)) / CALIBRATION)
     if chosen is None:
         chosen, source = _SAME_PERSON, "default"
         job.fallback(

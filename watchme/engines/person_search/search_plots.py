@@ -10,8 +10,10 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from watchme.core.interfaces import Picture
 from watchme.engines.person_search.config import SearchEvaluation
-from watchme.engines.person_search.embed_frames import FrameFeatures, Image8, cut_out, read_frame
+from watchme.engines.person_search.embed_frames import FrameFeatures, read_frame
 from watchme.engines.person_search.scores import Outcome
+from watchme.inference.frames import Image8
+from watchme.inference.pipeline import cut_out
 from watchme.metrics.person_search import Decomposition, Overlap, SearchScore, matched_entries, mean
 
 Colour = tuple[int, int, int]
