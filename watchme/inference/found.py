@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from watchme.core.errors import RunFolderError
-from watchme.inference.matching import Stretch
 from watchme.io.files import read_json, replace_json, replacing
 
 FILE = "matches.json"
@@ -50,6 +49,27 @@ class Match:
     track: int = -1
     crop: str = ""
     picture: str = ""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Matches that follow each other closely.
+
+    Attributes:
+        first_frame: Index of the first frame.
+        last_frame: Index of the last.
+        start_s: Seconds of the first; NaN for pictures.
+        end_s: Seconds of the last.
+        sightings: How many matches.
+        similarity: The best of them.
+    """
+
+    first_frame: int
+    last_frame: int
+    start_s: float
+    end_s: float
+    sightings: int
+    similarity: float
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from watchme.inference.found import Stretch
 from watchme.inference.index import Hits
 from watchme.inference.sightings import Sightings
 from watchme.metrics.verification import unit_rows
@@ -29,27 +30,6 @@ class Ranking:
     place: NDArray[np.int64]
     similarity: NDArray[np.float32]
     is_match: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Matches that follow each other closely.
-
-    Attributes:
-        first_frame: Index of the first frame.
-        last_frame: Index of the last.
-        start_s: Seconds of the first; NaN for pictures.
-        end_s: Seconds of the last.
-        sightings: How many matches.
-        similarity: The best of them.
-    """
-
-    first_frame: int
-    last_frame: int
-    start_s: float
-    end_s: float
-    sightings: int
-    similarity: float
 
 
 @dataclass(frozen=True)

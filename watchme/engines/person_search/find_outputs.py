@@ -15,10 +15,10 @@ from watchme.core.interfaces import Detector, Job
 from watchme.engines.person_search.config import Config
 from watchme.inference.certainty import Certainty
 from watchme.inference.clips import write_clip
-from watchme.inference.found import TABLE, Found, Match, Span, write_found
+from watchme.inference.found import TABLE, Found, Match, Span, Stretch, write_found
 from watchme.inference.frames import FrameSource, Image8
 from watchme.inference.match_pictures import Shown, draw_matches, write_crop
-from watchme.inference.matching import Appearance, Ranking, Stretch
+from watchme.inference.matching import Appearance, Ranking
 from watchme.inference.query import QueryPicture
 from watchme.inference.sightings import Sightings
 
