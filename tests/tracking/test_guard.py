@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 
 from tracking.made_up import Tracked, event, make_config, tracking_of
 from tracking.wandb_file import WandbFile
@@ -96,6 +97,18 @@ UNAUTHORISED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: c
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that has asked W&B for something: its service stands in the environment."""
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)
+    service = wandb.setup()
+    service.ensure_service()
+    assert "WANDB_SERVICE" in os.environ
+    yield
+    wandb.teardown()
+
+
+@pytest.mark.usefixtures("notebook")
 @pytest.mark.parametrize(
     ("answer", "only"), [(UNAUTHORISED, b""), (FINE, b"GET / ")], ids=["key is refused", "hangs at login"]
 )

@@ -183,6 +183,9 @@ def _environment(folder: Path) -> dict[str, str]:
     variables = dict(os.environ)
     # The package need not be installed: what the training can import, its trackers can.
     variables["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)  # noqa: PTH109
+    # A notebook that asked W&B for something, or the sweep before it, has a service of its own there: an attempt to be
+    # online that failed could not be forgotten in it.
+    variables.pop("WANDB_SERVICE", None)
     # W&B's crash reports go to a third party, and its staging area and logs would be in the home folder.
     variables.setdefault("WANDB_ERROR_REPORTING", "false")
     variables.setdefault("WANDB_SILENT", "true")
