@@ -27,6 +27,15 @@ PROJECT = Path(__file__).resolve().parent.parent
 BACKEND_VARIABLES = ("YOLO_", "OSNET_", "WANDB_", "WATCHME_CACHE", "WATCHME_WEIGHTS")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Folders are run by several processes; files, benchmarks and -s in this one, where output and a debugger work."""
+    files = any(not Path(each.partition("::")[0]).is_dir() for each in config.args)
+    measured = "benchmark" in config.option.markexpr.replace("not benchmark", "")
+    if files or measured or config.option.capture == "no":
+        return 0
+    return min(os.cpu_count() or 1, 4)  # each takes 2 to 3 GB
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep the demo world and library settings of the tests away from the user's, and his variables from us."""
@@ -37,10 +46,22 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("WATCHME_CACHE", str(folder))
         patch.setenv("WATCHME_OFFLINE", "1")  # a test that fetches says so
+        # Whatever imports ultralytics first, it reads its settings and fonts there, as `isolate` wants it.
+        patch.setenv("YOLO_CONFIG_DIR", str(folder / "ultralytics"))
+        (folder / "ultralytics").mkdir()
         if "PYTHONDONTWRITEBYTECODE" in os.environ:  # else every command compiles its libraries anew
             patch.delenv("PYTHONDONTWRITEBYTECODE")
             patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def torch_settings() -> Iterator[None]:
+    """Give every test torch's own settings, whatever an engine chose in the one before."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="session")

@@ -127,7 +127,8 @@ def test_mistakes_are_counted_at_the_confidence_of_the_reported_precision_and_re
     ((confidence, found, missed, false),) = tables["test/counts"].rows
     assert confidence == result.details["test"]["confidence"]
     assert found + missed == 6
-    assert found / 6 == pytest.approx(result.metrics["test/recall"], abs=0.01)
+    # ultralytics interpolates between the confidences of two detections, which are at most one person apart.
+    assert abs(found - 6 * result.metrics["test/recall"]) < 1
     assert found / (found + false) == pytest.approx(result.metrics["test/precision"], abs=0.02)
     columns = tables["test/by_group"].columns
     sizes = [dict(zip(columns, row, strict=True)) for row in tables["test/by_group"].rows if row[0] == "size"]
@@ -167,16 +168,22 @@ def test_example_boxes_lie_on_the_drawn_people(evaluate: Evaluate, drawn: Path) 
     """Pictures of the images themselves, with boxes in their pixels."""
     _, recorder = evaluate("evaluation.examples=3")
     pictures = recorder.pictures()["test/detections"]
-    assert pictures
+    assert len(pictures) == 3
+    found = 0
     for picture in pictures:
         source = drawn / "images" / "test" / picture.path.name.split("-", 1)[1]
         assert picture.path.read_bytes() == source.read_bytes()
         _, x, y, w, h = map(float, (drawn / "labels" / "test" / f"{source.stem}.txt").read_text().split())
-        best = max((box for box in picture.boxes if not math.isnan(box[4])), key=lambda box: box[4])
+        predicted = [box for box in picture.boxes if not math.isnan(box[4])]
+        if not predicted:
+            continue
+        found += 1
+        best = max(predicted, key=lambda box: box[4])
         assert best[5].removeprefix("false ") == "person"
         assert best[:4] == pytest.approx(
             [(x - w / 2) * 64, (y - h / 2) * 64, (x + w / 2) * 64, (y + h / 2) * 64], abs=8
         )
+    assert found >= 2
 
 
 def test_examples_of_turned_photographs_are_shown_upright(evaluate: Evaluate, tmp_path: Path) -> None:

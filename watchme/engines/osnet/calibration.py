@@ -2,15 +2,14 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from watchme.core.interfaces import Job, Picture
-from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.data.images import Gallery
+from watchme.engines.osnet.embed_and_rank import ids_of
 from watchme.io.files import replace_json
 from watchme.io.run_lookup import CALIBRATION, CALIBRATION_MEANS
 from watchme.metrics.verification import Similarities, compare_pairs, draw_similarities, mean_by_camera
@@ -59,14 +58,11 @@ def calibrate(
 
 def _similarities(data: Gallery, query: Tensor, gallery: Tensor, split: str) -> tuple[Similarities, Similarities]:
     """Of queries and gallery images, and of queries and the means of these."""
-    pids, cams = _ids(data.query.crops)
-    images = gallery.numpy(), *_ids(data.gallery.crops)
+    ids = ids_of(data.query.crops, data.gallery.crops)
+    pids, gallery_pids, cams, gallery_cams = (part.numpy() for part in ids)
+    images = gallery.numpy(), gallery_pids, gallery_cams
     single, mean = (
         compare_pairs(query.numpy(), features, pids, other_pids, cams, other_cams, split)
         for features, other_pids, other_cams in (images, mean_by_camera(*images))
     )
     return single, mean
-
-
-def _ids(crops: Sequence[Crop]) -> tuple[Any, Any]:
-    return np.array([crop.pid for crop in crops], np.int64), np.array([crop.cam for crop in crops], np.int64)

@@ -144,10 +144,10 @@ def compare(
 def ids_of(query: Sequence[Crop], gallery: Sequence[Crop]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(Q,) and (G,) identities, then (Q,) and (G,) cameras, as `evaluate_features` takes them."""
     return (
-        torch.tensor([crop.pid for crop in query]),
-        torch.tensor([crop.pid for crop in gallery]),
-        torch.tensor([crop.cam for crop in query]),
-        torch.tensor([crop.cam for crop in gallery]),
+        torch.tensor([crop.pid for crop in query], dtype=torch.int64),
+        torch.tensor([crop.pid for crop in gallery], dtype=torch.int64),
+        torch.tensor([crop.cam for crop in query], dtype=torch.int64),
+        torch.tensor([crop.cam for crop in gallery], dtype=torch.int64),
     )
 
 
