@@ -17,9 +17,6 @@ Bools = npt.NDArray[np.bool_]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Up to about so many images a person, comparing a row with each of its matches is cheaper than sorting it.
-FEW = 64
-
 
 @dataclass(frozen=True, eq=False)
 class Identities:
@@ -99,8 +96,8 @@ def match_ranks(block: Tensor, identities: Identities, start: int) -> tuple[Ints
     own, order = block.gather(1, where).masked_fill_(padding, torch.inf).sort(dim=1)
     nearest_first = order.cpu().numpy()
     valid = np.take_along_axis(valid, nearest_first, axis=1)
-    few = block.device.type == "cpu" and valid.shape[1] <= FEW
-    before, tied = (_by_counting if few else _by_sorting)(block, own, valid)
+    before, upto = (_counts if block.device.type == "cpu" else _counts_on_device)(block, own)
+    tied = ((upto != before) & valid).any(axis=1)
 
     # Only a tie between a match and another person's image leaves the rank open; order such rows in full.
     open_rows = np.flatnonzero(tied)
@@ -155,41 +152,35 @@ def _integers(values: Any, name: str, length: int) -> Ints:
     return array.astype(np.int64)
 
 
-def _by_counting(block: Tensor, own: Tensor, valid: Bools) -> tuple[Ints, Bools]:
-    """How many other people's images come before each match, and which rows have a tie with such an image.
+def _counts(block: Tensor, own: Tensor) -> tuple[Ints, Ints]:
+    """How many other people's images are nearer than each of the person's own, and how many at most as far.
+
+    numpy sorts values without carrying indices, with SIMD, and outside the GIL; a row at a time stays in the cache.
 
     Args:
         block: (n, G) distances on the CPU.
         own: (n, M) distances to images of the query's person, ascending.
-        valid: (n, M) which of them are matches; only these are counted, and of tied rows not all.
     """
-    own_before, own_upto = _counted(own, own, right=False), _counted(own, own, right=True)
-    before, tied = np.zeros_like(own_before), np.zeros(len(block), bool)
-    values, rows = own.numpy(), block.numpy()
-    smaller = np.empty(block.shape[1], bool)
-    # The farthest match first: it is among the most images, where a tie shows soonest.
-    for row, slot in np.argwhere(valid)[::-1].tolist():
-        if tied[row]:
-            continue
-        line, value = rows[row], values[row, slot]
-        others = np.count_nonzero(np.less(line, value, out=smaller)) - own_before[row, slot]
-        before[row, slot] = others
-        tied[row] = np.count_nonzero(np.less_equal(line, value, out=smaller)) - own_upto[row, slot] != others
-    return before, tied
+    lines, values = block.numpy(), own.numpy()
+    before, upto = np.empty(own.shape, np.int64), np.empty(own.shape, np.int64)
+
+    def count(rows: Ints) -> None:
+        line = np.empty_like(lines[0])
+        for row in rows.tolist():
+            np.copyto(line, lines[row])
+            line.sort()
+            before[row] = line.searchsorted(values[row])
+            upto[row] = line.searchsorted(values[row], side="right")
+
+    _in_threads(count, np.array_split(np.arange(len(lines)), torch.get_num_threads()))
+    return before - _counted(own, own, right=False), upto - _counted(own, own, right=True)
 
 
-def _by_sorting(block: Tensor, own: Tensor, valid: Bools) -> tuple[Ints, Bools]:
-    """As ``_by_counting``, at a cost that does not grow with the matches, and on any device."""
-    if block.device.type == "cpu":
-        # numpy sorts values without carrying indices, with SIMD, and outside the GIL: about 4x torch.sort.
-        copied = block.numpy().copy()
-        _in_threads(lambda part: part.sort(axis=1), np.array_split(copied, torch.get_num_threads()))
-        everyone = torch.from_numpy(copied)
-    else:
-        everyone = block.sort(dim=1).values
+def _counts_on_device(block: Tensor, own: Tensor) -> tuple[Ints, Ints]:
+    """As ``_counts``, of distances on any device."""
+    everyone = block.sort(dim=1).values
     before = _counted(everyone, own, right=False) - _counted(own, own, right=False)
-    upto = _counted(everyone, own, right=True) - _counted(own, own, right=True)
-    return before, ((upto != before) & valid).any(axis=1)
+    return before, _counted(everyone, own, right=True) - _counted(own, own, right=True)
 
 
 def _counted(ascending: Tensor, values: Tensor, *, right: bool) -> Ints:

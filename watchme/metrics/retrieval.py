@@ -116,7 +116,7 @@ def evaluate_features(
 
 
 def _rows_per_chunk(identities: Identities, dtype: torch.dtype, chunk_bytes: int) -> int:
-    """Queries that fit in chunk_bytes: distances, their sorted copy, and the tables of the matches."""
+    """Queries that fit in chunk_bytes: distances, their sorted copy on a GPU, and the tables of the matches."""
     size = 8 if dtype == torch.float64 else 4
     return chunk_bytes // (2 * size * len(identities.gallery_pids) + 96 * identities.most_matches)
 
