@@ -22,6 +22,9 @@ from watchme.data.demo import DemoWorld, DemoWorldConfig, ensure_demo_world
 from watchme.run.runner import run as run_job
 
 cli.share_cores()
+if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))) > 1:
+    # More threads than cores wait for each other at every operation: ten times the time.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 PROJECT = Path(__file__).resolve().parent.parent
 BACKEND_VARIABLES = ("YOLO_", "OSNET_", "WANDB_", "WATCHME_CACHE", "WATCHME_WEIGHTS")
