@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -113,6 +114,19 @@ def test_json_and_back() -> None:
 def test_something_else_is_refused(content: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="counts"):
         Similarities.from_json(content)
+
+
+def test_similarities_that_lie_close_together_are_drawn_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An early model has all of them above 0.9: two bars would show nothing."""
+    drawn: list[tuple[np.ndarray, np.ndarray]] = []
+    monkeypatch.setattr(Axes, "bar", lambda self, places, shares, **_: drawn.append((places, shares)))
+    values = np.random.default_rng(0).normal(0.96, 0.01, 5000).clip(-1, 1)
+    found = Similarities(count_similarities(values[:1000]), count_similarities(values[1000:]), "val", 9)
+    draw_similarities(found, tmp_path / "a.png", title="x")
+    for places, shares in drawn:
+        assert shares.sum() == pytest.approx(1)
+        assert (shares > 0).sum() >= 15
+        assert np.average(places, weights=shares) == pytest.approx(0.96, abs=0.003)
 
 
 def test_the_picture_is_drawn(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_index_and_comparison(browse: Browse, outputs: Path) -> None:
         ((0.0, 1.0), ["0", "0.25", "0.5", "0.75", "1"]),
         ((0.0, 0.0), ["0", "0.25", "0.5", "0.75", "1"]),
         ((0.5, 0.5), ["0.45", "0.475", "0.5", "0.525", "0.55"]),
+        ((5e-4, 2e-3), ["0.0005", "0.001", "0.0015", "0.002"]),
         ((1e-7, 2e-7), ["1e-7", "1.25e-7", "1.5e-7", "1.75e-7", "2e-7"]),
     ],
 )
@@ -88,7 +89,12 @@ def test_differences_to_the_baseline_are_shown_with_the_spread_over_seeds(browse
         "metrics": {"test/map": 0.50},
     }
     others: list[dict[str, Any]] = [
-        {"folder": "b", "seed": 1, "metrics": {"test/map": 0.52}},
+        {
+            "folder": "b",
+            "seed": 1,
+            "metrics": {"test/map": 0.52},
+            "config": {"optimizer.lr": "0.00127138680649", "trial.number": "1"},
+        },
         {"folder": "c", "twins": "y", "metrics": {"test/map": 0.60}},
         {"folder": "e", "twins": "z", "ranking": "val/map other", "metrics": {"test/map": 0.90}},
     ]
@@ -99,6 +105,9 @@ def test_differences_to_the_baseline_are_shown_with_the_spread_over_seeds(browse
     page.write_text(text)
     document, messages = browse(page.as_uri() + "#run=a&run=b&run=c&run=e")
     assert messages == []
+    assert '<td class="number">0.001271</td>' in document, "four digits tell settings apart"
+    assert "0.00127138680649</td>" in document, "the difference of the configs is exact"
+    assert "trial.number" not in re.sub(r"<script.*?</script>", "", document, flags=re.S)
     cells = re.sub(r"<[^>]+>", " ", document[document.index("test/map</td>") :].partition("</tr>")[0]).split()
     # Standard deviation of 0.50 and 0.52: 0.0141.
     expected = (

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from sweep.conftest import Swept, states, trials_of
+from watchme.core.errors import WatchmeError
+from watchme.sweep.trial_outcome import failure
 
 Sweep = Callable[..., Swept]
 Begin = Callable[..., "subprocess.Popen[str]"]
@@ -35,6 +37,14 @@ def test_a_broken_trial_is_fail_with_its_reason(sweep: Sweep, tmp_path: Path) ->
     assert "Traceback" not in done.stderr
     again = sweep(tmp_path / "s", *command)
     assert len(again.trials) == 6, "a failed trial is not repeated"
+
+
+@pytest.mark.parametrize("text", ["out of memory on cuda:0; lower train.batch_size=64", "CUDA out of memory."])
+def test_memory_is_the_first_word_of_its_reason_once(text: str) -> None:
+    reason = failure(WatchmeError(text)).reason
+    assert reason.startswith("out of memory")
+    assert text in reason
+    assert reason.lower().count("out of memory") == text.lower().count("out of memory") + ("CUDA" in text)
 
 
 def test_max_failures_ends_the_sweep(sweep: Sweep, tmp_path: Path) -> None:

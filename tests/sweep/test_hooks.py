@@ -17,6 +17,7 @@ def test_another_hook_is_another_study(sweep: Sweep, tmp_path: Path) -> None:
     first = sweep(tmp_path / "s", *SEARCH, f"{HOOK}.seeds")
     assert first.code == 0, first.stderr
     broken = first.trials[1]
+    assert "study created" not in first.stderr, "Optuna says nothing of its own"
     assert first.states == {"COMPLETE": 2, "FAIL": 1}
     assert "KeyError: 'only here'" in broken.user_attrs["reason"]
     assert "in seeds" in (tmp_path / "s" / "1" / "traceback.txt").read_text()

@@ -1,5 +1,6 @@
 """What is left after a sweep: leaderboard, winner, pictures, page; and a live table while it runs."""
 
+import csv
 import io
 import json
 import re
@@ -77,6 +78,8 @@ def test_the_page_is_one_file_that_links_to_the_trials(tuned: Swept) -> None:
     assert len(set(links)) >= 10
     assert all((tuned.folder / "report" / link).is_file() for link in links)
     assert "ZeroDivisionError" in page
+    back = re.findall(r'href="(\.\./report/index\.html)"', (tuned.folder / "0" / "report.html").read_text())
+    assert back, "a trial leads back to its sweep"
     assert "python train.py --config-dir" in page
 
 
@@ -93,6 +96,31 @@ def test_two_objectives_give_a_pareto_front(sweep: Sweep, tmp_path: Path) -> Non
         assert len(image.convert("L").getcolors() or []) > 8, "something is drawn"
     assert "on the Pareto front" in (done.folder / "report" / "index.html").read_text()
     assert (done.folder / "leaderboard.csv").read_text().startswith("rank,trial,state,val/map,val/rank1,")
+
+
+def test_results_name_the_objective_that_was_measured(sweep: Sweep, tmp_path: Path) -> None:
+    """Where nobody is seen by two cameras, val/map is measured as val_same_camera/map."""
+    done = sweep(tmp_path / "s", "optimizer.lr=0.001,0.01", "model.one_camera=[0,1]")
+    assert done.code == 0, done.stderr
+    name = "val_same_camera/map"
+    with (done.folder / "leaderboard.csv").open(newline="") as file:
+        board = list(csv.DictReader(file))
+    assert sorted(float(row[name]) for row in board) == sorted(trial.value for trial in done.trials)
+    assert not re.search(r"(?<!\w)val/map", (done.folder / "report" / "index.html").read_text())
+    assert json.loads((done.folder / "study.json").read_text())["objectives"] == [name]
+    assert re.search(rf"^ +{name} +0\.\d{{4}}$", done.stdout, re.M)
+    assert f": {name}=" in (done.folder / "experiment" / "best.yaml").read_text()
+    again = sweep(tmp_path / "s", "optimizer.lr=0.001,0.01", "model.one_camera=[0,1]", "hydra.sweeper.console=table")
+    assert again.code == 0, again.stderr
+    assert re.search(rf"^trial +state +epoch +{name} ", again.stdout, re.M)
+
+
+def test_what_is_measured_otherwise_is_not_ranked(sweep: Sweep, tmp_path: Path) -> None:
+    done = sweep(tmp_path / "s", "optimizer.lr=0.001,0.01,0.1", "model.one_camera=[1]")
+    assert done.code == 0, done.stderr
+    assert [trial.state.name for trial in done.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert "measured val_same_camera/map, where the study's trials measured val/map" in done.stdout
+    assert (done.folder / "leaderboard.csv").read_text().startswith("rank,trial,state,val/map,epochs")
 
 
 def made_up_trials() -> list[optuna.trial.FrozenTrial]:

@@ -9,6 +9,8 @@ from watchme.core.errors import CheckpointError
 
 MANIFEST = "run.json"
 CONFIG = "config.yaml"
+STUDY = "study.json"  # in a sweep's folder: the study that it belongs to
+SWEEP_REPORT = Path("report") / "index.html"  # in a sweep's folder
 CALIBRATION = "calibration.json"
 CALIBRATION_MEANS = "means"  # its part for means of images, as of a track
 

@@ -23,6 +23,7 @@ BINS = 2000
 TARGET = 0.01
 """The false match rate that matches are called at."""
 _ROWS = 256  # of the first set, compared at once
+_BARS = 20  # at least so many bars over what is drawn, where there are so many bins
 _FEWEST = 100  # non-mated comparisons below which a rate of 1% cannot be told
 
 Counts = NDArray[np.int64]
@@ -174,7 +175,9 @@ def draw_similarities(found: Similarities, path: Path, *, title: str) -> None:
     figure = Figure(figsize=(6.8, 3.4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    coarse = 50  # bins of the drawing
+    used = np.flatnonzero(found.mated + found.non_mated)
+    spread = int(used[-1] - used[0]) if len(used) else BINS
+    coarse = BINS // next((step for step in (40, 20, 10, 5, 4, 2) if spread >= _BARS * step), 1)
     places = np.linspace(-1, 1, coarse, endpoint=False) + 1 / coarse
     kinds = (("different people", found.non_mated, "#c8501e"), ("the same person", found.mated, "#1f5fa8"))
     for label, counts, colour in kinds:
@@ -184,10 +187,11 @@ def draw_similarities(found: Similarities, path: Path, *, title: str) -> None:
     rates = (float(rate(threshold)) for rate in (found.false_match_rate, found.true_match_rate))
     false, true = ("\u2013" if math.isnan(rate) else f"{rate:.1%}" for rate in rates)
     axes.axvline(threshold, color="#333333", linewidth=1, linestyle="--")
-    axes.set_title(f"{title}\nat {threshold:.3f} {false} of different people match, {true} of the same", fontsize=10)
-    used = np.flatnonzero(found.mated + found.non_mated)
+    said = f"from {threshold:.3f} on, {false} of different people match, {true} of the same"
+    axes.set_title(f"{title}\n{said}", fontsize=10)
     if len(used):
-        axes.set_xlim(_edge(int(used[0])) - 0.05, 1.02)
+        margin = spread / BINS / 10
+        axes.set_xlim(_edge(int(used[0])) - margin, min(1.0, _edge(int(used[-1]) + 1)) + margin)
     axes.set_xlabel("cosine similarity")
     axes.set_ylabel("share of the pairs")
     axes.legend(fontsize=9, frameon=False)

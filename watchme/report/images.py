@@ -29,6 +29,7 @@ _KINDS = {
     "hardest": ("Worst queries of the hardest identities", _ROWS),
     "search_best": ("Best searches", f"{_ROWS} Orange: whom the detector lost."),
     "tsne": ("Map of embeddings", ""),
+    "similarities": ("Similarities of the same and of different people", ""),
     "cmc": ("Cumulative matching characteristic", ""),
     "ranked": ("Ranked results of queries, evenly over the list", _ROWS),
     "pr_curve": ("Precision over recall", ""),
@@ -41,7 +42,7 @@ _KINDS = {
     "labels": ("Labels", ""),
 }
 _SHEETS = ("offenders/", "people/")
-_LARGE = ("tsne", "decomposition")
+_LARGE = ("tsne", "decomposition", "similarities")
 _MISTAKES = ("detections", "search_worst", "hardest", "decomposition", "tsne")
 
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from watchme.core.formatting import UNDEFINED, duration, number
 from watchme.core.metric_names import higher_is_better, is_better
 from watchme.io.files import replace_text
+from watchme.io.run_lookup import SWEEP_REPORT
 from watchme.report.charts import rounded
 from watchme.report.glossary import meaning
 from watchme.report.rendering import render_page
@@ -20,7 +21,6 @@ from watchme.report.run_page import REPORT, as_text, write_report
 from watchme.report.run_reader import Run, find_runs
 
 INDEX = "index.html"
-SWEEP_REPORT = Path("report") / "index.html"
 _MOST_POINTS = 150
 # Keys that do not change what a training comes to, the seed apart.
 _NO_INFLUENCE = ("train.seed", "train.resume", "tracker.", "trial", "output_root", "export.", "check.")

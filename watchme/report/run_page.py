@@ -12,7 +12,7 @@ from watchme.core.formatting import duration, flatten, number
 from watchme.core.metric_names import SAME_CAMERA
 from watchme.data.check.mending import command
 from watchme.io.files import replace_text
-from watchme.io.run_lookup import folder_of
+from watchme.io.run_lookup import STUDY, SWEEP_REPORT, folder_of
 from watchme.report.charts import group, line_chart, natural
 from watchme.report.glossary import meaning
 from watchme.report.images import gallery
@@ -68,6 +68,7 @@ def render(run: Run, *, served: bool = False) -> str:
         curves=quality,
         speed=speed,
         inputs=_inputs(run),
+        sweep=_sweep(run),
         verdict=_verdict(run),
         served=served,
         people=[group for group in pictures if group.section == "people"],
@@ -155,9 +156,12 @@ def _results(run: Run) -> dict[str, Any]:
         name.partition("/")[2]: points[0][1] for name, points in run.series.items() if points and points[0][0] == 0
     }
     rows = []
-    for name, values in sorted(by_name.items(), key=lambda item: (item[0].endswith("loss"), natural(item[0]))):
+    chosen = run.objective.partition("/")[2]
+    for name, values in sorted(
+        by_name.items(), key=lambda item: (item[0] != chosen, item[0].endswith("loss"), natural(item[0]))
+    ):
         row = [*(values.get(split) for split in splits), *([before.get(name)] if before else [])]
-        rows.append((name, run.objective.partition("/")[2] == name, meaning(name), row))
+        rows.append((name, name == chosen, meaning(name), row))
     validated = SAME_CAMERA if SAME_CAMERA in splits else "val"
     return {"head": [*splits, *([f"{validated} before training"] if before else [])], "rows": rows}
 
@@ -183,6 +187,14 @@ def _inputs(run: Run) -> list[tuple[str, str, str]]:
     return inputs
 
 
+def _sweep(run: Run) -> tuple[str, str] | None:
+    """Study and page of the sweep that a run is a trial of; the page is written when the sweep ends."""
+    trial = run.config.get("trial")
+    if not trial or not (run.folder.parent / STUDY).is_file():
+        return None
+    return str(trial.get("study", "")), f"../{SWEEP_REPORT.as_posix()}"
+
+
 def _verdict(run: Run) -> str:
     """What a search concludes, with what would raise its result most."""
     verdict = str((run.summary.get("details") or {}).get("verdict", ""))
@@ -194,9 +206,9 @@ def _verdict(run: Run) -> str:
 
 
 def _overrides(run: Run) -> list[tuple[str, str]]:
-    """Key and value of each override that does not choose an option of a config group."""
+    """Key and value of each override that does not choose an option of a config group, or name a trial's study."""
     pairs = [(key.lstrip("+"), value) for key, _, value in (part.partition("=") for part in run.overrides)]
-    return [(key, value) for key, value in pairs if key not in run.choices]
+    return [(key, value) for key, value in pairs if key not in run.choices and key != "trial"]
 
 
 def _facts(run: Run) -> dict[str, dict[str, str]]:

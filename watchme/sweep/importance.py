@@ -6,10 +6,14 @@ from collections.abc import Sequence
 
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, create_trial
+
+from watchme.sweep.trial_states import has_result
 
 _FEWEST = 4
 _SAMPLES = 20
+# Optuna's default, a tenth, would be a single trial of most studies.
+_BEST_SHARE = 0.25
 
 
 def with_pruned(trials: Sequence[FrozenTrial], direction: str) -> optuna.Study:
@@ -19,7 +23,7 @@ def with_pruned(trials: Sequence[FrozenTrial], direction: str) -> optuna.Study:
     """
     study = optuna.create_study(direction=direction)
     for trial in trials:
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.values is not None:
+        if has_result(trial) and trial.values is not None:
             study.add_trial(
                 create_trial(value=trial.values[0], params=trial.params, distributions=dict(trial.distributions))
             )
@@ -27,10 +31,15 @@ def with_pruned(trials: Sequence[FrozenTrial], direction: str) -> optuna.Study:
 
 
 def importance_ranges(trials: Sequence[FrozenTrial], direction: str) -> dict[str, tuple[float, float, float]]:
-    """Parameter -> importance, and the 10th and 90th percentile of it over trials drawn again with replacement."""
+    """Parameter -> importance, and the 10th and 90th percentile of it over random halves of the trials.
+
+    Halves are as uncertain as samples with replacement, which repeat trials, and repeated ones look like a cause.
+    """
     found = importances(with_pruned(trials, direction))
     draw = random.Random(0)
-    samples = [importances(with_pruned(draw.choices(trials, k=len(trials)), direction)) for _ in range(_SAMPLES)]
+    known = [trial for trial in trials if has_result(trial)]
+    half = max(_FEWEST, len(known) // 2)
+    samples = [importances(with_pruned(draw.sample(known, min(half, len(known))), direction)) for _ in range(_SAMPLES)]
     ranges = {}
     for name, share in found.items():
         shares = sorted(sample[name] for sample in samples if name in sample) or [share]
@@ -58,14 +67,16 @@ def chance_levels(trials: Sequence[FrozenTrial], direction: str) -> dict[str, fl
 def importances(study: optuna.Study) -> dict[str, float]:
     """Parameter -> importance in 0..1, the greatest first; empty if there are too few trials.
 
-    PED-ANOVA (Watanabe et al., IJCAI 2023) measures what distinguishes the best trials, which is what a search is for.
+    PED-ANOVA (Watanabe et al., IJCAI 2023) measures what sets the best quarter of the trials apart, which is what a
+    search is for.
     """
     if len(study.trials) < _FEWEST or len({trial.value for trial in study.trials}) < 2:
         return {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = optuna.importance.get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+            evaluator = PedAnovaImportanceEvaluator(target_quantile=_BEST_SHARE)
+            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     except (ValueError, RuntimeError):  # no parameter that all trials share, or none that varies
         return {}
     return {name: float(share) for name, share in found.items()}

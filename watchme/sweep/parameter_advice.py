@@ -24,7 +24,7 @@ class Advice:
     best: str  # value of the best trial; a dash where it does not have it
     good: str  # range, or choices, of the best quarter of the trials
     share: float | None  # importance; None where there are too few trials to say
-    low: float = 0.0  # 10th percentile of the importance over trials drawn again with replacement
+    low: float = 0.0  # 10th percentile of the importance over random halves of the trials
     high: float = 0.0  # 90th percentile
     chance: float = 0.0  # importance that one in ten shuffles of the trials' values exceeds; 0: not computed
 

@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import Any, TextIO
 from optuna.trial import FrozenTrial, TrialState
 
 from watchme.core.formatting import aligned, duration
-from watchme.sweep.trial_states import best_of, counts, failed, state_name, values_of
+from watchme.sweep.trial_states import best_of, counts, failed, measured_names, state_name, values_of
 
 _ROWS = 12
 
@@ -51,7 +52,8 @@ class Progress:
             return
         line = f"trial {trial.number} {state_name(trial)} {self._value(trial)}".rstrip()
         if trial.user_attrs.get("reason"):
-            line += f" ({str(trial.user_attrs['reason']).splitlines()[0][:120]})"
+            reason = str(trial.user_attrs["reason"]).splitlines()[0]
+            line += f" ({textwrap.shorten(reason, 120, placeholder=' ...')})"
         self.say(f"{line} | {self.summary(self.read())}")
 
     def say(self, text: str) -> None:
@@ -80,7 +82,7 @@ class Progress:
 
     def lines(self, trials: Sequence[FrozenTrial]) -> list[str]:
         """The table: running trials, then the best, then the latest."""
-        rows = [["trial", "state", "epoch", *self.objectives, "parameters"]]
+        rows = [["trial", "state", "epoch", *measured_names(self.objectives, trials), "parameters"]]
         shown = sorted(trials, key=self._rank)[:_ROWS]
         for trial in shown:
             epoch = f"{trial.last_step}/{self.epochs}" if trial.last_step is not None else "-"

@@ -18,6 +18,7 @@ from watchme.sweep.optuna_compat import attach
 from watchme.sweep.retry import is_outage, retry
 from watchme.sweep.samplers import make_pruner
 from watchme.sweep.storage import open_storage
+from watchme.sweep.trial_states import MEASURED
 
 PRUNED_AT = "pruned_at"
 PRUNER = "watchme:pruner"
@@ -40,7 +41,7 @@ class PruningCallback(Callback):
             raise ValueError("the run is no trial")
         self.trial_config = config.trial
         self.folder = folder
-        self.objective = config.trial.objectives[0] if config.trial.objectives else config.objective
+        self.objectives = config.trial.objectives or [config.objective]
         self.trial = retry(lambda: _load(self.trial_config))
         self._unreported: dict[int, float] = {}
 
@@ -49,12 +50,14 @@ class PruningCallback(Callback):
 
         A database that does not answer does not delay the training: the value is reported with a later epoch.
         """
-        name = measured_objective("train", self.objective, event.metrics)
-        value = event.metrics.get(name, math.nan)
+        measured = [measured_objective("train", name, event.metrics) for name in self.objectives]
+        value = event.metrics.get(measured[0], math.nan)
         if event.epoch < 1 or math.isnan(value):
             return None
         self._unreported[event.epoch] = value
         try:
+            if self.trial.user_attrs.get(MEASURED) != measured:
+                self.trial.set_user_attr(MEASURED, measured)
             self._report()
             # After the last epoch pruning would save nothing.
             if not self.trial_config.prune or event.epoch >= event.epochs or not self.trial.should_prune():
@@ -69,7 +72,7 @@ class PruningCallback(Callback):
                 raise
             log.warning("The study's storage does not answer; epoch %d is reported to it later.", event.epoch)
             return None
-        return Stop(f"the pruner ended trial {self.trial.number} at {name}={value:.4f}", "pruned")
+        return Stop(f"the pruner ended trial {self.trial.number} at {measured[0]}={value:.4f}", "pruned")
 
     def _report(self) -> None:
         for epoch, value in list(self._unreported.items()):

@@ -4,6 +4,7 @@ import logging
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from optuna import Study
@@ -13,14 +14,17 @@ from watchme.run.summary import relative
 from watchme.sweep.best_experiment import write_experiment
 from watchme.sweep.leaderboard import write_leaderboard
 from watchme.sweep.plan import Plan
-from watchme.sweep.trial_states import best_of, folder_of
+from watchme.sweep.sweep_dir import record
+from watchme.sweep.trial_states import best_of, folder_of, measured_names
 
 log = logging.getLogger(__name__)
 
 
 def write_results(plan: Plan, study: Study) -> None:
-    """Write the files for the trials so far."""
+    """Write the files for the trials so far, with the objectives under the names that were measured."""
     trials = study.get_trials(deepcopy=False)
+    plan = replace(plan, objectives=measured_names(plan.objectives, trials))
+    record(plan.folder, plan.study_name, plan.storage, plan.objectives)
     write_leaderboard(plan.folder / "leaderboard.csv", trials, plan.objectives, plan.directions)
     best = best_of(trials, plan.directions)
     if best is not None:
@@ -39,8 +43,10 @@ def closing(plan: Plan, trials: Sequence[FrozenTrial], best: FrozenTrial) -> lis
     shown = relative(plan.folder)
     folder = folder_of(best, plan.folder)
     lines = [f"  best trial       {best.number}" + (f" in {relative(folder)}" if folder is not None else "")]
-    lines += [f"  {name:<16} {value:.4f}" for name, value in zip(plan.objectives, best.values, strict=True)]
-    lines += [f"  {name:<16} {value}" for name, value in best.params.items()]
+    measured = measured_names(plan.objectives, trials)
+    rows = [(name, f"{value:.4f}") for name, value in zip(measured, best.values, strict=True)]
+    rows += [(name, str(value)) for name, value in best.params.items()]
+    lines += [f"  {name:<{max(16, *map(len, measured))}} {value}" for name, value in rows]
     lines.append("Review:")
     if plan.settings.report:
         lines.append(f"  {shown}/report/index.html")

@@ -79,7 +79,6 @@ def _build(kind: str, name: str, cls: Callable[..., Any], given: dict[str, Any],
     unknown = sorted(option for option in chosen if option not in known and not option.startswith("wrapped"))
     if unknown:
         raise ConfigError([Problem(f"{key}.{one}", unknown_key(one, key, known), repr(given[one])) for one in unknown])
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

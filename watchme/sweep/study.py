@@ -30,7 +30,7 @@ from watchme.sweep.retry import is_outage, retry
 from watchme.sweep.search_space import SearchSpace, suggest
 from watchme.sweep.study_differences import differences
 from watchme.sweep.trial_outcome import Claim, Outcome
-from watchme.sweep.trial_states import FOLDER, LOST, counts
+from watchme.sweep.trial_states import FOLDER, LOST, MEASURED, counts, has_result, measured_names
 
 FINGERPRINT = "watchme:search_space"
 DIED = "its process ended without a word"
@@ -185,12 +185,25 @@ class SweepStudy:
                 self._lose(trial, trial_id, self.trials(), outcome.reason, forgive=True)
         elif outcome.reason:
             self._fail(trial_id, outcome.reason)
+        elif unlike := self._unlike(trial):
+            self._fail(trial_id, unlike)
         elif PRUNED_AT in trial.user_attrs:
             self.study.tell(trial.number, state=TrialState.PRUNED)
         elif len(outcome.values) != len(self.study.directions) or any(map(math.isnan, outcome.values)):
             self._fail(trial_id, "the objective is undefined (NaN)")
         else:
             self.study.tell(trial.number, list(outcome.values))
+
+    def _unlike(self, trial: FrozenTrial) -> str:
+        """Why a trial's value must not be ranked among the others'; empty if it may."""
+        mine = trial.user_attrs.get(MEASURED, [])
+        others = measured_names(mine, [other for other in self.trials() if has_result(other)])
+        if mine == others:
+            return ""
+        return (
+            f"it measured {', '.join(mine)}, where the study's trials measured {', '.join(others)}: not comparable. "
+            "Search datasets in which people are seen by several cameras, or those in which nobody is, in one study"
+        )
 
     def set_folder(self, claim: Claim, folder: Path) -> None:
         """Store the run folder of a trial."""

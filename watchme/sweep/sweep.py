@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import optuna
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -53,6 +54,7 @@ def start(
     Returns:
         The best value; with several objectives, the values of the Pareto front.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         if WORKER in os.environ:
             folders.prepare(config, Path(str(config.hydra.sweep.dir)))

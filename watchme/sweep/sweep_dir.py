@@ -7,6 +7,7 @@ experiment/best.yaml   retrains the winner       report/       the page
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from watchme.config.overrides import override_text
 from watchme.core.errors import ConfigError, Problem, RunFolderError
 from watchme.io.files import replace_json
+from watchme.io.run_lookup import STUDY
 from watchme.run.run_dir import MANIFEST, read_manifest
 from watchme.sweep.database_password import take_password
 from watchme.sweep.trial_outcome import Outcome
 
-STUDY = "study.json"
 _KEY = "hydra.sweep.dir"
 
 
@@ -70,6 +71,11 @@ def occupy(folder: Path, study: str, storage: str) -> None:
             f"Choose another {_KEY}, or hydra.sweeper.study_name={found.get('study')} to resume that one"
         )
         raise ConfigError([Problem(_KEY, expected, repr(str(folder)))])
+
+
+def record(folder: Path, study: str, storage: str, objectives: Sequence[str]) -> None:
+    """Record the names under which the folder's study measured its objectives."""
+    replace_json(folder / STUDY, {"study": study, "storage": storage, "objectives": list(objectives)})
 
 
 def refuse_orphans(folder: Path) -> None:

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 
 from watchme.core.formatting import duration, number
 from watchme.io.files import replace_bytes, replace_text
+from watchme.io.run_lookup import SWEEP_REPORT
 from watchme.report.images import Figure, data_url
 from watchme.report.rendering import render_page
 from watchme.run.summary import relative
@@ -55,7 +56,7 @@ def write_page(plan: Plan, study: Study) -> Path:
         rows=_rows(plan, trials, parameters, front),
         settings=_settings(plan),
     )
-    path = folder / "index.html"
+    path = plan.folder / SWEEP_REPORT
     replace_text(path, text)
     return path
 

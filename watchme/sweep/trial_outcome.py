@@ -39,6 +39,6 @@ def failure(error: BaseException) -> Outcome:
     head = text if isinstance(error, WatchmeError) else f"{type(error).__name__}: {text}"
     if isinstance(error, ConfigError):
         head = "; ".join(" ".join(str(problem).split()) for problem in error.problems)
-    if "out of memory" in text.lower():
+    if "out of memory" in text.lower() and not head.startswith("out of memory"):
         head = f"out of memory: {head}"
     return Outcome(reason=head, traceback="".join(traceback.format_exception(error)))

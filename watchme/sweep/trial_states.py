@@ -17,6 +17,7 @@ _ORDER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState
 # User attributes of a trial.
 LOST = "lost"
 FOLDER = "folder"
+MEASURED = "measured"
 
 
 def state_name(trial: FrozenTrial) -> str:
@@ -35,12 +36,27 @@ def failed(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and not trial.user_attrs.get(LOST)
 
 
+def has_result(trial: FrozenTrial) -> bool:
+    """Whether a trial is complete or pruned."""
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+
+
 def values_of(trial: FrozenTrial, count: int) -> list[float | None]:
     """The `count` objectives of a trial; for one that is not complete, the last value that it reported."""
     if trial.state == TrialState.COMPLETE and trial.values:
         return [*trial.values]
     last = trial.intermediate_values[trial.last_step] if trial.last_step is not None else None
     return [last, *[None] * (count - 1)]
+
+
+def measured_names(objectives: Sequence[str], trials: Sequence[FrozenTrial]) -> list[str]:
+    """The names under which trials measured the objectives; the wanted ones while no trial has measured any.
+
+    Trials with a result come first: one that measured something else has failed.
+    """
+    results_first = sorted(trials, key=has_result, reverse=True)
+    found = (trial.user_attrs[MEASURED] for trial in results_first if MEASURED in trial.user_attrs)
+    return list(next(found, objectives))
 
 
 def duration_s(trial: FrozenTrial) -> float | None:

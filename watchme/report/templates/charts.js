@@ -49,7 +49,8 @@ function epochTicks(first, last) {
 
 function tickLabel(value) {
   const size = Math.abs(value);
-  return size !== 0 && (size < 1e-3 || size >= 1e5) ? Number(value.toPrecision(3)).toExponential() : String(Number(value.toFixed(4)));
+  if (size !== 0 && (size < 1e-4 || size >= 1e5)) return Number(value.toPrecision(3)).toExponential();
+  return String(Number(size < 0.01 ? value.toPrecision(3) : value.toFixed(4)));
 }
 
 // Powers of ten and their doubles and fives, as the range has room for.

@@ -11,7 +11,7 @@ function names(chosen) {
   const named = chosen.map((run) => {
     const twins = chosen.filter((other) => other.title === run.title);
     const differing = twins.length > 1 ? [...settings(twins), "train.seed"].filter((key) => new Set(twins.map((twin) => twin.config[key])).size > 1) : [];
-    const text = differing.slice(0, 3).map((key) => `${short(key)}=${run.config[key] ?? "–"}`);
+    const text = differing.slice(0, 3).map((key) => `${short(key)}=${setting(run, key)}`);
     return text.length ? `${run.title}, ${text.join(", ")}` : run.title;
   });
   return named.map((name, index) => (named.filter((other) => other === name).length > 1 ? `${name} (${chosen[index].folder})` : name));
@@ -78,7 +78,7 @@ function drawComparison() {
     series.map((name) => ({ title: name, hint: meanings[name], legend: false, share: /^(val|test)\/(?!.*loss$)/.test(name), series: chosen.map((run, index) => ({ label: named[index], colour: index, points: run.series[name] ?? [] })).filter((line) => line.points.length) })),
   );
   const keys = sorted(chosen.flatMap((run) => Object.keys(run.config)));
-  const differing = keys.filter((key) => new Set(chosen.map((run) => run.config[key] ?? "–")).size > 1);
+  const differing = keys.filter((key) => !key.startsWith("trial.") && new Set(chosen.map((run) => run.config[key] ?? "–")).size > 1);
   const body = differing.map((key) => [element("span", { class: "mono" }, key), ...chosen.map((run) => run.config[key] ?? "–")]);
   if (body.length) drawTable(byId("diff"), ["key", ...named], body, false);
   else byId("diff").replaceChildren(element("p", { class: "soft" }, chosen.length > 1 ? "The configs are the same." : "Choose a second run to see what differs."));

@@ -38,6 +38,12 @@ function short(key) {
   return parts.at(-1) === "name" ? parts.at(-2) : parts.at(-1);
 }
 
+// A setting as text; four digits tell drawn ones apart.
+function setting(run, key) {
+  const value = run.config[key] ?? "–";
+  return /^\d*\.\d{5,}$/.test(value) ? String(Number(Number(value).toPrecision(4))) : value;
+}
+
 function valueOf(run, key) {
   const value = key.startsWith("config:") ? run.config[key.slice(7)] : run[key];
   return value !== null && value !== "" && key.startsWith("config:") && !Number.isNaN(Number(value)) ? Number(value) : (value ?? null);
@@ -135,7 +141,7 @@ function drawRow({ run, sweep, inside, depth }, extra) {
     element("td", { class: "number" }, run.duration),
     element("td", {}, run.started.slice(0, 16).replace("T", " ")),
     element("td", { class: "number" }, format(run.seed)),
-    ...extra.map((key) => element("td", { class: "number" }, run.config[key] ?? "–")),
+    ...extra.map((key) => element("td", { class: "number" }, setting(run, key))),
   );
 }
 

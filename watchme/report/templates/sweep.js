@@ -3,7 +3,7 @@
 const study = JSON.parse(document.getElementById("study").textContent);
 const measured = study.trials.filter((trial) => trial.value !== null);
 const ranges = new Map();
-const PARALLEL = { step: 150, left: 70, top: 24, bottom: 250, height: 280 };
+const PARALLEL = { step: 150, left: 70, right: 60, top: 24, bottom: 250, height: 280 };
 
 function colour(trial) {
   return trial.number === study.best ? "var(--c5)" : { pruned: "var(--c4)", failed: "var(--c1)" }[trial.state] ?? "var(--c0)";
@@ -113,8 +113,11 @@ function against(name) {
 
 function parallel() {
   const found = [...study.parameters, study.objective].map(axisOf);
-  const width = 2 * PARALLEL.left + (found.length - 1) * PARALLEL.step;
-  const x = (index) => PARALLEL.left + index * PARALLEL.step;
+  // As wide as the page where it has room; else it scrolls.
+  const room = document.getElementById("plots").clientWidth - 30 - PARALLEL.left - PARALLEL.right;
+  const step = Math.max(PARALLEL.step, room / (found.length - 1));
+  const width = PARALLEL.left + (found.length - 1) * step + PARALLEL.right;
+  const x = (index) => PARALLEL.left + index * step;
   const y = (place) => PARALLEL.bottom - place * (PARALLEL.bottom - PARALLEL.top);
   const worst = axisOf(study.objective);
   const lines = measured.map((trial) => {
@@ -123,7 +126,7 @@ function parallel() {
     const share = study.maximize ? worst.place(trial.value) : 1 - worst.place(trial.value);
     return mark(trial, svg("path", { class: "line", d: `M${points.join("L")}`, style: `stroke:${colour(trial)};stroke-opacity:${0.25 + 0.75 * share};stroke-width:${1 + 1.6 * share}` }));
   });
-  const drawing = svg("svg", { class: "chart parallel", viewBox: `0 0 ${width} ${PARALLEL.height}`, style: `min-width:${width}px;max-width:${1.5 * width}px`, role: "group", "aria-label": "Parallel coordinates" }, ...lines);
+  const drawing = svg("svg", { class: "chart parallel", viewBox: `0 0 ${width} ${PARALLEL.height}`, style: `width:${width}px`, role: "group", "aria-label": "Parallel coordinates" }, ...lines);
   found.forEach((axis, index) => {
     const brush = svg("rect", { class: "brush", x: x(index) - 8, width: 16, y: 0, height: 0 });
     const help = `${axis.name}: Enter keeps the upper half, the lower half, everything`;
@@ -155,7 +158,10 @@ function parallel() {
       half = (half + 1) % 3;
       keep(...[[0, 0], [0.5, 1], [0, 0.5]][half]);
     });
-    const labels = axis.ticks.map(([at, label]) => svg("text", { x: x(index) - 8, y: y(at) + 4, "text-anchor": "end" }, label));
+    // Left of its axis, that of the objective on its free side.
+    const last = index === found.length - 1;
+    const beside = last ? { x: x(index) + 8 } : { x: x(index) - 8, "text-anchor": "end" };
+    const labels = axis.ticks.map(([at, label]) => svg("text", { ...beside, y: y(at) + 4 }, label));
     const name = svg("text", { x: x(index), y: PARALLEL.bottom + 22, "text-anchor": "middle" }, axis.name.split(".").at(-1), svg("title", {}, axis.name));
     drawing.append(svg("line", { class: "axis", x1: x(index), x2: x(index), y1: PARALLEL.top, y2: PARALLEL.bottom }), ...labels, name, brush, target);
   });

@@ -17,6 +17,7 @@ class StandinModel(ModelConfig):
     fault: Literal["none", "exception", "memory", "undefined", "sigkill", "exit"] = option("none")
     fault_epoch: int = option(2, ge=1)
     fault_above: float = option(0.0, "only with a learning rate above this", ge=0)
+    one_camera: list[int] = option(factory=list, help="trials that measure val_same_camera/map")
     fault_trials: list[int] = option(factory=list, help="only in these trials; empty: in all")
 
 

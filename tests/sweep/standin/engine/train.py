@@ -22,6 +22,8 @@ def train(job: Job) -> Result:
     weights = job.folder / "weights"
     weights.mkdir(exist_ok=True)
     files = {name: weights / f"{name}.pt" for name in ("best", "last")}
+    number = config.trial.number if config.trial else 0
+    name = "val_same_camera/map" if number in config.model.one_camera else "val/map"
     best, best_epoch, epoch = math.nan, 0, 0
     for epoch in range(1, config.train.epochs + 1):
         time.sleep(config.model.epoch_s)
@@ -30,14 +32,14 @@ def train(job: Job) -> Result:
             value = fault(config, value)
         if math.isnan(best) or value > best:
             best, best_epoch = value, epoch
-        stop = job.emit(EpochEvent(epoch, config.train.epochs, {"val/map": value}, is_best=best_epoch == epoch))
+        stop = job.emit(EpochEvent(epoch, config.train.epochs, {name: value}, is_best=best_epoch == epoch))
         for file in files.values():
             file.write_text(str(epoch))
         if stop is not None:
             break
     wait_for_others(job.folder, config)
     objective = math.nan if breaks(config) and config.model.fault == "undefined" else best
-    metrics = {"val/map": objective, "val/rank1": 1 - abs(math.log10(config.optimizer.lr) + 3) / 4}
+    metrics = {name: objective, "val/rank1": 1 - abs(math.log10(config.optimizer.lr) + 3) / 4}
     return Result(metrics, objective, best_epoch, epoch, files)
 
 
