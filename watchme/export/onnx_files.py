@@ -1,4 +1,4 @@
-"""ONNX files: run on the CPU by onnxruntime, convert to fp16, quantise to int8. Both are imported lazily.
+"""ONNX files: run by onnxruntime, convert to fp16, quantise to int8. Both are imported lazily.
 
 int8 is static quantisation of the convolutions and matrix products only, with unsigned 8-bit activations and one scale
 for each output channel of the weights: the best that was tried with osnet_x0_25 on real people (docs/handoff.md).
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_CUDA = "CUDAExecutionProvider"
 _QUANTISED = frozenset({"Conv", "Gemm", "MatMul"})
 
 
@@ -35,15 +36,36 @@ class Session:
         return list(self.session.get_inputs()[0].shape), list(self.session.get_outputs()[0].shape)
 
 
-def session(path: Path, threads: int) -> Session:
-    """Load a file to run on the CPU with `threads` threads; 0: one a core."""
+def session(path: Path, threads: int, gpu: int | None = None) -> Session:
+    """Load a file to run on a CUDA device, or with `threads` threads on the CPU; 0: one a core."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # its warnings concern its own graph optimisations
-    made = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if gpu is not None:
+        providers.insert(0, (_CUDA, {"device_id": gpu}))
+    made = onnxruntime.InferenceSession(str(path), options, providers=providers)
     return Session(made, made.get_inputs()[0].name)
+
+
+def gpu_of(device: str) -> int | None:
+    """Number of the GPU that onnxruntime runs on where torch would take `device`, cuda:<n> or else; None: the CPU."""
+    import onnxruntime
+
+    kind, _, number = device.partition(":")
+    return int(number or 0) if kind == "cuda" and _CUDA in onnxruntime.get_available_providers() else None
+
+
+def on_cpu(path: Path, device: str) -> str:
+    """What is to be said of a file that runs on the CPU although there is such a device; empty for the CPU itself."""
+    if device == "cpu":
+        return ""
+    return (
+        f"{path} runs on the CPU, not on {device}: this onnxruntime is not built for it; for CUDA "
+        "`uv pip uninstall onnxruntime && uv pip install onnxruntime-gpu`, or take the .pt file"
+    )
 
 
 def read_metadata(path: Path) -> tuple[dict[str, str], list[int | str]]:

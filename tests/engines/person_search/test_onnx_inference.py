@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from watchme.core.errors import CheckpointError
 from watchme.core.registry import load_model
+from watchme.engines.osnet import onnx_inference
 from watchme.engines.osnet.export_formats import load_trained, write_onnx
 from watchme.engines.osnet.model import ReidNet
+from watchme.engines.yolo import inference as yolo_inference
 from watchme.engines.yolo.isolation import isolate
 
 Pixels = NDArray[np.uint8]
@@ -49,6 +52,19 @@ def detector_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
     return make
 
 
+def osnet(folder: Path) -> Path:
+    """An untrained osnet_x0_25."""
+    weights = folder / "reid.pth"
+    torch.save(ReidNet("osnet_x0_25", 3).backbone.state_dict(), weights)
+    return weights
+
+
+def small_onnx(folder: Path) -> Path:
+    """The same as .onnx, for 64x32."""
+    write_onnx(load_trained(osnet(folder), "osnet_x0_25"), folder / "model.onnx", (64, 32))
+    return folder / "model.onnx"
+
+
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_a_detector_finds_the_same(dynamic: bool, detector_file: Callable[..., Path]) -> None:
     path = detector_file(dynamic=dynamic)
@@ -68,8 +84,7 @@ def test_a_detector_finds_the_same(dynamic: bool, detector_file: Callable[..., P
 def test_an_embedder_gives_the_same(normalize: bool | None, tmp_path: Path) -> None:
     """With the preprocessing.json of an export, or without one; crops of any shape, a grey one among them."""
     torch.manual_seed(0)
-    weights, path = tmp_path / "reid.pth", tmp_path / "model.onnx"
-    torch.save(ReidNet("osnet_x0_25", 3).backbone.state_dict(), weights)
+    weights, path = osnet(tmp_path), tmp_path / "model.onnx"
     write_onnx(load_trained(weights, "osnet_x0_25"), path, (256, 128))
     if normalize is not None:
         steps = [{"divide_by": 255}, *([{"subtract": [0.485, 0.456, 0.406]}] if normalize else [])]
@@ -84,13 +99,40 @@ def test_an_embedder_gives_the_same(normalize: bool | None, tmp_path: Path) -> N
     assert len(model.assumed) == (1 if normalize is None else 0)
 
 
+def test_a_gpu_that_onnxruntime_is_not_built_for_is_not_used_in_silence(
+    detector_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small_onnx(tmp_path)
+    embedder = onnx_inference.load(path, torch.device("cuda", 1))
+    assert f"{path} runs on the CPU, not on cuda:1" in embedder.assumed[0]
+    assert len(embedder.embed(noise(2, 64, 32))) == 2
+    monkeypatch.setattr(yolo_inference, "choose_device", lambda _: "0")
+    detector: Any = load_model("yolo", detector_file(dynamic=True), "auto")
+    assert "runs on the CPU, not on cuda:0" in detector.assumed[0]
+    assert len(detector.detect(noise(1, 96, 96))) == 1
+
+
+def test_a_gpu_that_onnxruntime_is_built_for_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = small_onnx(tmp_path)
+    asked: list[Any] = []
+    session = onnxruntime.InferenceSession
+
+    def on_cpu(file: str, options: Any, providers: list[Any]) -> Any:
+        asked.extend(providers)
+        return session(file, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", on_cpu)
+    embedder = onnx_inference.load(path, torch.device("cuda", 1))
+    assert asked == [("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider"]
+    assert not [text for text in embedder.assumed if "CPU" in text]
+
+
 def test_a_file_of_the_other_kind_is_refused(detector_file: Callable[..., Path], tmp_path: Path) -> None:
     detector = detector_file(dynamic=True)
     with pytest.raises(CheckpointError, match=r"untrained\.onnx is no re-ID model: expected an input"):
         load_model("osnet", detector, "cpu")
-    weights, path = tmp_path / "reid.pth", tmp_path / "model.onnx"
-    torch.save(ReidNet("osnet_x0_25", 3).backbone.state_dict(), weights)
-    write_onnx(load_trained(weights, "osnet_x0_25"), path, (64, 32))
+    path = small_onnx(tmp_path)
     with pytest.raises(CheckpointError, match="was not exported from a detector"):
         load_model("yolo", path, "cpu")
     broken = tmp_path / "broken.onnx"

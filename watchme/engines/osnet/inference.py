@@ -42,9 +42,9 @@ def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> E
         CheckpointError: If it is not an OSNet, or of another architecture than its run's.
         ConfigError: If the machine does not have the device.
     """
-    path = path.expanduser()
+    path, chosen = path.expanduser(), choose_device(device)
     if path.suffix == ".onnx":
-        return onnx_inference.load(path)
+        return onnx_inference.load(path, chosen)
     config = config_of(path)
     state = {name: value for name, value in state_of(load_checkpoint(path), path).items() if not _dropped(name)}
     if config is None:
@@ -62,7 +62,6 @@ def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> E
             raise CheckpointError(f"{path} does not hold the {name} of its run's config")
     model = ReidNet(name, 1)
     model.backbone.load_state_dict({**_classifier_of(model), **state})
-    chosen = choose_device(device)
     use_device(chosen, tf32=False)
     layout = torch.channels_last if uses_channels_last(True, chosen) else torch.contiguous_format
     return OsnetEmbedder(

@@ -19,8 +19,10 @@ from watchme.metrics.verification import unit_rows
 _PREPROCESSING = "preprocessing.json"
 
 
-def load(path: Path) -> "OnnxEmbedder":
+def load(path: Path, device: torch.device) -> "OnnxEmbedder":
     """Load a file that mode=export wrote, or any with such an input and output.
+
+    It runs on a GPU where onnxruntime is built for it; where not, on the CPU, which `assumed` says.
 
     The size of the crops is that of its input. Whether they are normalised is told by the preprocessing.json that
     mode=export puts beside it; by ImageNet's mean and deviation where there is none.
@@ -31,7 +33,8 @@ def load(path: Path) -> "OnnxEmbedder":
     if not path.is_file():
         raise CheckpointError(f"no such checkpoint: {path}")
     try:
-        session = onnx_files.session(path, 0)
+        gpu = onnx_files.gpu_of(str(device))
+        session = onnx_files.session(path, 0, gpu)
     except Exception as error:  # onnxruntime's own types, one a fault
         raise CheckpointError(f"{path} cannot be read as an ONNX file: {str(error).splitlines()[0]}") from error
     inputs, outputs = session.shapes()
@@ -42,18 +45,18 @@ def load(path: Path) -> "OnnxEmbedder":
         )
     size = int(inputs[2]), int(inputs[3])
     beside = path.parent / _PREPROCESSING
-    assumed: tuple[str, ...] = ()
+    assumed = [] if gpu is not None else [onnx_files.on_cpu(path, str(device))]
     if beside.is_file():
         steps: list[dict[str, Any]] = json.loads(beside.read_text(encoding="utf-8")).get("steps", [])
         normalize = any("subtract" in step for step in steps)
     else:
         normalize = True
-        assumed = (f"{path} has no {_PREPROCESSING} beside it: crops normalised by ImageNet's values are assumed",)
-    return OnnxEmbedder(session, size, int(outputs[1]), assumed, normalize=normalize)
+        assumed.append(f"{path} has no {_PREPROCESSING} beside it: crops normalised by ImageNet's values are assumed")
+    return OnnxEmbedder(session, size, int(outputs[1]), tuple(filter(None, assumed)), normalize=normalize)
 
 
 class OnnxEmbedder:
-    """Embeds crops by onnxruntime, on the CPU. See `interfaces.Embedder`.
+    """Embeds crops by onnxruntime. See `interfaces.Embedder`.
 
     Args:
         session: The loaded file.

@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,9 @@ def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> D
     chosen = choose_device(device).split(",")[0]
     if path.suffix == ".onnx":
         file = _read_onnx(path)
+        device = f"cuda:{chosen}" if chosen.isdigit() else chosen
+        if chosen != "mps" and onnx_files.gpu_of(device) is None:  # ultralytics itself knows Apple's
+            file, chosen = replace(file, note=onnx_files.on_cpu(path, device)), "cpu"
         return YoloDetector(path, YOLO(str(path.resolve()), task="detect"), config_of(path), chosen, file)
     with weights.loading(path):
         model = YOLO(str(path.resolve()))
@@ -63,6 +66,7 @@ class _File:
     names: Mapping[int, str]
     size: int | None
     one_at_a_time: bool
+    note: str = ""
 
 
 def _read_onnx(path: Path) -> _File:
@@ -86,7 +90,7 @@ class YoloDetector:
     def __init__(self, path: Path, model: Any, config: Mapping[str, Any] | None, device: str, file: _File) -> None:
         self._model = model
         self._one_at_a_time = file.one_at_a_time
-        assumed = []
+        assumed = [file.note] if file.note else []
         person, certain = _person_class(file.names)
         if not certain:
             assumed.append(f"{path} has no class person: class 0, {file.names[0]}, is assumed to be people")
