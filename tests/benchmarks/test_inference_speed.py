@@ -1,6 +1,5 @@
 """mode=predict against the naive loop: a frame at a time, `YOLO.predict`, then torchreid's FeatureExtractor."""
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,15 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from inference.drawn import film
+from inference.untrained import write_detector, write_embedder
 from watchme.core.registry import load_model
 from watchme.engines.osnet.export_formats import load_trained, write_onnx
-from watchme.engines.osnet.model import ReidNet
-from watchme.engines.yolo.isolation import isolate
 from watchme.inference.pipeline import Settings, cut_out, sightings_of
 from watchme.inference.sources import open_source
 
@@ -24,33 +21,13 @@ FRAMES, PEOPLE, ROUNDS = 24, 4, 3
 Loop = Callable[[], NDArray[np.float32]]
 
 
-def as_run(weights: Path, config: DictConfig) -> Path:
-    """A run folder around weights, so that they bring these settings; the .onnx beside them too."""
-    folder = weights.parent.parent
-    (folder / "run.json").write_text(json.dumps({"status": "finished"}))
-    OmegaConf.save(config, folder / "config.yaml", resolve=True)
-    return weights
-
-
 def models(folder: Path, composed_config: Callable[..., DictConfig]) -> tuple[Path, Path]:
     """Untrained yolo11n that finds `PEOPLE` people a frame at 640 px, and osnet_x1_0; as .pt and .onnx."""
-    isolate()
+    detector = write_detector(folder / "yolo", composed_config, PEOPLE, 640)
+    reid = write_embedder(folder / "osnet" / "reid.pth", "osnet_x1_0")
     from ultralytics import YOLO
 
-    torch.manual_seed(0)
-    model = YOLO("yolo11n.yaml")
-    model.model.names = {0: "person"}
-    for module in model.model.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight)
-    detector, reid = folder / "yolo" / "weights" / "best.pt", folder / "osnet" / "reid.pth"
-    for path in (detector, reid):
-        path.parent.mkdir(parents=True)
-    model.save(str(detector))
     YOLO(str(detector)).export(format="onnx", dynamic=True, simplify=False, imgsz=640, verbose=False)
-    options = (f"evaluation.max_detections={PEOPLE}", "evaluation.confidence=0.001", "dataset.image_size=640")
-    as_run(detector, composed_config(*options))
-    torch.save(ReidNet("osnet_x1_0", 3).backbone.state_dict(), reid)
     write_onnx(load_trained(reid, "osnet_x1_0"), reid.with_suffix(".onnx"), (256, 128))
     return detector, reid
 
@@ -71,7 +48,7 @@ def naive(source: Path, detector: Path, reid: Path) -> Loop:
             good, frame = capture.read()
             if not good:
                 return np.concatenate(found)
-            result: Any = model.predict(frame, imgsz=640, conf=0.001, max_det=PEOPLE, device="cpu", verbose=False)[0]
+            result: Any = model.predict(frame, imgsz=640, conf=0.5, max_det=PEOPLE, device="cpu", verbose=False)[0]
             rgb = np.ascontiguousarray(frame[:, :, ::-1])
             crops = [cut_out(rgb, box) for box in result.boxes.xyxy.tolist()]
             found.append(extract(crops).numpy())
@@ -84,7 +61,7 @@ def ours(source: Path, detector: Path, reid: Path) -> Loop:
     embed: Any = load_model("osnet", reid, "cpu")
 
     def loop() -> NDArray[np.float32]:
-        batches = sightings_of(open_source(source), find, embed, Settings(confidence=0.001))
+        batches = sightings_of(open_source(source), find, embed, Settings(confidence=0.5))
         return np.concatenate(
             [seen.embeddings for batch in batches for _, seen in batch if seen.embeddings is not None]
         )

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from inference.cameras import Camera, put
 from inference.drawn import COLOURS, film, picture
 from watchme.core.errors import DataError
 from watchme.inference.sources import FrameSource, open_source
@@ -98,9 +99,36 @@ def test_a_video_that_was_cut_off_is_told(tmp_path: Path) -> None:
     cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     source = open_source(cut)
     assert 10 < len(list(source)) < 50
-    assert "it may be cut off" in source.faults[0]
+    assert "it may be cut off or damaged" in source.faults[0]
     assert len(list(source)) > 0
     assert len(source.faults) == 1  # told once
+
+
+def test_frames_that_cannot_be_decoded_are_left_out_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_source(film(tmp_path / "film.avi", 6))
+    put(monkeypatch, Camera(6, start_s=0.0, broken=(2, 4)))
+    assert [frame.index for frame in source] == [0, 1, 3, 5]
+    assert source.faults == [f"2 frames, the first of them 2, of {source.given} cannot be decoded, and left out"]
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4"])
+def test_a_video_with_broken_bytes_in_the_middle(suffix: str, tmp_path: Path) -> None:
+    """All but some frames, with their own numbers and times, although OpenCV stops reading where the damage is."""
+    path = film(tmp_path / f"film{suffix}", 60, (360, 640))
+    content = bytearray(path.read_bytes())
+    damaged = int(0.7 * len(content))
+    content[damaged : damaged + 600] = bytes(600)
+    path.write_bytes(content)
+    source = open_source(path)
+    frames = list(source)
+    assert 56 <= len(frames) < 60
+    assert [frames[0].index, frames[-1].index] == [0, 59]
+    for frame in frames:
+        assert frame.time_s == pytest.approx(frame.index / 25, abs=1e-3)
+    assert np.abs(frames[-1].image[:, :, 0].astype(int) - picture(59, (360, 640))[:, :, 0]).mean() < 12
+    assert "cannot be decoded" in source.faults[0]
 
 
 def test_an_unreadable_image_is_left_out_and_told(tmp_path: Path) -> None:

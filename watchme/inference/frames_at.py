@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,20 +27,13 @@ def frames_at(source: FrameSource, wanted: Mapping[int, float]) -> Iterator[Fram
         source: Pictures or a video. A live one gives none: what it showed is past.
         wanted: Index of a frame -> its time in seconds, NaN for pictures.
     """
-    if isinstance(source, PictureSource):
-        yield from _pictures(source, [index for index in sorted(wanted) if source.paths[index].is_file()])
-    elif isinstance(source, VideoSource) and source.kind == "video":
+    if isinstance(source, VideoSource):
         yield from _of_video(source, wanted)
-
-
-def _pictures(source: PictureSource, wanted: list[int]) -> Iterator[Frame]:
-    chosen = PictureSource(source.given, [source.paths[index] for index in wanted], Path())
-    try:
-        for frame in chosen.frames():
-            index = wanted[frame.index]
-            yield dataclasses.replace(frame, index=index, name=source.name_of(index))
-    except DataError as error:  # none of them can be read any more
-        log.warning("%s", error)
+    elif isinstance(source, PictureSource):
+        try:
+            yield from source.frames(only={index for index in wanted if source.paths[index].is_file()})
+        except DataError as error:  # none of them can be read any more
+            log.warning("%s", error)
 
 
 def _of_video(source: VideoSource, wanted: Mapping[int, float]) -> Iterator[Frame]:
@@ -50,14 +41,14 @@ def _of_video(source: VideoSource, wanted: Mapping[int, float]) -> Iterator[Fram
     import cv2
 
     order = sorted(wanted)
-    capture = cv2.VideoCapture(str(Path(source.given).expanduser()))
+    capture = cv2.VideoCapture(str(source.path))
     done = 0
     try:
         for index in order:
             pixels = _at(capture, index, wanted[index])
             if pixels is None:
                 break
-            yield Frame(pixels, index, wanted[index], f"{Path(source.given).stem}_{index:06d}")
+            yield Frame(pixels, index, wanted[index], source.name_of(index))
             done += 1
     finally:
         capture.release()

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from watchme.inference.frames import FrameSource, Image8
 from watchme.inference.frames_at import frames_at
+from watchme.inference.pipeline import region
 from watchme.metrics.iou import iou_matrix
 
 CROPS, FRAMES = "matches/crops", "matches/frames"
@@ -35,12 +36,12 @@ def blur_people(image: Image8, boxes: Boxes, spared: Sequence[float] | None = No
     result = image.copy()
     nearer = np.zeros(len(boxes), bool) if spared is None else boxes[:, 3] > spared[3]
     for box in boxes[~nearer].tolist():
-        _blur(image, result, _region(image, box))
+        _blur(image, result, region(image, box, _MARGIN))
     if spared is not None:
         x1, y1, x2, y2 = (max(0, round(value)) for value in spared)
         result[y1:y2, x1:x2] = image[y1:y2, x1:x2]
     for box in boxes[nearer].tolist():
-        _blur(image, result, _region(image, box))
+        _blur(image, result, region(image, box, _MARGIN))
     return result
 
 
@@ -105,7 +106,7 @@ def draw_matches(
             if people is not None:
                 image = blur_others(image, people, each.box)
             crop, picture = files[each.rank] = f"{CROPS}/{each.rank:05d}.jpg", f"{FRAMES}/{each.rank:05d}.jpg"
-            write_crop(image[_region(image, each.box)], folder / crop)
+            write_crop(image[region(image, each.box, _MARGIN)], folder / crop)
             mark(image, each.box, each.text).save(folder / picture, quality=_QUALITY)
     return files
 
@@ -124,15 +125,6 @@ def blur_others(image: Image8, people: Boxes, box: Sequence[float] | None) -> Im
         return blur_people(image, people)
     own = iou_matrix(people.astype(np.float64), np.asarray(box, np.float64)[None])[:, 0] >= _SAME_PERSON
     return blur_people(image, people[~own], box)
-
-
-def _region(image: Image8, box: Sequence[float]) -> tuple[slice, slice]:
-    """Rows and columns of a box with a margin, within the image; at least one of each."""
-    height, width = image.shape[:2]
-    across, along = _MARGIN * (box[2] - box[0]), _MARGIN * (box[3] - box[1])
-    left, top = (min(max(round(low), 0), end - 1) for low, end in ((box[0] - across, width), (box[1] - along, height)))
-    bottom, right = max(min(round(box[3] + along), height), top + 1), max(min(round(box[2] + across), width), left + 1)
-    return slice(top, bottom), slice(left, right)
 
 
 def _blur(image: Image8, result: Image8, region: tuple[slice, slice]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from watchme.inference.sightings import Seen, Sightings
+from watchme.inference.sightings import Seen, Sightings, rows_by_frame
 from watchme.io.files import replace_text, replacing
 from watchme.io.image_files import is_image
 
@@ -66,10 +66,7 @@ def by_frame(parts: Iterable[Sightings]) -> Iterator[FramePeople]:
     """Every frame that was looked at, with the people in it."""
     number = 0
     for part in parts:
-        ends = np.searchsorted(part.frame, part.frame_index, side="right").tolist()
-        start = 0
-        for place, end in enumerate(ends):
-            own = slice(start, end)
+        for place, own in rows_by_frame(part):
             height, width = part.frame_size[place].tolist()
             yield FramePeople(
                 number,
@@ -84,7 +81,6 @@ def by_frame(parts: Iterable[Sightings]) -> Iterator[FramePeople]:
                 part.track[own],
                 part.person[own],
             )
-            start = end
             number += 1
 
 

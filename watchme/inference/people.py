@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from watchme.inference.sightings import Sightings
+from watchme.inference.sightings import Sightings, rows_by_frame
 from watchme.metrics.iou import iou_matrix
 
 _IOU = 0.3
@@ -122,13 +122,10 @@ def find_tracks(parts: Iterable[Sightings]) -> Tracks:
     """
     tracker = _Tracker()
     for part in parts:
-        ends = np.searchsorted(part.frame, part.frame_index, side="right").tolist()
-        start = 0
-        for place, end in enumerate(ends):
-            vectors = None if part.embedding is None else np.asarray(part.embedding[start:end])
-            boxes = part.box[start:end].astype(np.float64)
+        for place, own in rows_by_frame(part):
+            vectors = None if part.embedding is None else np.asarray(part.embedding[own])
+            boxes = part.box[own].astype(np.float64)
             tracker.add(int(part.frame_index[place]), float(part.frame_time[place]), boxes, vectors)
-            start = end
     means = None
     if tracker.sums:
         sums = np.stack(tracker.sums)

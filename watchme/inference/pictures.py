@@ -55,7 +55,7 @@ class PictureSource:
         """See `FrameSource`."""
         every = range(-(-start // stride) * stride, len(self.paths), stride)
         numbers = (number for number in every if only is None or number in only)
-        any_read = start > 0
+        any_read, any_broken = start > 0, False
         with ThreadPoolExecutor(_READERS, thread_name_prefix="pictures") as pool:
             begun: list[tuple[int, Future[Image8 | str]]] = []
             try:
@@ -67,12 +67,13 @@ class PictureSource:
                     found = reading.result()
                     if isinstance(found, str):
                         self._leave_out(found)
+                        any_broken = True
                         continue
                     any_read = True
                     yield Frame(found, number, math.nan, self.name_of(number))
             finally:
                 pool.shutdown(cancel_futures=True)
-        if not any_read:
+        if any_broken and not any_read:
             raise DataError(f"source: none of the {len(self.paths)} images of {self.given} can be read")
 
     def name_of(self, number: int) -> str:

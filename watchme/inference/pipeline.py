@@ -1,8 +1,10 @@
 """Frames in, sightings out: reading, detecting and embedding overlap in threads, a few frames at a time."""
 
 import contextlib
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,6 +21,7 @@ Out = TypeVar("Out")
 Rows = NDArray[np.float32]
 # A batch of frames ends early at so many pixels, eight of 1920x1080, so that memory is bounded for every camera.
 _PIXELS = 8 * 1920 * 1080
+_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,16 @@ def sightings_of(
     def embed(detected: tuple[list[Frame], list[Rows]]) -> tuple[list[Frame], list[Rows], Sequence[Rows | None]]:
         return *detected, _embed(embedder, *detected, settings.crop_batch)
 
-    batches = _ahead(_as_it_is, _batches(source.frames(start, settings.stride), settings))
-    with contextlib.closing(_ahead(embed, _ahead(detect, batches))) as embedded:
-        for batch, found, embeddings in embedded:
-            each = zip(batch, found, embeddings, strict=True)
-            yield [(frame, _seen(frame, rows, features)) for frame, rows, features in each]
+    left = threading.Event()
+    batches = _ahead(_as_it_is, _batches(source.frames(start, settings.stride), settings), left, _PATIENCE_S)
+    with contextlib.closing(_ahead(embed, _ahead(detect, batches, left), left)) as embedded:
+        try:
+            for batch, found, embeddings in embedded:
+                each = zip(batch, found, embeddings, strict=True)
+                yield [(frame, _seen(frame, rows, features)) for frame, rows, features in each]
+        except GeneratorExit:
+            left.set()
+            raise
 
 
 def embeddings_of(
@@ -78,17 +86,23 @@ def embeddings_of(
 ) -> Generator[tuple[list[Frame], NDArray[np.float32]], None, None]:
     """Embed whole pictures, each the crop of one person: batches of frames, and (n, D) embeddings of unit norm."""
     found = _batches(source.frames(), Settings(frame_batch=crop_batch))
-    with contextlib.closing(_ahead(_as_it_is, found)) as batches:
+    with contextlib.closing(_ahead(_as_it_is, found, threading.Event())) as batches:
         for batch in batches:
             yield batch, embedder.embed([frame.image for frame in batch])
 
 
 def cut_out(image: Image8, box: Sequence[float]) -> Image8:
     """The part of an image within a box, clipped to the image; at least one pixel."""
+    return image[region(image, box)]
+
+
+def region(image: Image8, box: Sequence[float], margin: float = 0.0) -> tuple[slice, slice]:
+    """Rows and columns of a box within an image, at least one of each; with a margin, in shares of the box."""
     height, width = image.shape[:2]
-    x1, y1, x2, y2 = (round(value) for value in box)
-    left, top = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
-    return image[top : max(min(y2, height), top + 1), left : max(min(x2, width), left + 1)]
+    across, along = margin * (box[2] - box[0]), margin * (box[3] - box[1])
+    left, top = (min(max(round(low), 0), end - 1) for low, end in ((box[0] - across, width), (box[1] - along, height)))
+    bottom, right = max(min(round(box[3] + along), height), top + 1), max(min(round(box[2] + across), width), left + 1)
+    return slice(top, bottom), slice(left, right)
 
 
 def _batches(frames: Iterator[Frame], settings: Settings) -> Generator[list[Frame], None, None]:
@@ -135,10 +149,18 @@ class _Failed:
 _END = object()
 
 
-def _ahead(make: Callable[[In], Out], items: Generator[In, None, None]) -> Generator[Out, None, None]:
+def _ahead(
+    make: Callable[[In], Out], items: Generator[In, None, None], left: threading.Event, patience: float = math.inf
+) -> Generator[Out, None, None]:
     """Make the next result in a thread while the caller works on the last, of which one more waits.
 
     The thread also runs `items`, and closes it at its end, so that closing the last of a chain ends them all.
+
+    Args:
+        make: Runs in the thread.
+        items: What it gets.
+        left: Of the whole chain; set once nobody wants its results any more.
+        patience: Seconds after which a thread that does not end is left behind, as it waits for a camera.
     """
     waiting: queue.Queue[Any] = queue.Queue(1)
     stop = threading.Event()
@@ -159,12 +181,26 @@ def _ahead(make: Callable[[In], Out], items: Generator[In, None, None]) -> Gener
     thread = threading.Thread(target=work, name="watchme-ahead", daemon=True)
     thread.start()
     try:
-        while (item := waiting.get()) is not _END:
+        while (item := _next(waiting, left)) is not _END:
             if isinstance(item, _Failed):
                 raise item.error
             yield item
     finally:
         stop.set()
-        while thread.is_alive():
+        end = time.monotonic() + patience
+        while thread.is_alive() and time.monotonic() < end:
             with contextlib.suppress(queue.Empty):
                 waiting.get(timeout=0.05)
+
+
+def _next(waiting: "queue.Queue[Any]", left: threading.Event) -> Any:
+    """Wait for the next item, unless nobody wants it any more, as after Ctrl-C."""
+    while not left.is_set():
+        try:
+            return waiting.get(timeout=0.2)
+        except queue.Empty:
+            continue
+        except KeyboardInterrupt:
+            left.set()
+            raise
+    return _END

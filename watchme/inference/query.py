@@ -56,14 +56,12 @@ class QueryPicture:
         )
 
 
-def read_queries(
-    given: Sequence[str], detector: Detector | None, confidence: float, person: int | None
-) -> list[QueryPicture]:
+def read_queries(given: Sequence[str], detector: Detector, confidence: float, person: int | None) -> list[QueryPicture]:
     """Read the pictures of a person, and find the person in each.
 
     Args:
         given: Image files, folders or globs.
-        detector: Finds people; None: each picture is taken whole.
+        detector: Finds people.
         confidence: Detections from here on count.
         person: Number of the person in each picture, from 1, counted from left to right; None: the largest.
 
@@ -82,9 +80,6 @@ def read_queries(
         frames += list(source)
         if source.faults:
             raise DataError(f"query: {source.faults[0]}")
-    if detector is None:
-        nobody = np.zeros((0, 5), np.float32)
-        return [QueryPicture(frame.name, frame.image, nobody, None, True) for frame in frames]
     found = [detector.detect([frame.image])[0] for frame in frames]
     people = [_distinct(rows[rows[:, 4] >= confidence]) for rows in found]
     return [_choose(frame, rows, person) for frame, rows in zip(frames, people, strict=True)]

@@ -5,14 +5,15 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
+from watchme.core.errors import RunFolderError
 from watchme.core.interfaces import Detector, Embedder
 from watchme.inference.frames import Frame, FrameSource
 from watchme.inference.pipeline import Settings, sightings_of
 from watchme.inference.sightings import Seen, SightingsWriter
+from watchme.weights.checksum import sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -56,34 +57,42 @@ def record_sightings(
                 bar.set_postfix(people=writer.sightings, refresh=False)
         except KeyboardInterrupt:
             writer.flush()
-            if source.kind != "live":
+            if source.kind != "live" or not writer.frames:
                 raise
-            return
         except BaseException:
             writer.flush()
             raise
     writer.finish()
 
 
-def store_key(source: FrameSource, settings: Settings, weights: Mapping[str, str]) -> dict[str, Any]:
-    """What sightings depend on, for `SightingsWriter`.
+def open_store(
+    folder: Path, source: FrameSource, settings: Settings, weights: Mapping[str, Path | None]
+) -> SightingsWriter:
+    """The store of what is seen in a source; with what is there of an earlier run that was stopped.
 
     Args:
+        folder: Of the store.
         source: Where frames come from.
         settings: Thresholds and batches.
-        weights: Key such as `detector` -> checksum of the file.
+        weights: Key such as `detector` -> its file; None where there is none.
+
+    Raises:
+        RunFolderError: If the folder holds sightings of something else, or a part of what a camera showed.
     """
     asked = {"confidence": settings.confidence, "stride": settings.stride, "frame_batch": settings.frame_batch}
-    return {"source": source.fingerprint or source.given, **weights, **asked}
+    if settings.limit is not None:
+        asked["frames"] = settings.limit
+    sums = {name: sha256_of(path) for name, path in weights.items() if path is not None}
+    key = {"source": source.fingerprint or source.given, **sums, **asked}
+    writer = SightingsWriter(folder, key)
+    if source.kind == "live" and writer.frames and not writer.complete:
+        raise RunFolderError(
+            f"{folder} holds a part of what {source.given} showed, which is past and cannot be gone on with. Choose "
+            "another folder: hydra.run.dir=<folder>"
+        )
+    return writer
 
 
 def _frames_to_do(source: FrameSource, settings: Settings) -> int | None:
     ends = [end for end in (source.length, settings.limit) if end is not None]
     return -(-min(ends) // settings.stride) if ends else None
-
-
-def weights_key(paths: Mapping[str, Path | None]) -> dict[str, str]:
-    """Key such as `detector` -> sha256 of its file, of those that there are."""
-    from watchme.weights.checksum import sha256_of
-
-    return {name: sha256_of(path) for name, path in paths.items() if path is not None}

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from watchme.core.formatting import clock
 from watchme.inference.drawing import VideoFile, colour_of, draw_people, write_jpeg
 from watchme.inference.frames import Frame, FrameSource, Image8
+from watchme.inference.frames_at import frames_at
 from watchme.inference.outputs import FramePeople, by_frame, file_stems
 from watchme.inference.pipeline import cut_out
 from watchme.inference.sightings import Seen, Sightings
@@ -83,7 +84,8 @@ def show(source: FrameSource, found: Sightings, folder: Path, wanted: Wanted) ->
             place = DRAWN if source.kind == "pictures" else FRAMES
             write_jpeg(folder / place / f"{stems[people.number]}.jpg", drawn)
         if people.index in page:
-            shown.append(_page_picture(folder, people, drawn))
+            caption = _caption(people.name, people.time_s, len(people.score))
+            shown.append(_page_picture(folder, people.index, drawn, caption))
         for person, rows in crops.items():
             for row in rows:
                 if people.rows.start <= row < people.rows.stop:
@@ -95,20 +97,22 @@ def show(source: FrameSource, found: Sightings, folder: Path, wanted: Wanted) ->
 def _again(
     source: FrameSource, found: Sightings, folder: Path, wanted: Wanted, only: Collection[int] | None
 ) -> Iterator[tuple[Frame, FramePeople, VideoFile | None]]:
-    """Each frame that was looked at, with its people, and the video that is being drawn."""
-    count = len(found.frame_index) if only is None else len(only)
+    """Each frame that was looked at, or `only` these, with its people, and the video that is being drawn."""
+    times = dict(zip(found.frame_index.tolist(), found.frame_time.tolist(), strict=True))
     known = by_frame([found])
-    last = int(found.frame_index[-1])
     film: contextlib.AbstractContextManager[VideoFile | None] = contextlib.nullcontext()
     if wanted.drawn and source.kind == "video":
         film = VideoFile(folder / f"{DRAWN}.{wanted.video}", (source.fps or 25.0) / wanted.stride)
-    with film as file, tqdm(total=count, unit="frame", desc="Drawing", disable=None) as bar:
-        for frame in source.frames(0, wanted.stride, only):
-            if frame.index > last:
-                break
+    if only is None:
+        frames = source.frames(0, wanted.stride)
+    else:
+        times = {each: times[each] for each in only}
+        frames = frames_at(source, times)
+    with film as file, tqdm(total=len(times), unit="frame", desc="Drawing", disable=None) as bar:
+        for frame in frames:
             people = next((each for each in known if each.index >= frame.index), None)
             if people is None or people.index != frame.index:
-                break  # the source has changed meanwhile
+                break  # there were no more then, or the source has changed meanwhile
             yield frame, people, file
             bar.update()
 
@@ -125,7 +129,9 @@ class LiveShow:
     def __init__(self, folder: Path, wanted: Wanted, fps: float | None) -> None:
         self._folder = folder
         self._wanted = wanted
-        self._film = VideoFile(folder / f"{DRAWN}.{wanted.video}", (fps or 25.0) / wanted.stride)
+        self._fps = (fps or 25.0) / wanted.stride
+        self._film = VideoFile(folder / f"{DRAWN}.{wanted.video}", self._fps)
+        self._drawn = 0
         self._best: list[tuple[int, int, Image8, str]] = []
 
     def watch(self, batch: list[tuple[Frame, Seen]]) -> None:
@@ -133,8 +139,10 @@ class LiveShow:
         for frame, seen in batch:
             nobody = np.full(len(seen.scores), -1, np.int64)
             drawn = draw_people(frame.image, seen.boxes, seen.scores, nobody)
-            if self._wanted.drawn:
+            # Of a camera that is faster than we are, frames are missing: the next one stands for them, to keep time.
+            while self._wanted.drawn and self._drawn <= round(frame.time_s * self._fps):
                 self._film.write(drawn)
+                self._drawn += 1
             if self._wanted.frames:
                 write_jpeg(self._folder / FRAMES / f"{frame.name}.jpg", drawn)
             entry = (len(seen.scores), -frame.index, drawn, _caption(frame.name, frame.time_s, len(seen.scores)))
@@ -148,9 +156,7 @@ class LiveShow:
         self._film.close()
         shown = []
         for _, index, drawn, caption in sorted(self._best, key=lambda entry: -entry[1]):
-            path = self._folder / PAGE / f"frame_{-index:06d}.jpg"
-            write_jpeg(path, _smaller(drawn))
-            shown.append(Shown(f"frames/{-index}", path, caption))
+            shown.append(_page_picture(self._folder, -index, drawn, caption))
         return shown
 
 
@@ -177,21 +183,17 @@ def _crops_of(found: Sightings, count: int) -> Mapping[int, Sequence[int]]:
     return crops
 
 
-def _page_picture(folder: Path, people: FramePeople, drawn: Image8) -> Shown:
-    path = folder / PAGE / f"frame_{people.index:06d}.jpg"
-    write_jpeg(path, _smaller(drawn))
-    return Shown(f"frames/{people.index}", path, _caption(people.name, people.time_s, len(people.score)))
+def _page_picture(folder: Path, index: int, drawn: Image8, caption: str) -> Shown:
+    picture = Image.fromarray(drawn)
+    picture.thumbnail((_PAGE_SIDE, _PAGE_SIDE))
+    path = folder / PAGE / f"frame_{index:06d}.jpg"
+    write_jpeg(path, np.asarray(picture))
+    return Shown(f"frames/{index}", path, caption)
 
 
 def _caption(name: str, time_s: float, people: int) -> str:
     when = "" if math.isnan(time_s) else f"{clock(time_s)}, "
     return f"{when}{name}: {people} {'person' if people == 1 else 'people'}"
-
-
-def _smaller(image: Image8) -> Image8:
-    picture = Image.fromarray(image)
-    picture.thumbnail((_PAGE_SIDE, _PAGE_SIDE))
-    return np.asarray(picture)
 
 
 def _strip(folder: Path, found: Sightings, person: int, crops: Mapping[int, Image8]) -> Shown:

@@ -86,6 +86,12 @@ class Seen:
     embeddings: NDArray[np.float32] | None
 
 
+def rows_by_frame(found: Sightings) -> Iterator[tuple[int, slice]]:
+    """Every frame that was looked at, by its place, and the rows of the people in it."""
+    ends = np.searchsorted(found.frame, found.frame_index, side="right").tolist()
+    yield from enumerate(itertools.starmap(slice, itertools.pairwise([0, *ends])))
+
+
 class SightingsWriter:
     """Appends what is seen, frame by frame; goes on with what a killed process left in the folder.
 

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from watchme.core.errors import DataError
+from watchme.inference.camera import LiveSource
 from watchme.inference.demo import demo_film, is_demo
 from watchme.inference.frames import FrameSource
 from watchme.inference.live import is_live
@@ -39,7 +40,7 @@ def open_source(source: str | int | Path) -> FrameSource:
     """
     text = str(source).strip()
     if is_live(text):
-        return VideoSource(text)
+        return LiveSource(text)
     path = Path(text).expanduser()
     if is_demo(text):
         return VideoSource(str(demo_film().video))

@@ -2,13 +2,8 @@
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,64 +11,25 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inference.drawn import COLOURS, Knowing, Pixels, Sighted, film, picture
-from watchme.config.schema import RunConfig
+from person_search.predicting import Run, Told, Typed, lines
 from watchme.core.errors import ConfigError, DataError, RunFolderError
-from watchme.core.interfaces import Job, Picture, Result, Table
+from watchme.core.interfaces import Job, Picture, Table
 from watchme.engines.person_search.embed import embed
-from watchme.engines.person_search.predict import predict
 from watchme.inference import sightings as store
 from watchme.inference.sightings import load
 from watchme.inference.sources import open_source
 
-Typed = Callable[..., RunConfig]
-
-
-class Told:
-    """What a mode tells of itself."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.shown: list[Any] = []
-        self.manifest: dict[str, Any] = {}
-        self.fallbacks: list[str] = []
-        self.result = Result({}, 0.0)
-
 
 @pytest.fixture
-def run(typed_config: Typed, tmp_path: Path) -> Callable[..., Told]:
-    """`run(source, *overrides)`: mode=predict with a re-ID model, in `tmp_path / "run"`."""
-    for name in ("detector.pt", "reid.pt"):
-        (tmp_path / name).touch()
-
-    def go(source: Path | str, *overrides: str, detector: Any = None, reid: bool = True, folder: str = "run") -> Told:
-        models = (f"detector={tmp_path / 'detector.pt'}", *((f"reid={tmp_path / 'reid.pt'}",) if reid else ()))
-        config = typed_config("model=predict", "mode=predict", f"source={source}", *models, *overrides)
-        told = Told(tmp_path / folder)
-        told.folder.mkdir(exist_ok=True)
-        made: dict[str, Any] = {"yolo": detector or Sighted(), "osnet": Knowing()}
-        job = Job(
-            config,
-            told.folder,
-            record=told.manifest.__setitem__,
-            fallback=told.fallbacks.append,
-            show=told.shown.append,
-            load_model=lambda engine, weights: made[engine],
-        )
-        told.result = predict(job)
-        return told
-
-    return go
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+def run(typed_config: Typed, tmp_path: Path) -> Run:
+    return Run(tmp_path, typed_config)
 
 
 def pictures(told: Told, kind: str) -> list[Picture]:
     return [item for item in told.shown if isinstance(item, Picture) and item.name.startswith(f"{kind}/")]
 
 
-def test_a_video_with_a_reid_model(run: Callable[..., Told], tmp_path: Path) -> None:
+def test_a_video_with_a_reid_model(run: Run, tmp_path: Path) -> None:
     source = film(tmp_path / "street.avi", 40)
     told = run(source, "predict.save=[jsonl,yolo,coco,drawn]", "predict.frame_batch=5")
     found = load(told.folder)
@@ -143,7 +99,7 @@ def check_video(path: Path, expected: Sequence[NDArray[np.float32]]) -> None:
     assert np.abs(drawn[20][100:, :20].astype(int) - picture(20)[100:, :20]).mean() < 12
 
 
-def test_a_folder_of_pictures_without_a_reid_model(run: Callable[..., Told], tmp_path: Path) -> None:
+def test_a_folder_of_pictures_without_a_reid_model(run: Run, tmp_path: Path) -> None:
     for name, number in (("a.png", 0), ("below/b.jpg", 20), ("below/b.png", 20)):
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture(number)).save(tmp_path / "photos" / name)
@@ -166,7 +122,7 @@ def test_a_folder_of_pictures_without_a_reid_model(run: Callable[..., Told], tmp
     assert math.isnan(told.result.objective)
 
 
-def test_stride_limit_and_other_formats(run: Callable[..., Told], tmp_path: Path) -> None:
+def test_stride_limit_and_other_formats(run: Run, tmp_path: Path) -> None:
     source = film(tmp_path / "street.avi", 40)
     options = ("predict.stride=4", "predict.frames=30", "predict.save=[drawn,frames]", "predict.video=webm")
     told = run(source, *options, "predict.pictures=2")
@@ -179,12 +135,21 @@ def test_stride_limit_and_other_formats(run: Callable[..., Told], tmp_path: Path
     assert (len(pictures(told, "people")), len(pictures(told, "frames"))) == (2, 2)
 
 
-def test_nobody_anywhere(run: Callable[..., Told], tmp_path: Path) -> None:
+def test_nobody_anywhere(run: Run, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((30, 20, 3), np.uint8)).save(tmp_path / "dark.png")
     told = run(tmp_path / "dark.png", "predict.save=[jsonl,drawn,yolo,coco]")
     assert [line["people"] for line in lines(told.folder)] == [[]]
     assert json.loads((told.folder / "predictions.json").read_text())["annotations"] == []
     assert told.result.metrics["predict/sightings"] == 0
+
+
+def test_nothing_is_drawn_where_nothing_is_asked_for(run: Run, tmp_path: Path) -> None:
+    for number in range(3):
+        Image.fromarray(picture(number)).save(tmp_path / f"{number}.png")
+    told = run(f"{tmp_path}/*.png", "predict.save=[jsonl]", "predict.pictures=0")
+    assert len(lines(told.folder)) == 3
+    assert not [item for item in told.shown if isinstance(item, Picture)]
+    assert not told.fallbacks[1:]
 
 
 class Interrupting(Sighted):
@@ -209,7 +174,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_interrupted_and_gone_on_with_it_ends_as_in_one_go(
-    run: Callable[..., Told], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "_FRAMES", 8)
     source = film(tmp_path / "street.avi", 60)
@@ -226,60 +191,17 @@ def test_interrupted_and_gone_on_with_it_ends_as_in_one_go(
     assert contents(told.folder) == whole
 
 
-def test_other_options_do_not_mix_with_what_is_there(run: Callable[..., Told], tmp_path: Path) -> None:
+def test_other_options_do_not_mix_with_what_is_there(run: Run, tmp_path: Path) -> None:
     source = film(tmp_path / "street.avi", 30)
     with pytest.raises(KeyboardInterrupt):
         run(source, "predict.frame_batch=4", detector=Interrupting(3))
     with pytest.raises(RunFolderError, match="with other confidence"):
         run(source, "predict.frame_batch=4", "predict.confidence=0.3")
+    with pytest.raises(RunFolderError, match="with other frames"):
+        run(source, "predict.frame_batch=4", "predict.frames=20")
     (tmp_path / "reid.pt").write_bytes(b"another model")
     with pytest.raises(RunFolderError, match="with other reid"):
         run(source, "predict.frame_batch=4")
-
-
-MEASURE = """
-import resource, sys
-from pathlib import Path
-sys.path[:0] = [{tests!r}]
-from inference.drawn import Knowing, Sighted
-from watchme.inference.people import find_persons, find_tracks
-from watchme.inference.pipeline import Settings
-from watchme.inference.record import record_sightings
-from watchme.inference.showing import Wanted, show
-from watchme.inference.sightings import SightingsWriter, load, merge
-from watchme.inference.sources import open_source
-source, folder = open_source(sys.argv[1]), Path(sys.argv[2])
-writer = SightingsWriter(folder, {{"source": "x"}})
-record_sightings(source, Sighted(), Knowing(), writer, Settings())
-tracks = find_tracks(writer.chunks())
-merge(folder, tracks.of, find_persons(tracks, 0.65)[tracks.of - 1])
-show(source, load(folder), folder, Wanted(True, False, "mp4", 8, 1))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-"""
-
-
-def peak_mb(source: Path, folder: Path) -> float:
-    """The most memory that a process of its own takes for a source."""
-    code = MEASURE.format(tests=str(Path(__file__).resolve().parents[2]))
-    done = subprocess.run([sys.executable, "-c", code, str(source), str(folder)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return float(done.stdout.split()[-1])
-
-
-def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
-    """Ten times the frames; kept in memory, those of 600 more would take 35 MB."""
-    short, long = (film(tmp_path / f"{count}.avi", count, (120, 160)) for count in (60, 660))
-    before, after = peak_mb(short, tmp_path / "short"), peak_mb(long, tmp_path / "long")
-    assert after - before < 15
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_over_five_minutes_at_640_pixels(tmp_path: Path) -> None:
-    """7,500 frames at 25 a second; kept in memory they would take 5 GB."""
-    short, long = (film(tmp_path / f"{count}.mp4", count, (360, 640)) for count in (200, 7500))
-    before, after = peak_mb(short, tmp_path / "short"), peak_mb(long, tmp_path / "long")
-    print(f"\n200 frames: {before:.0f} MB, 7,500 frames: {after:.0f} MB")
-    assert after - before < 60
 
 
 # ---- Embedding
@@ -341,42 +263,3 @@ def test_a_run_folder_stands_for_its_best_weights(typed_config: Typed, tmp_path:
     (tmp_path / "run" / "weights" / "best.pt").touch()
     assert typed_config(*options).source == 0
     assert typed_config(*options).dataset.name == "camera0"
-
-
-# ---- From the command line
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_killed_at_any_moment_it_goes_on_by_its_folder(tmp_path: Path, own_cache: Path) -> None:
-    """train.py with an untrained detector: killed twice, then `train.resume=<folder>` alone; as without a kill."""
-    from watchme.engines.yolo.isolation import isolate
-
-    isolate()
-    import torch
-    from ultralytics import YOLO
-
-    torch.manual_seed(0)
-    YOLO("yolo11n.yaml").save(str(tmp_path / "detector.pt"))
-    source = film(tmp_path / "street.avi", 300)
-    script = str(Path(__file__).resolve().parents[3] / "train.py")
-    first = [
-        *("mode=predict", f"source={source}", f"detector={tmp_path / 'detector.pt'}", "predict.confidence=0.002"),
-        *("predict.frame_batch=4", "predict.save=[jsonl]", "train.device=cpu", f"hydra.run.dir={tmp_path / 'killed'}"),
-    ]
-
-    def start(*arguments: str) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen([sys.executable, script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-    for arguments in (first, [f"train.resume={tmp_path / 'killed'}"]):
-        process = start(*arguments)
-        known = len(list((tmp_path / "killed").glob("sightings/chunk_*.npz")))
-        while process.poll() is None and len(list((tmp_path / "killed").glob("sightings/chunk_*.npz"))) <= known:
-            pass
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert start(f"train.resume={tmp_path / 'killed'}").wait() == 0
-    assert start(*first[:-1], f"hydra.run.dir={tmp_path / 'whole'}").wait() == 0
-    read = [(tmp_path / name / "predictions.jsonl").read_text() for name in ("killed", "whole")]
-    assert read[0] == read[1]
-    assert start(f"train.resume={tmp_path / 'killed'}").wait() == 0  # has finished; nothing is changed

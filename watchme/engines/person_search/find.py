@@ -23,7 +23,7 @@ from watchme.inference.matching import Ranking, appearances, of_tracks, track_me
 from watchme.inference.people import find_tracks
 from watchme.inference.pipeline import Settings
 from watchme.inference.query import embed_queries, read_queries
-from watchme.inference.record import record_sightings, store_key, weights_key
+from watchme.inference.record import open_store, record_sightings
 from watchme.inference.sightings import EMBEDDINGS, Sightings, SightingsWriter, load, merge
 from watchme.inference.sources import open_source
 from watchme.io.files import locked
@@ -54,9 +54,8 @@ def find(job: Job) -> Result:
     measured = _measured(config), _measured(config, means=True)
     store = job.folder if config.index is None else Path(config.index).expanduser()
     settings = pipeline_settings(config)
-    weights = weights_key(weights_files(config))
     with _held(store, job.folder):
-        writer = SightingsWriter(store, store_key(source, settings, weights))
+        writer = open_store(store, source, settings, weights_files(config))
         detector, embedder = load_detector(job), load_embedder(job)
         queries = read_queries(_given(config), detector, settings.confidence, config.query_person)
         for note in filter(None, (picture.note for picture in queries)):

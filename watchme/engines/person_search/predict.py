@@ -18,7 +18,7 @@ from watchme.inference import outputs
 from watchme.inference.certainty import of_run
 from watchme.inference.frames import Frame, FrameSource
 from watchme.inference.people import find_persons, find_tracks
-from watchme.inference.record import record_sightings, store_key, weights_key
+from watchme.inference.record import open_store, record_sightings
 from watchme.inference.showing import LiveShow, Shown, Wanted, show
 from watchme.inference.sightings import Seen, Sightings, SightingsWriter, load, merge
 from watchme.inference.sources import open_source
@@ -43,7 +43,7 @@ def predict(job: Job) -> Result:
     assert config.source is not None
     source = open_source(config.source)
     settings = pipeline_settings(config)
-    writer = SightingsWriter(job.folder, store_key(source, settings, weights_key(weights_files(config))))
+    writer = open_store(job.folder, source, settings, weights_files(config))
     detector = load_detector(job)
     embedder = None if config.reid is None else load_embedder(job)
     same_person = None if embedder is None else _same_person(job, config)
