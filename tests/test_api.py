@@ -14,9 +14,12 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from PIL import Image
 
 import watchme
-from inference.drawn import COLOURS, Knowing, Sighted, film
+from inference.drawn import COLOURS, Knowing, Sighted, film, picture
+from inference.untrained import write_detector
 from osnet import tiny
 from watchme.config.conf_dir import CONF
 from watchme.core.errors import CheckpointError, ConfigError, RunFolderError, WatchmeError
@@ -149,8 +152,6 @@ def test_models_of_the_other_kind_are_refused(trained: tuple[Any, Path], tmp_pat
 
 
 def test_find_returns_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from PIL import Image
-
     models: dict[str, Callable[[], Any]] = {"yolo": Sighted, "osnet": Knowing}
     monkeypatch.setattr(session, "load_model", lambda engine, *_, **__: models[engine]())
     pixels = np.full((100, 60, 3), 110, np.uint8)
@@ -177,3 +178,27 @@ def test_find_returns_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert manifest["status"] == "finished"
     with pytest.raises(ConfigError, match="is empty"):
         watchme.find([], "street.mp4", detector="a", reid="b")
+
+
+def test_the_code_of_the_page_runs(
+    small_world: DemoWorld, composed_config: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/python.md from its first line of code to its last, with a small world and an untrained detector."""
+    page = (Path(__file__).resolve().parent.parent / "docs" / "python.md").read_text(encoding="utf-8")
+    code = "\n".join(line[4:] for line in page.splitlines() if line.startswith("    "))
+    written = '["model=osnet_x0_25", "train.epochs=3"]'
+    assert code.count(written) == 2
+    small = [*tiny.TINY, "train.epochs=3", "train.device=cpu", f"dataset.root={small_world.reid}"]
+    monkeypatch.chdir(tmp_path)
+    write_detector(Path("runs/detector"), composed_config, people=2, size=96)
+    Image.fromarray(picture(20)).save("anna.jpg")
+    film(Path("street.mp4"), frames=20)
+    given: dict[str, Any] = {"SMALL": small, "image": picture(3), "query": picture(3)[8:56, 11:35]}
+    exec(compile(code.replace(written, "SMALL"), "docs/python.md", "exec"), given)
+    assert given["config"].train.epochs == 3
+    assert given["again"].metrics["test/map"] == pytest.approx(given["result"].metrics["test/map"], abs=1e-6)
+    assert len(given["found"].matches) > 0
+    assert given["found"].page.is_file()
+    assert (tmp_path / "seen" / "street" / "embeddings.npz").is_file()
+    assert given["similarity"].shape == (len(given["crops"]), 1)
+    assert len(given["crops"]) == 2

@@ -29,7 +29,12 @@ def write_detector(folder: Path, composed_config: Callable[..., DictConfig], peo
         # By default the picture fades from layer to layer until all pictures are alike.
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight)
-    # Confidences that lie as a trained model's: few above 0.5.
+    # Boxes of four cells of the feature map a side; confidences that lie as a trained model's: few above 0.5.
+    for branch in net.model[-1].cv2:
+        torch.nn.init.zeros_(branch[-1].weight)
+        bins = torch.zeros(4, 16)
+        bins[:, 2] = 20.0
+        branch[-1].bias.data = bins.flatten()
     frame = torch.from_numpy(np.ascontiguousarray(picture(20, (size, size)))).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         confidences = net.eval()(frame)[0][0, 4].clamp(1e-30, 1 - 1e-7)

@@ -1,5 +1,6 @@
 """Folders of runs, written by driving the package's own callbacks; a page of each kind; and a browser."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +8,16 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from report.chromium import NAMES, Chromium, find_program
+from report.matches import made
 from tracking.made_up import Tracked, make_config, make_trial
-from watchme.core.interfaces import EpochEvent, Result, Table
+from watchme.core.interfaces import EpochEvent, Picture, Result, Table
 from watchme.core.metric_names import measured_objective
+from watchme.inference.found import write_found
 from watchme.report.index_page import write_index
+from watchme.report.matches_page import write_matches_page
 from watchme.report.rendering import render_page
 from watchme.report.run_page import render
 from watchme.report.run_reader import read_run
@@ -81,6 +86,34 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "not_a_run" / "run.json").write_text("{ half")
     write_index(root)
     return root
+
+
+def matches_page(folder: Path) -> Path:
+    """The page of mode=find in a source with a long path."""
+    found = replace(made(folder), source="/a_rather/long_path_without/any_blank_in_it/of_the_source/street.mp4")
+    for picture in (*found.queries.values(), *(path for each in found.matches for path in (each.crop, each.picture))):
+        if picture:
+            (folder / picture).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (120, 256), "grey").save(folder / picture)
+    (folder / "run.json").write_text(json.dumps({"status": "finished", "fallbacks": ["a" * 200]}))
+    write_found(found)
+    return write_matches_page(folder)
+
+
+def predict_page(root: Path) -> Path:
+    """The report of mode=predict with rows of pictures of people."""
+    run = add_run(root, "predict", 0.1)
+    for person, crops in ((1, 12), (2, 1), (3, 1)):
+        path = run.folder / f"person{person}.png"
+        Image.new("RGB", (94 * crops, 194), "grey").save(path)
+        run.session.show(Picture(f"people/person {person}", path, f"person {person}: {crops} sightings"))
+    for frame in range(3):
+        path = run.folder / f"frame{frame}.png"
+        Image.new("RGB", (640, 360), "grey").save(path)
+        run.session.show(Picture(f"frames/{frame}", path, f"{frame}: 2 people"))
+    page = run.folder / "predict.html"
+    page.write_text(render(read_run(run.folder)))
+    return page
 
 
 Browse = Callable[[str], tuple[str, list[str]]]
@@ -204,6 +237,8 @@ def every_page(outputs: Path, sweep_page: Path, tmp_path_factory: pytest.TempPat
     index = (outputs / "index.html").as_uri()
     return {
         **found,
+        "matches": matches_page(root / "matches").as_uri(),
+        "predict": predict_page(root).as_uri(),
         "failed": (outputs / "broken" / "report.html").as_uri(),
         "evaluation": (evaluation.folder / "report.html").as_uri(),
         "index": index,

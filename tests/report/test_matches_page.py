@@ -8,37 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from report.matches import made, match
 from watchme.core.errors import RunFolderError
-from watchme.inference.found import Found, Match, Span, read_found, write_found
+from watchme.inference.found import Span, read_found, write_found
 from watchme.report.matches_page import write_matches_page
-
-
-def match(rank: int, frame: int, similarity: float, *, is_match: bool, shown: bool = True) -> Match:
-    files = (f"matches/crops/{rank}.jpg", f"matches/frames/{rank}.jpg") if shown else ("", "")
-    box = (1.0, 2.0, 30.0, 90.0)
-    return Match(rank, frame, f"<f{frame}>", frame / 10, box, 0.8, similarity, 0.997, is_match, 3, *files)
-
-
-def made(folder: Path) -> Found:
-    matches = (
-        match(1, 40, 0.91, is_match=True),
-        match(2, 41, 0.85, is_match=True, shown=False),
-        match(3, 300, 0.55, is_match=False),
-    )
-    span = Span(40, 41, 4.0, 4.1, 2, 0.91, 1.0, (1,), "matches/clip1.webm")
-    return Found(
-        folder=folder,
-        source="street & <square>.mp4",
-        frames=500,
-        sightings=1234,
-        queries={"anna.jpg": "matches/query1.jpg"},
-        threshold=0.7,
-        origin="2,905 pairs of 42 people",
-        expected_false=12.3,
-        search="all inner products",
-        matches=matches,
-        appearances=(span,),
-    )
 
 
 @pytest.fixture
@@ -87,6 +60,18 @@ def test_text_of_others_is_escaped(folder: Path) -> None:
     assert "<square>" not in page
     assert "<f40>" not in page
     assert "<b>two people" not in page
+
+
+def test_pictures_are_called_by_their_names(folder: Path) -> None:
+    """They have no times; and one that stands alone is no range."""
+    several = tuple(
+        replace(match(rank, rank, 0.9, is_match=True), time_s=math.nan, name=f"photo{rank}.jpg") for rank in (1, 2, 3)
+    )
+    alone = Span(1, 1, math.nan, math.nan, 1, 0.9, 1.0, (1,))
+    spans = (alone, replace(alone, first_frame=2, last_frame=3, sightings=2, ranks=(2, 3)))
+    write_found(replace(made(folder), matches=several, appearances=spans))
+    page = write_matches_page(folder).read_text()
+    assert re.findall(r"<h3>([^<]*?) <span>", page) == ["photo1.jpg", "photo2.jpg to photo3.jpg"]
 
 
 def test_without_a_calibration_nobody_is_called_a_match(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from report.conftest import add_run
+from report.conftest import add_run, predict_page
 from watchme.core.formatting import UNDEFINED
 from watchme.core.interfaces import Table
 from watchme.core.metric_names import DETECTION, SEARCH
@@ -170,6 +170,16 @@ def test_worst_images_take_the_place_of_the_first_batch_and_validation_is_folded
     assert "<h3>Images with the greatest loss of F1, test</h3>" in page
     assert "<summary>Images with the greatest loss of F1, val</summary>" in page
     assert "<summary>Plots, val</summary>" in page
+
+
+def test_people_stand_side_by_side_under_one_heading(tmp_path: Path) -> None:
+    page = predict_page(tmp_path).read_text()
+    people = page[page.index("<h2>People</h2>") :].partition("</section>")[0]
+    assert re.findall("<h3>(.*?)</h3>", people) == ["Those seen most often first"]
+    assert re.findall("<figcaption>(.*?)</figcaption>", people) == [
+        *("person 1: 12 sightings", "person 2: 1 sightings", "person 3: 1 sightings"),
+    ]
+    assert "<h3>Frames with boxes</h3>" in page
 
 
 @pytest.mark.parametrize(

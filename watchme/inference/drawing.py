@@ -2,6 +2,7 @@
 
 import colorsys
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +43,40 @@ def draw_people(
     side = max(drawn.shape[:2])
     thick = max(1, round(side / 400))
     scale = max(0.35, side / 1500)
+    for box, person in zip(boxes, persons, strict=True):
+        left, top, right, bottom = (round(float(value)) for value in box)
+        cv2.rectangle(drawn, (left, top), (max(left, right - 1), max(top, bottom - 1)), colour_of(int(person)), thick)
+    # Labels after all boxes, which would cross them out.
     for box, score, person in zip(boxes, scores, persons, strict=True):
         colour = colour_of(int(person))
-        left, top, right, bottom = (round(float(value)) for value in box)
-        cv2.rectangle(drawn, (left, top), (max(left, right - 1), max(top, bottom - 1)), colour, thick)
         text = f"{score:.2f}" if person < 0 else f"{person}"
         (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
-        high = height + below + 2
-        foot = top if top >= high else min(top + high, drawn.shape[0])
-        left = min(left, max(0, drawn.shape[1] - width - 4))
-        cv2.rectangle(drawn, (left, foot - high), (left + width + 4, foot), colour, -1)
-        place = (left + 2, foot - below)
-        cv2.putText(drawn, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), thick, cv2.LINE_AA)
+        wide, high = width + 4, height + below + 2
+        left, top = label_place(box.tolist(), (wide, high), (drawn.shape[1], drawn.shape[0]))
+        cv2.rectangle(drawn, (left, top), (left + wide, top + high), colour, -1)
+        place = (left + 2, top + high - below)
+        cv2.putText(drawn, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, _ink(colour), thick, cv2.LINE_AA)
     return drawn
+
+
+def label_place(box: Sequence[float], label: tuple[int, int], picture: tuple[int, int]) -> tuple[int, int]:
+    """Left and top of a label: above its box, else below, so that it hides no face; else within; never outside.
+
+    Args:
+        box: x1, y1, x2, y2 in pixels.
+        label: Width and height.
+        picture: Width and height.
+    """
+    left, top, _, bottom = (round(value) for value in box)
+    wide, high = label
+    place = top - high if top >= high else bottom if bottom + high <= picture[1] else max(0, top)
+    return max(0, min(left, picture[0] - wide)), max(0, min(place, picture[1] - high))
+
+
+def _ink(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Black or white, whichever contrasts more with a colour by WCAG's relative luminance."""
+    red, green, blue = ((part / 255) ** 2.2 for part in colour)
+    return (0, 0, 0) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 else (255, 255, 255)
 
 
 def write_jpeg(path: Path, image: Image8) -> None:

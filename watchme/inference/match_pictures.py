@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from watchme.inference.drawing import label_place
 from watchme.inference.frames import FrameSource, Image8
 from watchme.inference.frames_at import frames_at
 from watchme.inference.pipeline import region
@@ -55,9 +56,10 @@ def mark(image: Image8, box: Sequence[float], text: str = "") -> Image.Image:
     x1, y1, x2, y2 = (value * scale for value in box)
     pen.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=_MARK, width=max(2, drawn.width // 250))
     if text:
-        place = (x1, max(0.0, y1 - 18))
-        pen.rectangle((*place, x1 + pen.textlength(text, font_size=14) + 6, place[1] + 18), fill=_MARK)
-        pen.text((x1 + 3, place[1] + 1), text, fill="white", font_size=14)
+        wide = round(pen.textlength(text, font_size=14)) + 6
+        left, top = label_place((x1, y1, x2, y2), (wide, 18), drawn.size)
+        pen.rectangle((left, top, left + wide, top + 18), fill=_MARK)
+        pen.text((left + 3, top + 1), text, fill="white", font_size=14)
     return drawn
 
 

@@ -200,7 +200,7 @@ def _strip(folder: Path, found: Sightings, person: int, crops: Mapping[int, Imag
     """A row of one person's crops, in the order of time."""
     width, height = _TILE
     colour = colour_of(person)
-    canvas = Image.new("RGB", (_CROPS * (width + _GAP) - _GAP, height + _LINE), "white")
+    canvas = Image.new("RGB", (len(crops) * (width + _GAP) - _GAP, height + _LINE), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=12)
     for place, row in enumerate(sorted(crops)):
         left = place * (width + _GAP)
@@ -210,17 +210,22 @@ def _strip(folder: Path, found: Sightings, person: int, crops: Mapping[int, Imag
         canvas.paste(tile, (left, 0))
         draw.rectangle((left, 0, left + width - 1, height - 1), outline=colour, width=2)
         seconds = float(found.time[row])
-        text = found.name(row).rpartition("/")[2][-14:] if math.isnan(seconds) else clock(seconds)
+        text = _short(Path(found.name(row)).stem) if math.isnan(seconds) else clock(seconds)
         draw.text((left + width / 2, height + 3), text, fill=(60, 60, 60), font=font, anchor="ma")
     path = folder / PEOPLE / f"person_{person:04d}.jpg"
     write_jpeg(path, np.asarray(canvas))
-    return Shown(f"people/person {person}", path, person_line(found, person))
+    return Shown(f"people/person {person}", path, _person_line(found, person))
 
 
-def person_line(found: Sightings, person: int) -> str:
-    """`31 sightings, 0:02 to 1:14`."""
+def _short(name: str) -> str:
+    """The end of a name, as much as fits below a crop."""
+    return name if len(name) <= 12 else f"\u2026{name[-11:]}"
+
+
+def _person_line(found: Sightings, person: int) -> str:
+    """`person 3: 31 sightings, 0:02.0 to 1:14.5`."""
     rows = np.flatnonzero(found.person == person)
-    text = f"{len(rows)} {'sighting' if len(rows) == 1 else 'sightings'}"
+    text = f"person {person}: {len(rows)} {'sighting' if len(rows) == 1 else 'sightings'}"
     if math.isnan(float(found.time[rows[0]])):
         return text
     return f"{text}, {clock(float(found.time[rows[0]]))} to {clock(float(found.time[rows[-1]]))}"

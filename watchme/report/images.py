@@ -41,6 +41,7 @@ _KINDS = {
     "predictions": ("Predictions", ""),
     "labels": ("Labels", ""),
 }
+_FOLDERS = {"people": "Those seen most often first", "frames": "Frames with boxes"}
 _SHEETS = ("offenders/", "people/")
 _LARGE = ("tsne", "decomposition", "similarities")
 _MISTAKES = ("detections", "search_worst", "hardest", "decomposition", "tsne")
@@ -94,8 +95,8 @@ def _groups(figures: dict[str, list[Figure]]) -> list[Group]:
         split, _, last = name.rpartition("/")
         known, note = _KINDS.get(last, (name, ""))
         section = "mistakes" if last in _MISTAKES else "people" if split == "people" else ""
-        title = f"{known}, {split}" if last in _KINDS else name
-        if len(found) == 1 and not section and not name.startswith(_SHEETS):
+        title = f"{known}, {split}" if last in _KINDS else _FOLDERS.get(split, name)
+        if len(found) == 1 and not section and split not in _FOLDERS and not name.startswith(_SHEETS):
             title, note = f"Plots, {split}" if last in _KINDS else "Plots", ""
         # Those of the validation split are folded where there are others of the test split.
         open_ = split != "val" or not any(other.startswith("test/") and other.endswith(f"/{last}") for other in figures)

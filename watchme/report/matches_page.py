@@ -22,8 +22,8 @@ def write_matches_page(folder: Path) -> Path:
     shown = {rank for span in found.appearances for rank in span.ranks}
     page = render_page(
         "matches.jinja",
-        title=f"Find a person in {found.source}",
-        meta=f"{found.frames:,} frames, {found.sightings:,} sightings of people",
+        title=f"Find a person in {Path(found.source).name or found.source}",
+        meta=f"{found.source} · {found.frames:,} frames, {found.sightings:,} sightings of people",
         folder=folder,
         status=run.status,
         queries=found.queries,
@@ -40,7 +40,11 @@ def write_matches_page(folder: Path) -> Path:
 def _cards(found: Found) -> list[tuple[str, str, str]]:
     matches = sum(span.sightings for span in found.appearances)
     cards = [
-        ("appearances", f"{len(found.appearances):,}", f"{matches:,} sightings that match"),
+        (
+            "appearances",
+            f"{len(found.appearances):,}",
+            f"sightings that match: {matches:,}",
+        ),
         ("match from a similarity of", _number(found.threshold), found.origin),
     ]
     if not math.isnan(found.expected_false):
@@ -51,11 +55,13 @@ def _cards(found: Found) -> list[tuple[str, str, str]]:
 
 
 def _span(span: Span, matches: list[Match]) -> dict[str, Any]:
+    first, last = f"{span.first_frame}", f"{span.last_frame}"
     if math.isnan(span.start_s):
-        when = f"picture {span.first_frame}" + (f" to {span.last_frame}" if span.last_frame > span.first_frame else "")
+        names = {match.frame: match.name for match in matches}
+        first, last = names.get(span.first_frame, f"picture {first}"), names.get(span.last_frame, f"picture {last}")
+        when, frames = first if first == last else f"{first} to {last}", ""
     else:
-        when = f"{clock(span.start_s)} to {clock(span.end_s)}"
-    frames = f"frames {span.first_frame} to {span.last_frame}, " if not math.isnan(span.start_s) else ""
+        when, frames = f"{clock(span.start_s)} to {clock(span.end_s)}", f"frames {first} to {last}, "
     return {
         "when": when,
         "note": f"{frames}{span.sightings:,} {'sighting' if span.sightings == 1 else 'sightings'}",

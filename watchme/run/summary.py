@@ -31,7 +31,8 @@ def announce(config: RunConfig, folder: Path) -> None:
     elif config.mode == "search":
         log.info("Searching people in %s with %s and %s", config.dataset.name, config.detector, config.reid)
     elif config.mode == "find":
-        log.info("Looking for %s in %s with %s and %s", config.query, config.source, config.detector, config.reid)
+        query = ", ".join(config.query) if isinstance(config.query, list) else config.query
+        log.info("Looking for %s in %s with %s and %s", query, config.source, config.detector, config.reid)
     elif config.mode == "train":
         epochs = "1 epoch" if config.train.epochs == 1 else f"{config.train.epochs} epochs"
         text = f"Training {config.model.name} on {config.dataset.name}, device {device}, {epochs}"

@@ -72,8 +72,9 @@ def write_outcome(
     files = draw_matches(source, [_picture(outcome, rank) for rank in ranks], others, job.folder)
     crops = {}
     for number, picture in enumerate(queries, 1):
-        crops[picture.name] = f"matches/query{number}.jpg"
-        write_crop(picture.crop, job.folder / crops[picture.name])
+        name = picture.name if picture.name not in crops else f"{picture.name} ({number})"
+        crops[name] = f"matches/query{number}.jpg"
+        write_crop(picture.crop, job.folder / crops[name])
     listed = max(int(outcome.ranking.is_match.sum()), max(ranks, default=0))
     higher = outcome.certainty.higher_than(outcome.ranking.similarity[:listed]).tolist()
     matches = tuple(_match(outcome, rank, share, files.get(rank, ("", ""))) for rank, share in enumerate(higher, 1))
@@ -90,7 +91,7 @@ def write_outcome(
             sightings=len(outcome.sightings),
             queries=crops,
             threshold=outcome.threshold,
-            origin=outcome.certainty.origin,
+            origin=outcome.certainty.origin if config.find.threshold is None else "find.threshold",
             expected_false=outcome.expected_false,
             search=outcome.about,
             matches=matches,
@@ -112,7 +113,7 @@ def log_outcome(outcome: Outcome) -> None:
         text = "Of other people alone, about %.0f of these sightings would match by chance"
         log.info(text, outcome.expected_false)
     matches = int(outcome.ranking.is_match.sum())
-    log.info("%d matches in %d appearances, the most similar first:", matches, len(outcome.appearances))
+    log.info("Matches: %d, in appearances: %d, the most similar first:", matches, len(outcome.appearances))
     if not outcome.appearances:
         log.info("  none; the most similar sightings:")
         _log_most_similar(outcome)
