@@ -73,11 +73,11 @@ def read_queries(given: Sequence[str], detector: Detector, confidence: float, pe
     for each in given:
         try:
             source = open_source(each)
+            if source.kind != "pictures":
+                raise DataError(f"source: {each} is no picture; give one or several pictures of the person")
+            frames += list(source)
         except DataError as error:
             raise DataError(str(error).replace("source:", "query:", 1)) from None
-        if source.kind != "pictures":
-            raise DataError(f"query: {each} is no picture; give one or several pictures of the person")
-        frames += list(source)
         if source.faults:
             raise DataError(f"query: {source.faults[0]}")
     found = [detector.detect([frame.image])[0] for frame in frames]

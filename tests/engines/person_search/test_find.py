@@ -163,6 +163,41 @@ def test_a_crop_in_which_nobody_is_detected_is_taken_whole(run: Run) -> None:
     assert {match.frame for match in told.found.matches if match.is_match} == set(range(40))
 
 
+def test_a_query_of_any_kind_of_pixels(run: Run) -> None:
+    """Opaque RGBA is RGB; grey of 8 and of 16 bits is the same grey; a transparent background is white."""
+    with Image.open(run.query) as colour:
+        colour.convert("RGBA").save(run.root / "rgba.png")
+        grey = np.asarray(colour.convert("L"))
+    Image.fromarray(grey).save(run.root / "grey.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(run.root / "deep.png")
+    found = {}
+    for name in ("query", "rgba", "grey", "deep"):
+        told = run(f"query={run.root / name}.png", "find.threshold=0.6").found
+        found[name] = [(match.frame, match.box, match.similarity) for match in told.matches]
+    assert found["rgba"] == found["query"]
+    assert found["deep"] == found["grey"] != found["query"]
+
+
+def test_a_query_that_holds_no_picture_is_refused(run: Run) -> None:
+    (run.root / "empty").mkdir()
+    with pytest.raises(DataError, match=r"query: .*empty holds no image"):
+        run(f"query={run.root / 'empty'}")
+    with pytest.raises(DataError, match=r"query: .*is no picture"):
+        run(f"query={run.source}")
+    run.query.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"query: .*query\.png cannot be read"):
+        run()
+
+
+def test_two_query_pictures_of_one_name_are_both_shown(run: Run) -> None:
+    for folder in ("a", "b"):
+        (run.root / folder).mkdir()
+        block(run.root / folder / "1.png", COLOURS[RED])
+    told = run(f"query=[{run.root}/a/1.png,{run.root}/b/1.png]", "find.threshold=0.6")
+    assert list(told.found.queries) == ["1.png", "1.png (2)"]
+    assert len({(told.found.folder / crop) for crop in told.found.queries.values()}) == 2
+
+
 def test_several_pictures_are_averaged(run: Run) -> None:
     (run.root / "pictures").mkdir()
     for number, colour in enumerate((COLOURS[RED], COLOURS[2])):
@@ -208,6 +243,7 @@ def test_clips_hold_the_appearance(run: Run) -> None:
     [
         (["query=nowhere.png"], DataError, "query: there is no 'nowhere.png'"),
         (["source=nowhere.mp4"], DataError, "source: there is no"),
+        (["query=0"], ConfigError, "query = 0"),
         (["query=null"], ConfigError, "mode=find needs pictures of the person"),
         (["source=0", "index=kept"], ConfigError, "a camera or a stream is not there again"),
         (["find.calibration=nowhere"], ConfigError, "holds no calibration.json"),
