@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from watchme.inference.index import ExactIndex
-from watchme.inference.matching import Ranking, appearances, mean_embedding, of_tracks, track_means
+from watchme.inference.matching import Ranking, appearances, mean_embedding, of_persons, track_means
 from watchme.inference.sightings import Sightings
 
 
@@ -79,27 +79,29 @@ def test_several_pictures_are_averaged_to_unit_norm() -> None:
     assert mean == pytest.approx([0.5**0.5, 0.5**0.5])
 
 
-def test_a_sighting_is_as_similar_as_the_mean_of_its_track(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sighting_is_as_similar_as_the_mean_of_its_person(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("watchme.inference.matching._ROWS", 7)
     rng = np.random.default_rng(0)
     sightings = made(list(range(40)))
-    sightings.track[:] = np.concatenate([np.arange(1, 6), rng.integers(1, 6, 35)])
+    sightings.person[:] = np.concatenate([np.arange(1, 6), rng.integers(1, 6, 35)])
     vectors = rng.normal(size=(40, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     sightings = dataclasses.replace(sightings, embedding=vectors)
-    means = track_means(sightings.track, vectors)
+    means = track_means(sightings.person, vectors)
     expected = {}
-    for track in range(1, 6):
-        mean = vectors[sightings.track == track].mean(axis=0)
-        expected[track] = mean / np.linalg.norm(mean)
-        assert means[track - 1] == pytest.approx(expected[track], abs=1e-6)
+    for person in range(1, 6):
+        mean = vectors[sightings.person == person].mean(axis=0)
+        expected[person] = mean / np.linalg.norm(mean)
+        assert means[person - 1] == pytest.approx(expected[person], abs=1e-6)
     query = vectors[3]
     own = vectors @ query
-    wanted = sorted(range(40), key=lambda i: (-float(expected[int(sightings.track[i])] @ query), -float(own[i])))
-    found = of_tracks(ExactIndex(means).search(query, 3), sightings, query, 40)
+    wanted = sorted(range(40), key=lambda i: (-float(expected[int(sightings.person[i])] @ query), -float(own[i])))
+    found = of_persons(ExactIndex(means).search(query, 3), sightings, query, 40)
     assert found.place.tolist() == [
-        i for i in wanted if sightings.track[i] in {sightings.track[j] for j in found.place}
+        i for i in wanted if sightings.person[i] in {sightings.person[j] for j in found.place}
     ]
-    assert len(set(sightings.track[found.place].tolist())) == 3
-    assert found.similarity == pytest.approx([expected[int(sightings.track[i])] @ query for i in found.place], abs=1e-6)
-    assert len(of_tracks(ExactIndex(means).search(query, 5), sightings, query, 12).place) == 12
+    assert len(set(sightings.person[found.place].tolist())) == 3
+    assert found.similarity == pytest.approx(
+        [expected[int(sightings.person[i])] @ query for i in found.place], abs=1e-6
+    )
+    assert len(of_persons(ExactIndex(means).search(query, 5), sightings, query, 12).place) == 12

@@ -17,6 +17,9 @@ from watchme.io.run_lookup import CALIBRATION, CALIBRATION_MEANS, folder_of
 from watchme.metrics.iou import iou_matrix
 from watchme.metrics.verification import TARGET, Similarities, count_similarities
 
+SAME_PERSON_RATE = 0.001
+"""The false match rate at which tracks are taken for one person: stricter than a match, as every pair of tracks is
+compared, and a wrong one changes what all later comparisons are made with."""
 _APART = 0.1  # IoU below which two detections of a frame are of two people
 _MOST_PAIRS = 200_000
 

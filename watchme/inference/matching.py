@@ -55,7 +55,7 @@ def track_means(track: NDArray[np.int64], embedding: NDArray[np.float32]) -> NDA
     """The mean embedding of each track, of unit norm: average pooling over a tracklet (MARS; Zheng et al., ECCV 2016).
 
     Args:
-        track: (N,) number of each sighting's track, from 1 on.
+        track: (N,) number of each sighting's track, or person, from 1 on.
         embedding: (N, D); may be a memory map, of which a part at a time is read.
 
     Returns:
@@ -70,21 +70,21 @@ def track_means(track: NDArray[np.int64], embedding: NDArray[np.float32]) -> NDA
     return unit_rows(sums)
 
 
-def of_tracks(hits: Hits, sightings: Sightings, query: NDArray[np.float32], most: int) -> Hits:
-    """The sightings of the tracks that were found, each as similar as its track is.
+def of_persons(hits: Hits, sightings: Sightings, query: NDArray[np.float32], most: int) -> Hits:
+    """The sightings of the persons that were found, each as similar as its person is.
 
     Args:
-        hits: Of a search among `track_means`.
-        sightings: All.
-        query: (D,) what was looked for; of each track the sightings most like it come first.
+        hits: Of a search among the means of persons.
+        sightings: All, with persons from 1 on.
+        query: (D,) what was looked for; of each person the sightings most like it come first.
         most: So many sightings at most.
     """
     assert sightings.embedding is not None
-    rank = np.full(int(sightings.track.max(initial=0)) + 1, len(hits.place), np.int64)
+    rank = np.full(int(sightings.person.max(initial=0)) + 1, len(hits.place), np.int64)
     rank[hits.place + 1] = np.arange(len(hits.place))
-    place = np.argsort(rank[sightings.track], kind="stable")[:most]
-    place = np.sort(place[rank[sightings.track[place]] < len(hits.place)])
-    ranks = rank[sightings.track[place]]
+    place = np.argsort(rank[sightings.person], kind="stable")[:most]
+    place = np.sort(place[rank[sightings.person[place]] < len(hits.place)])
+    ranks = rank[sightings.person[place]]
     order = np.lexsort((-(np.asarray(sightings.embedding[place], np.float32) @ query), ranks))
     return Hits(place[order], hits.similarity[ranks[order]])
 

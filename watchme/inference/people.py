@@ -5,22 +5,30 @@ SORT (Bewley et al., 2016), each track expected where its smoothed velocity brin
 two people who cross keep their numbers. A track ends when nobody was assigned to it for half a second, or in pictures
 that are no video at once.
 
+Splits: people who cross may exchange their boxes. A track is cut where its two parts are each most alike, if they are
+less similar than tracks of one person, and its parts likewise: binary segmentation (Scott and Knott, 1974), as
+tracklets are split by appearance in Wang et al., "Split and Connect" (IEEE TMM, 2022).
+
 Persons: the mean embeddings of tracks are merged bottom-up by average linkage (UPGMA; Sokal and Michener, 1958) of
 cosine similarity, down to a threshold. Two tracks with a frame in common are never one person.
 """
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from watchme.inference.matching import track_means
 from watchme.inference.sightings import Sightings, rows_by_frame
 from watchme.metrics.iou import iou_matrix
 
 _IOU = 0.3
 _GAP_S = 0.5
 _NEWEST = 0.4  # weight of the last step in a track's velocity, which is smoothed exponentially
+_SHORTEST = 4  # sightings of a part that a track is cut into
+_PIECES = 1024  # of a long track, between which it may be cut
 # Average linkage needs the similarity of all pairs; beyond so many tracks, the shorter ones join the nearest person.
 _MOST_CLUSTERED = 3000
 _FORBIDDEN = 1e12  # so large that no average over millions of pairs with one such is below the threshold
@@ -134,6 +142,63 @@ def find_tracks(parts: Iterable[Sightings]) -> Tracks:
     return Tracks(of, first, last, np.array(tracker.counts, np.int64), means)
 
 
+def split_tracks(sightings: Sightings, same_person: float) -> Tracks:
+    """Cut tracks where they go over from one person to another.
+
+    Args:
+        sightings: All, with tracks from 1 on, and embeddings, of which those of one track at a time are read.
+        same_person: Cosine similarity of the means of two parts from which on they are one person.
+
+    Returns:
+        The parts, numbered in the order of their beginnings.
+    """
+    assert sightings.embedding is not None
+    order = np.argsort(sightings.track, kind="stable")
+    edges = [0, *(np.flatnonzero(np.diff(sightings.track[order])) + 1).tolist(), len(order)]
+    parts = np.empty(len(order), np.int64)
+    number = 0
+    for start, end in itertools.pairwise(edges if len(order) else []):
+        rows = order[start:end]
+        for first, last in itertools.pairwise(_cuts(np.asarray(sightings.embedding[rows], np.float32), same_person)):
+            parts[rows[first:last]] = number
+            number += 1
+    of, first_rows = _numbered(parts)
+    counts = np.bincount(of)[1:]
+    last_rows = len(of) - 1 - np.unique(of[::-1], return_index=True)[1]
+    means = track_means(of, sightings.embedding)
+    return Tracks(of, sightings.frame[first_rows], sightings.frame[last_rows], counts, means)
+
+
+def _cuts(embedding: Vectors, same_person: float) -> list[int]:
+    """Where an (n, D) track is cut: the rows at which its parts begin, and n."""
+    edges = np.linspace(0, len(embedding), min(len(embedding), _PIECES) + 1).astype(np.int64)
+    sums = np.cumsum(np.add.reduceat(embedding, edges[:-1], axis=0), axis=0, dtype=np.float64)
+    sums = np.concatenate([np.zeros((1, embedding.shape[1])), sums])
+    found, waiting = [0, len(edges) - 1], [(0, len(edges) - 1)]
+    while waiting:
+        start, end = waiting.pop()
+        at = np.arange(start + 1, end)
+        at = at[(edges[at] - edges[start] >= _SHORTEST) & (edges[end] - edges[at] >= _SHORTEST)]
+        if not len(at):
+            continue
+        before, after = sums[at] - sums[start], sums[end] - sums[at]
+        lengths = np.linalg.norm(before, axis=1), np.linalg.norm(after, axis=1)
+        # A sum of unit vectors is as long as they are alike: the sum of their cosines with their mean.
+        best = int(np.argmax(lengths[0] + lengths[1]))
+        if before[best] @ after[best] < same_person * lengths[0][best] * lengths[1][best]:
+            found.append(int(at[best]))
+            waiting += [(start, int(at[best])), (int(at[best]), end)]
+    return edges[sorted(found)].tolist()  # type: ignore[no-any-return]
+
+
+def _numbered(labels: Numbers) -> tuple[Numbers, Numbers]:
+    """Labels as numbers from 1 on in the order of their first appearance, and the places of these."""
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(1, len(first) + 1)
+    return np.asarray(rank[inverse.reshape(-1)], np.int64), np.sort(first)
+
+
 def find_persons(tracks: Tracks, same_person: float) -> Numbers:
     """The person of each track, from 1 on in the order of their first appearance.
 
@@ -154,11 +219,7 @@ def find_persons(tracks: Tracks, same_person: float) -> Numbers:
         best = int(np.argmax(alike))
         meets = _overlaps(tracks, np.flatnonzero(persons == persons[chosen[best]]), track)
         persons[track] = persons[chosen[best]] if alike[best] >= same_person and not meets else persons.max() + 1
-    # Tracks are in the order of their beginnings.
-    _, first, inverse = np.unique(persons, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(1, len(first) + 1)
-    return np.asarray(rank[inverse.reshape(-1)], np.int64)
+    return _numbered(persons)[0]  # tracks are in the order of their beginnings
 
 
 def _cluster(tracks: Tracks, chosen: Numbers, same_person: float) -> Numbers:

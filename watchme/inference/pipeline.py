@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from watchme.core.interfaces import Detector, Embedder
 from watchme.inference.frames import Frame, FrameSource, Image8
 from watchme.inference.sightings import Seen
+from watchme.metrics.iou import iou_matrix
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -30,6 +31,7 @@ class Settings:
 
     Attributes:
         confidence: Detections from here on count.
+        iou: Of two boxes in a frame that overlap by more, the less confident is left out.
         stride: Every how many frames one is looked at.
         limit: Stop before this frame; None: never.
         frame_batch: Frames that are detected in together.
@@ -37,6 +39,7 @@ class Settings:
     """
 
     confidence: float = 0.25
+    iou: float = 1.0
     stride: int = 1
     limit: int | None = None
     frame_batch: int = 8
@@ -64,7 +67,7 @@ def sightings_of(
 
     def detect(batch: list[Frame]) -> tuple[list[Frame], list[Rows]]:
         found = detector.detect([frame.image for frame in batch])
-        return batch, [rows[rows[:, 4] >= settings.confidence] for rows in found]
+        return batch, [_distinct(rows[rows[:, 4] >= settings.confidence], settings.iou) for rows in found]
 
     def embed(detected: tuple[list[Frame], list[Rows]]) -> tuple[list[Frame], list[Rows], Sequence[Rows | None]]:
         return *detected, _embed(embedder, *detected, settings.crop_batch)
@@ -118,6 +121,16 @@ def _batches(frames: Iterator[Frame], settings: Settings) -> Generator[list[Fram
             batch, pixels = [], 0
     if batch:
         yield batch
+
+
+def _distinct(rows: Rows, most: float) -> Rows:
+    """Non-maximum suppression of (n, 5) boxes and confidences, the most confident first."""
+    overlap = iou_matrix(rows[:, :4].astype(np.float64), rows[:, :4].astype(np.float64))
+    kept: list[int] = []
+    for row in range(len(rows)):
+        if not (overlap[row, kept] > most).any():
+            kept.append(row)
+    return rows[kept]
 
 
 def _seen(frame: Frame, rows: Rows, embeddings: Rows | None) -> Seen:

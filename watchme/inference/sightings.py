@@ -36,6 +36,7 @@ _OF_FRAMES = ("frame_index", "frame_time", "frame_name", "frame_size")
 _FRAMES, _SIGHTINGS, _SECONDS = 512, 2048, 15.0
 # Arrays above this stay on the disk until they are used.
 _MAPPED_BYTES = 16 << 20
+_ROWS = 1 << 14  # that are copied at once
 Array = NDArray[Any]
 
 
@@ -193,7 +194,7 @@ def load(folder: Path) -> Sightings:
 
 
 def merge(folder: Path, track: NDArray[np.int64], person: NDArray[np.int64]) -> Path:
-    """Make one file of all chunks, column by column, so that memory holds but a chunk, and remove these.
+    """Make one file of all chunks, or the file once more with other tracks, so that memory holds but a part.
 
     Args:
         folder: The run folder.
@@ -255,8 +256,10 @@ def _rows(part: Path, name: str) -> int:
 def _column(parts: Sequence[Path], name: str) -> Iterator[Array]:
     def blocks() -> Iterator[Array]:
         for part in parts:
-            with np.load(part) as arrays:
-                yield arrays[name]
+            array = _mapped(part, name)
+            assert array is not None
+            for start in range(0, max(len(array), 1), _ROWS):
+                yield array[start : start + _ROWS]
 
     # The longest name decides the type of all.
     return iter([np.concatenate(list(blocks()))]) if name == "frame_name" else blocks()

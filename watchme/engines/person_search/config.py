@@ -59,6 +59,12 @@ class PredictConfig:
     """How one's own pictures and videos are gone through, and what is written of them."""
 
     confidence: float = option(0.25, "detections from this confidence on count", ge=0, le=1)
+    iou: float = option(
+        0.5,
+        "of two boxes that overlap by more only the more confident counts; 1: as the detector's run does",
+        gt=0,
+        le=1,
+    )
     stride: int = option(1, "every how many frames one is looked at", ge=1)
     frames: int | None = option(None, "stop before this frame of the source; null: at its end", ge=1)
     frame_batch: int = option(8, "frames that are detected in together", ge=1)
@@ -71,8 +77,9 @@ class PredictConfig:
     video: Literal["mp4", "webm"] = option("mp4", "format of a drawn video")
     same_person: float | None = option(
         None,
-        "with reid: tracks of at least this mean cosine similarity are one person; null: where 1% of different people "
-        "are alike, by the calibration.json of the re-ID run, else 0.65",
+        "with reid: tracks of at least this mean cosine similarity are one person, and a track whose parts are less "
+        "alike is of two; null: where 0.1% of different people are alike, by the calibration.json of the re-ID run, "
+        "else 0.65",
         gt=-1,
         le=1,
     )

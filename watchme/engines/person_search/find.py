@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -15,12 +16,12 @@ from watchme.core.interfaces import Detector, Embedder, Job, Result
 from watchme.engines.person_search.config import Config
 from watchme.engines.person_search.find_outputs import Outcome, log_outcome, write_outcome
 from watchme.engines.person_search.models import load_detector, load_embedder, pipeline_settings, weights_files
-from watchme.inference.certainty import Certainty, of_frames, of_run
+from watchme.inference.certainty import SAME_PERSON_RATE, Certainty, of_frames, of_run
 from watchme.inference.demo import demo_film, is_demo
 from watchme.inference.frames import FrameSource
 from watchme.inference.index import open_index
-from watchme.inference.matching import Ranking, appearances, of_tracks, track_means
-from watchme.inference.people import find_tracks
+from watchme.inference.matching import Ranking, appearances, of_persons, track_means
+from watchme.inference.people import find_persons, find_tracks, split_tracks
 from watchme.inference.pipeline import Settings
 from watchme.inference.query import embed_queries, read_queries
 from watchme.inference.record import open_store, record_sightings
@@ -66,8 +67,7 @@ def find(job: Job) -> Result:
         for text in source.faults:
             job.fallback(text)
         began = time.perf_counter()
-        sightings = _merged(store, writer)
-        means = _means(job, config, sightings, measured)
+        sightings, means = _who_is_who(job, config, _merged(store, writer), measured)
         certainty = _certainty(job, config, measured[means is not None], sightings, means)
         outcome = _search(job, config, store, sightings, query, certainty, means)
         seconds = time.perf_counter() - began
@@ -131,24 +131,30 @@ def _merged(store: Path, writer: SightingsWriter) -> Sightings:
     return load(store)
 
 
-def _means(
+def _who_is_who(
     job: Job, config: Config, sightings: Sightings, measured: tuple[Similarities | None, Similarities | None]
-) -> Vectors | None:
-    """(T, D) means of the tracks, which sightings are compared by; None where each is compared alone.
+) -> tuple[Sightings, Vectors | None]:
+    """The sightings with their tracks and persons, and the (P, D) means of persons by which they are compared.
 
-    Pictures have no tracks; and a threshold for single images is too low for means, which are more alike.
+    None where each is compared alone: pictures have no tracks, and a threshold for single images is too low for means,
+    which are more alike. Without a calibration each track is a person.
     """
     assert sightings.embedding is not None
     if not np.isfinite(sightings.time).any():
-        return None
+        return sightings, None
     if measured[0] is not None and measured[1] is None:
         job.fallback(
             f"the calibration of {config.reid} is by an older version and holds for single images alone: each sighting "
             "is compared alone, not by the mean of its track. mode=evaluate of the re-ID model writes one that holds "
             "for both: find.calibration=<its run folder>"
         )
-        return None
-    return track_means(sightings.track, sightings.embedding)
+        return sightings, None
+    if measured[1] is None:
+        return replace(sightings, person=sightings.track), track_means(sightings.track, sightings.embedding)
+    same_person = measured[1].threshold(SAME_PERSON_RATE)
+    tracks = split_tracks(sightings, same_person)
+    persons = find_persons(tracks, same_person)[tracks.of - 1]
+    return replace(sightings, track=tracks.of, person=persons), track_means(persons, sightings.embedding)
 
 
 def _certainty(
@@ -157,7 +163,7 @@ def _certainty(
     """What similarities are worth; what it rests on, and what speaks against it, is announced."""
     asked = config.find
     assert sightings.embedding is not None
-    rows = None if means is None else sightings.track - 1
+    rows = None if means is None else sightings.person - 1
     own = of_frames(sightings.frame, sightings.box, sightings.embedding if means is None else means, rows)
     pairs = f"{int(own.non_mated.sum()):,} pairs of people who are seen in one frame"
     if measured is not None:
@@ -202,8 +208,8 @@ def _search(
     index = open_index(sightings.embedding if means is None else means, store, config.find.search)
     hits, about = index.search(query, _MOST), index.about
     if means is not None:
-        log.info("Each sighting is compared by the mean of its track, of %d", len(means))
-        hits, about = of_tracks(hits, sightings, query, _MOST), f"{about}, with the means of {len(means):,} tracks"
+        log.info("Each sighting is compared by the mean of its person's, of %d told apart", len(means))
+        hits, about = of_persons(hits, sightings, query, _MOST), f"{about}, with the means of {len(means):,} persons"
     is_match = hits.similarity >= threshold  # nobody where it is NaN
     if len(is_match) == _MOST and bool(is_match.all()):
         job.fallback(f"more than {_MOST:,} sightings match; the most similar {_MOST:,} are listed")

@@ -23,7 +23,7 @@ def weights_files(config: RunConfig) -> dict[str, Path | None]:
 def pipeline_settings(config: Config) -> Settings:
     """How a source is gone through, by the `predict` section."""
     asked = config.predict
-    return Settings(asked.confidence, asked.stride, asked.frames, asked.frame_batch, asked.crop_batch)
+    return Settings(asked.confidence, asked.iou, asked.stride, asked.frames, asked.frame_batch, asked.crop_batch)
 
 
 def load_detector(job: Job) -> Detector:

@@ -15,9 +15,9 @@ from watchme.core.interfaces import Job, Picture, Result, Table
 from watchme.engines.person_search.config import Config
 from watchme.engines.person_search.models import load_detector, load_embedder, pipeline_settings, weights_files
 from watchme.inference import outputs
-from watchme.inference.certainty import of_run
+from watchme.inference.certainty import SAME_PERSON_RATE, of_run
 from watchme.inference.frames import Frame, FrameSource
-from watchme.inference.people import find_persons, find_tracks
+from watchme.inference.people import find_persons, find_tracks, split_tracks
 from watchme.inference.record import open_store, record_sightings
 from watchme.inference.showing import LiveShow, Shown, Wanted, show
 from watchme.inference.sightings import Seen, Sightings, SightingsWriter, load, merge
@@ -105,8 +105,9 @@ def _same_person(job: Job, config: Config) -> float:
     assert reid is not None
     if chosen is None:
         with contextlib.suppress(CheckpointError):
-            if (measured := of_run(reid)) is not None:
-                chosen, source = measured.threshold(), str(cast(Path, folder_of(reid)) / CALIBRATION)
+            if (measured := of_run(reid, means=True) or of_run(reid)) is not None:
+                source = str(cast(Path, folder_of(reid)) / CALIBRATION)
+                chosen = measured.threshold(SAME_PERSON_RATE)
     if chosen is None:
         chosen, source = _SAME_PERSON, "default"
         job.fallback(
@@ -120,10 +121,10 @@ def _same_person(job: Job, config: Config) -> float:
 def _who_is_who(folder: Path, writer: SightingsWriter, same_person: float | None) -> Sightings:
     """All sightings, with their tracks and, by embeddings, their persons."""
     tracks = find_tracks(writer.chunks())
-    persons = np.full(len(tracks.of), -1, np.int64)
+    merge(folder, tracks.of, np.full(len(tracks.of), -1, np.int64))
     if same_person is not None and tracks.means is not None:
-        persons = find_persons(tracks, same_person)[tracks.of - 1]
-    merge(folder, tracks.of, persons)
+        tracks = split_tracks(load(folder), same_person)
+        merge(folder, tracks.of, find_persons(tracks, same_person)[tracks.of - 1])
     return load(folder)
 
 
