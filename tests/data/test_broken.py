@@ -76,7 +76,8 @@ def trained_detection(root: Path, folder: Path) -> int:
 
     yaml, scan = preparation.prepare(Job(config, folder, record=told.__setitem__), config, ("train", "val"))
     for split, counts in scan.splits.items():
-        copies = [path for path in (yaml.parent / "images" / split).rglob("*") if path.is_file()]
+        # Images alone: below a folder of the dataset that is called `images`, their labels are there, too.
+        copies = [Path(path) for path in broken.images_in(yaml.parent / "images" / split)]
         assert len(copies) == counts["images"]
         for path in copies:
             assert imread(str(path)) is not None, path
