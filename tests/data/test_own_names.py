@@ -165,8 +165,9 @@ class TestKey:
     def test_a_folder_of_other_names_is_answered_with_the_ways(
         self, typed_config: Callable[..., Any], tmp_path: Path
     ) -> None:
-        image(tmp_path / "anna" / "1.jpg")
+        root = tmp_path / "two words"
+        image(root / "anna" / "1.jpg")
         with pytest.raises(ConfigError) as error:
-            typed_config("model=osnet", "dataset=market1501", f"dataset.root={tmp_path}")
+            typed_config("model=osnet", "dataset=market1501", f"dataset.root={root}")
         assert "dataset.pattern=" in str(error.value)
-        assert f"prepare reid {tmp_path} --out {tmp_path}_reid" in " ".join(str(error.value).split())
+        assert f"prepare reid '{root}' --out '{root}_reid'" in " ".join(str(error.value).split())

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,7 +96,7 @@ def _best(plan: Plan, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
     return {
         "number": best.number,
         "link": _link(plan, best),
-        "command": f"python train.py --config-dir {relative(plan.folder)} experiment=best",
+        "command": f"python train.py --config-dir {shlex.quote(relative(plan.folder))} experiment=best",
     }
 
 

@@ -7,6 +7,7 @@ are numbered from 0, `first_id=0` reads 0000 as a person.
 """
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ expected layout:
   or torchreid's <root>/market1501/Market-1501-v15.09.15/ with the same three folders"""
 _OTHERWISE = """\
   or names of your own: 'dataset.pattern="{{id}}_{{camera}}_{{*}}"', '"{{id}}/{{*}}"' for folders of identities,
-  dataset.root=<list>.csv; with a test split: python -m watchme.data.prepare reid {root} --out {root}_reid"""
+  dataset.root=<list>.csv; with a test split: python -m watchme.data.prepare reid {root} --out {out}"""
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 _NESTED = ("", "Market-1501-v15.09.15", "market1501/Market-1501-v15.09.15", "market1501")
 ROLES = ("train", "query", "gallery")
@@ -88,7 +89,11 @@ def find_root(root: Path, roles: Sequence[str] = ROLES) -> Path:
                 hint = f"to train on it without a test: {WITHOUT_TEST}\n" if FOLDERS[0] not in missing else ""
                 raise DataError(f"{root / nested} has no {' and no '.join(missing)}\n{hint}{EXPECTED}")
             return root / nested
-    raise DataError(f"{root} has no {next(iter(wanted.values()))}\n{EXPECTED}\n{_OTHERWISE.format(root=root)}")
+    raise DataError(f"{root} has no {next(iter(wanted.values()))}\n{EXPECTED}\n{_otherwise(root)}")
+
+
+def _otherwise(root: Path) -> str:
+    return _OTHERWISE.format(root=shlex.quote(str(root)), out=shlex.quote(f"{root}_reid"))
 
 
 def is_train_only(root: Path) -> bool:
@@ -209,7 +214,7 @@ def _read(folder: Path, role: str, left_out: list[LeftOut], *, tracklets: bool, 
     if strange:
         raise DataError(
             f"{len(strange)} files of {folder} are not named as identity_cCAMERA..., e.g. {strange[0]}\n{EXPECTED}\n"
-            f"{_OTHERWISE.format(root=folder.parent)}"
+            f"{_otherwise(folder.parent)}"
         )
     crops += [Crop(paths[0], pid, cam, frames=tuple(paths)) for (pid, cam, _), paths in runs.items()]
     if not crops:

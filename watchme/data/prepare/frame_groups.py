@@ -14,6 +14,8 @@ from watchme.data.prepare import splits
 from watchme.data.prepare.yolo_writer import Photo
 
 _ROBOFLOW = re.compile(r"\.rf\.[0-9a-zA-Z]{8,}$")
+# Label Studio puts a part of a UUID before the name of each file (data_import/models.py: upload_name_generator).
+_LABEL_STUDIO = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _BLOCKS = 20  # of a video that is divided
 _BLOCK = " block "
 _LEAST = 10  # groups of which splits can be made
@@ -38,10 +40,9 @@ def _groups(photos: Sequence[Photo], group_by: str | None, source: Source) -> di
     if group_by is not None:
         rule = splits.grouping(group_by)
         groups = {image: rule(str(image.parent), stem) for image, stem in stems.items()}
-    elif splits.look_like_video(stems.values()):
-        groups = _videos(stems, source)
     else:
-        groups = stems
+        stems = {image: _LABEL_STUDIO.sub("", stem) for image, stem in stems.items()}
+        groups = _videos(stems, source) if splits.look_like_video(stems.values()) else stems
     equal = list(_equal(groups))
     apart = _joined(groups, equal)
     # Neighbouring blocks of a video would all become one.

@@ -1,6 +1,7 @@
 """Videos -> frames."""
 
 import argparse
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -66,9 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
             counts[name] = _cut(name, video, every, fps, arguments, folder, source, done.get(name))
         manifest = folder.finish(splits=counts, **summary.left_out(source))
     summary.print_summary(folder, manifest, source, {"images": "images", "frames": "frames"}, heading="video")
+    images = shlex.quote(str(folder.root))
     print(
         "next: label the frames, export them as COCO json, and keep each video in one split\n"
-        f"    python -m watchme.data.prepare coco <labels.json> --images {folder.root} --out <out> \\\n"
+        f"    python -m watchme.data.prepare coco <labels.json> --images {images} --out <out> \\\n"
         "        --group-by '^(.+)_\\d+$'"
     )
     return 0

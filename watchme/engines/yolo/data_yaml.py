@@ -1,5 +1,6 @@
 """The YOLO layout on disk: data.yaml, splits, class names. Standard library and yaml only, as validation uses it."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ expected layout:
       data.yaml or dataset.yaml   (optional: path, train, val, test, nc, names)"""
 _UNSPLIT = """\
 for an export of Label Studio, CVAT, LabelImg or Roboflow, or images with labels beside them:
-    python -m watchme.data.prepare yolo {folder} --out {folder}_yolo"""
+    python -m watchme.data.prepare yolo {folder} --out {out}"""
 _MOST_CLASSES = 100_000
 
 
@@ -68,12 +69,17 @@ def read_layout(root: Path, required: Sequence[str] = ("train", "val")) -> Layou
     except (OSError, ValueError, RuntimeError) as error:  # a path that is too long, or of a user who is not there
         raise DataError(f"{source}: a path in it cannot be used: {error}") from None
     if lacking := [name for name in required if name not in splits]:
-        hint = _UNSPLIT.format(folder=folder)
+        hint = _prepare(folder)
         raise DataError(f"{folder} has no {' and no '.join(lacking)} images\n{EXPECTED}\n{hint}")
     if not splits:
-        raise DataError(f"{folder} has no images\n{EXPECTED}\n{_UNSPLIT.format(folder=folder)}")
+        raise DataError(f"{folder} has no images\n{EXPECTED}\n{_prepare(folder)}")
     names = _names(content, source)
     return Layout(folder, splits, names, source, content.get("names") is None, _keypoint_values(content, source))
+
+
+def _prepare(folder: Path) -> str:
+    """The command that makes a split dataset of an export."""
+    return _UNSPLIT.format(folder=shlex.quote(str(folder)), out=shlex.quote(f"{folder}_yolo"))
 
 
 def _splits(
@@ -109,7 +115,7 @@ def _are_there(name: str, places: Sequence[Path], folder: Path, *, needed: bool)
     if missing := [place for place in places if not place.exists()]:
         if not needed:
             return False
-        raise DataError(f"the {name} images are missing: {missing[0]}\n{EXPECTED}\n{_UNSPLIT.format(folder=folder)}")
+        raise DataError(f"the {name} images are missing: {missing[0]}\n{EXPECTED}\n{_prepare(folder)}")
     if strange := [place for place in places if not place.is_dir() and not place.is_file()]:
         raise DataError(f"{name}: {strange[0]} is neither a folder of images nor a file that lists them")
     return True
