@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from report.conftest import add_run, predict_page
 from watchme.core.formatting import UNDEFINED
-from watchme.core.interfaces import Table
+from watchme.core.interfaces import Picture, Table
 from watchme.core.metric_names import DETECTION, SEARCH
 from watchme.report.charts import group, rounded
 from watchme.report.glossary import meaning
@@ -196,6 +197,13 @@ def test_every_metric_is_explained(name: str) -> None:
     text = meaning(f"val/{name}")
     assert text.endswith(".")
     assert len(text) > 20
+
+
+def test_sheets_of_offenders_are_named_as_the_findings_are(tmp_path: Path) -> None:
+    run = add_run(tmp_path, "run", 0.1)
+    Image.new("RGB", (90, 60)).save(tmp_path / "sheet.png")
+    run.session.show(Picture("offenders/unreadable_image", tmp_path / "sheet.png"))
+    assert "<h3>Unreadable image</h3>" in write_report(run.folder).read_text()
 
 
 def test_a_check_names_the_command_that_mends_each_finding(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from watchme.config.schema import RunConfig
 from watchme.core.interfaces import Result
 from watchme.io.run_lookup import MANIFEST
@@ -21,3 +23,18 @@ def test_next_commands_repeat_each_dataset_key_once_with_its_last_value(
     (fine_tune,) = [line for line in next_commands(config, tmp_path, result) if "fine-tune" in line]
     assert fine_tune.count("dataset.image_size=") == 1
     assert "dataset.image_size=640" in fine_tune
+
+
+def test_an_evaluation_leads_to_the_export_and_to_other_runs(
+    typed_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my best.pt").touch()
+    config = typed_config("model=yolo11n", "mode=evaluate", "checkpoint='my best.pt'")
+    folder = tmp_path / config.output_root / "eval"
+    folder.mkdir(parents=True)
+    (folder / MANIFEST).write_text("{}")
+    assert next_commands(config, folder, Result({}, 0.5)) == [
+        "python train.py mode=export checkpoint='my best.pt'  # for the backend",
+        f"python -m watchme.report {config.output_root}  # beside other runs",
+    ]

@@ -96,6 +96,8 @@ def _groups(figures: dict[str, list[Figure]]) -> list[Group]:
         known, note = _KINDS.get(last, (name, ""))
         section = "mistakes" if last in _MISTAKES else "people" if split == "people" else ""
         title = f"{known}, {split}" if last in _KINDS else _FOLDERS.get(split, name)
+        if split == "offenders":
+            title = last.replace("_", " ").capitalize()
         if len(found) == 1 and not section and split not in _FOLDERS and not name.startswith(_SHEETS):
             title, note = f"Plots, {split}" if last in _KINDS else "Plots", ""
         # Those of the validation split are folded where there are others of the test split.

@@ -110,6 +110,13 @@ def next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]:
         commands.append(_another_query(config, folder))
     elif config.mode == "train":
         commands.append(f"python train.py -m {same} optimizer.lr=0.0003,0.001,0.003")
+    elif config.mode in ("evaluate", "search"):
+        if config.checkpoint is not None and "export" in modes(config.model.engine):
+            commands.append(
+                f"python train.py mode=export checkpoint={shlex.quote(config.checkpoint)}  # for the backend"
+            )
+        root = _root_of_runs(config, folder) or folder.parent
+        commands.append(f"python -m watchme.report {shlex.quote(relative(root))}  # beside other runs")
     else:
         commands.append("python train.py --help")
     return commands
@@ -122,8 +129,7 @@ def review_lines(config: RunConfig, folder: Path) -> list[str]:
     if (trace := folder / "profile" / "trace.json.gz").is_file():
         lines.append(f"{relative(trace)}  # opens in https://ui.perfetto.dev")
     if config.tracker.tensorboard:
-        root = Path.cwd() / config.output_root
-        lines.append(f"tensorboard --logdir {shlex.quote(relative(root if folder.is_relative_to(root) else folder))}")
+        lines.append(f"tensorboard --logdir {shlex.quote(relative(_root_of_runs(config, folder) or folder))}")
     wandb = read_manifest(folder).get("wandb", {})
     if wandb.get("mode") == "offline":
         lines.append(f"wandb sync {shlex.quote(relative(folder / 'wandb'))}/offline-run-*")
@@ -131,6 +137,12 @@ def review_lines(config: RunConfig, folder: Path) -> list[str]:
         view = f"python -m watchme.dashboard wandb --project {shlex.quote(config.tracker.project)}"
         lines += [str(wandb["url"]), str(wandb.get("dashboard") or f"{view}  # a workspace and a report of all runs")]
     return lines
+
+
+def _root_of_runs(config: RunConfig, folder: Path) -> Path | None:
+    """`output_root`, where the run is in it."""
+    root = Path.cwd() / config.output_root
+    return root if folder.is_relative_to(root) else None
 
 
 def how_to_resume(config: RunConfig, folder: Path, *, begun: bool = True) -> str:
