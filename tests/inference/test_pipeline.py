@@ -47,6 +47,28 @@ def test_as_one_frame_at_a_time(batch: int, tmp_path: Path) -> None:
     assert gone()
 
 
+@pytest.mark.parametrize("most", [0.3, 0.5, 0.75, 1.0])
+def test_of_boxes_that_overlap_the_surer_counts_as_torchvision_says(most: float, tmp_path: Path) -> None:
+    """A person who is detected twice would be two sightings in each frame, and two tracks."""
+    import torch
+    from torchvision.ops import nms
+
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 60, (40, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(20, 60, (40, 2))], axis=1)
+    rows = np.column_stack([boxes, np.sort(rng.uniform(0.3, 1, 40))[::-1]]).astype(np.float32)
+
+    class Doubtful(Sighted):
+        def detect(self, images: Sequence[Pixels]) -> list[NDArray[np.float32]]:
+            return [rows for _ in images]
+
+    Image.fromarray(np.zeros((50, 40, 3), np.uint8)).save(tmp_path / "dark.png")
+    (((_, seen),),) = sightings_of(open_source(tmp_path), Doubtful(), None, Settings(iou=most))
+    kept = nms(torch.from_numpy(rows[:, :4]), torch.from_numpy(rows[:, 4]), most)
+    np.testing.assert_array_equal(seen.boxes, rows[kept.numpy(), :4])
+    assert (len(kept) < 40) == (most < 1)
+
+
 def test_start_stride_and_limit(tmp_path: Path) -> None:
     source = open_source(film(tmp_path / "film.avi", 30))
     settings = Settings(stride=3, limit=20, frame_batch=4)

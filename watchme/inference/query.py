@@ -16,6 +16,10 @@ from watchme.inference.pipeline import cut_out
 from watchme.inference.sources import open_source
 from watchme.metrics.iou import box_areas, intersection_matrix
 
+# Grey around the picture, in shares of its size. A person who fills a picture may be larger than any that the detector
+# was trained with: without, one of the demo's finds nobody in 4 of 12 portraits, and with these a good box in each.
+_BORDERS = (0.0, 0.5, 1.0)
+_GREY = 114  # ultralytics' letterbox
 _SURE = 0.5  # of the surest detection's confidence
 _PART = 0.6  # of a box within another from which on it is the same person
 
@@ -80,7 +84,7 @@ def read_queries(given: Sequence[str], detector: Detector, confidence: float, pe
             raise DataError(str(error).replace("source:", "query:", 1)) from None
         if source.faults:
             raise DataError(f"query: {source.faults[0]}")
-    found = [detector.detect([frame.image])[0] for frame in frames]
+    found = [_detect(detector, frame.image) for frame in frames]
     people = [_distinct(rows[rows[:, 4] >= confidence]) for rows in found]
     return [_choose(frame, rows, person) for frame, rows in zip(frames, people, strict=True)]
 
@@ -88,6 +92,19 @@ def read_queries(given: Sequence[str], detector: Detector, confidence: float, pe
 def embed_queries(pictures: Sequence[QueryPicture], embedder: Embedder) -> NDArray[np.float32]:
     """The person's embedding, shape (D,), of unit norm: the mean over the pictures."""
     return mean_embedding(embedder.embed([np.ascontiguousarray(picture.crop) for picture in pictures]))
+
+
+def _detect(detector: Detector, image: Image8) -> NDArray[np.float32]:
+    """People in a picture, (n, 5) as of `Detector.detect`: at the border at which one is found most surely."""
+    height, width = image.shape[:2]
+    found = []
+    for share in _BORDERS:
+        down, across = round(share * height / 2), round(share * width / 2)
+        padded = np.pad(image, ((down, down), (across, across), (0, 0)), constant_values=_GREY)
+        rows = detector.detect([padded])[0] - np.array([across, down, across, down, 0], np.float32)
+        rows[:, :4] = rows[:, :4].clip(0, [width, height, width, height])
+        found.append(rows)
+    return max(found, key=lambda rows: float(rows[:, 4].max(initial=0)))
 
 
 def _distinct(rows: NDArray[np.float32]) -> NDArray[np.float32]:
