@@ -198,6 +198,30 @@ def test_embeddings_are_those_of_the_engines_evaluation(
     assert model.embed([]).shape == (0, 512)
 
 
+def test_any_number_of_crops_is_embedded_in_batches_of_few_sizes(
+    photos: list[Pixels], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(1)
+    torch.save(ReidNet("osnet_x0_25", 5).backbone.state_dict(), tmp_path / "reid.pth")
+    model = embedder(tmp_path / "reid.pth")
+    monkeypatch.setattr(model, "_size", (64, 32))
+    sizes: set[int] = set()
+    embed = model._model.embed
+
+    def noted(pixels: torch.Tensor) -> torch.Tensor:
+        sizes.add(len(pixels))
+        result: torch.Tensor = embed(pixels)
+        return result
+
+    monkeypatch.setattr(model._model, "embed", noted)
+    crops = [photos[0][number : number + 60, number : number + 30] for number in range(20)]
+    each = np.concatenate([model.embed([crop]) for crop in crops])
+    for count in range(1, 21):
+        found = model.embed(crops[:count])
+        np.testing.assert_allclose(found, each[:count], atol=1e-5)
+    assert sizes == {1, 2, 4, 8, 16, 24}
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_architecture_is_recognised_by_the_tensors(name: str, tmp_path: Path) -> None:
     """With the prefix of nn.DataParallel, a classifier of any size, and without counters of old torch versions."""

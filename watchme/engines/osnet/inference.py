@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from watchme.core.device import choose_device, use_device
@@ -17,7 +16,7 @@ from watchme.engines.osnet import onnx_inference
 from watchme.engines.osnet.config import ARCHITECTURES
 from watchme.engines.osnet.data.augmentation import to_network
 from watchme.engines.osnet.data.device_batches import uses_channels_last
-from watchme.engines.osnet.data.images import resized
+from watchme.engines.osnet.data.images import padded_batch
 from watchme.engines.osnet.model import CLASSIFIER, ReidNet
 from watchme.engines.osnet.state_dict import state_of
 from watchme.io.checkpoint import load_checkpoint
@@ -98,12 +97,13 @@ class OsnetEmbedder:
         if not crops:
             return np.zeros((0, self._model.feature_dim), np.float32)
         device = next(self._model.parameters()).device
-        images = torch.from_numpy(np.stack([resized(Image.fromarray(crop), self._size) for crop in crops])).to(device)
+        images = torch.from_numpy(padded_batch(crops, self._size)).to(device)
         pixels = to_network(images, normalize=self._normalize)
         features = self._model.embed(pixels)
         if self._flip:
             features = (features + self._model.embed(pixels.flip(3))) / 2
-        unit: NDArray[np.float32] = torch.nn.functional.normalize(features.float(), dim=1).cpu().numpy()
+        kept = features[: len(crops)].float()
+        unit: NDArray[np.float32] = torch.nn.functional.normalize(kept, dim=1).cpu().numpy()
         return unit
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from watchme.core.errors import CheckpointError
 from watchme.engines.osnet.data.augmentation import to_network
-from watchme.engines.osnet.data.images import resized
+from watchme.engines.osnet.data.images import padded_batch
 from watchme.export import onnx_files
 from watchme.metrics.verification import unit_rows
 
@@ -85,6 +84,6 @@ class OnnxEmbedder:
         """Embed crops. See `interfaces.Embedder`."""
         if not crops:
             return np.zeros((0, self._dimensions), np.float32)
-        images = torch.from_numpy(np.stack([resized(Image.fromarray(crop), self._size) for crop in crops]))
+        images = torch.from_numpy(padded_batch(crops, self._size))
         pixels = to_network(images, normalize=self._normalize).contiguous().numpy()
-        return unit_rows(self._session(pixels))
+        return unit_rows(self._session(pixels)[: len(crops)])
