@@ -67,6 +67,9 @@ def test_the_console_script_composes_what_train_py_composes(installed: Path, tmp
     assert shown.stdout == here.stdout
     assert "epochs: 3" in shown.stdout
     assert run(script, "--version", cwd=tmp_path).stdout.startswith(f"watchme-train {__version__} ")
+    refused = run(script, "train", cwd=tmp_path).stderr
+    assert "watchme-train model=<option> dataset=<option>" in refused
+    assert "train.py" not in refused
 
 
 def test_it_is_the_wheel_that_answers(installed: Path, tmp_path: Path) -> None:

@@ -20,16 +20,16 @@ from watchme.cli.foreign_commands import (
     foreign_option,
     problems_of_flags,
     problems_of_foreign_keys,
-    problems_of_hydra_flags,
     problems_of_values,
     problems_of_words,
 )
 from watchme.cli.from_run import with_run_config
 from watchme.cli.help import help_text
+from watchme.cli.hydra_flags import config_dirs, long_name, problems_of_hydra_flags, split_flags
 from watchme.cli.key_help import key_help
 from watchme.config.conf_dir import CONF
 from watchme.config.group_options import group_options, groups, option_value
-from watchme.config.overrides import parse_overrides, split_flags, value_text, values_by_key, with_home
+from watchme.config.overrides import parse_overrides, value_text, values_by_key, with_home
 from watchme.config.suggestions import one_of
 from watchme.config.validation import known_keys
 from watchme.core.errors import ConfigError, Problem
@@ -47,8 +47,7 @@ _LAUNCHERS = {
 }
 _DEBUG = {"debug=true": "debug=one_batch", "debug=false": "debug=none"}
 # Flags that show something and run nothing.
-_SHOW = {"--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help"}
-_COMPLETION = {"--shell-completion", "-sc"}
+_SHOW = {"--cfg", "--info", "--help", "--hydra-help"}
 
 
 def prepare(argv: Sequence[str]) -> list[str]:
@@ -64,13 +63,13 @@ def prepare(argv: Sequence[str]) -> list[str]:
     sweeper.register()
     load_dotenv(Path.cwd() / ".env")
     flags, arguments = split_flags(argv)
-    names = {flag.split("=")[0] for flag in flags}
-    if names & _COMPLETION:
-        return list(argv)
+    names = {long_name(flag) for flag in flags}
     if "--version" in names:
         show_version()
-    folders = [CONF, *_config_dirs(flags)]
+    folders = [CONF, *config_dirs(flags)]
     refuse_other_tools_commands(flags, arguments, folders)
+    if "--shell-completion" in names:
+        return [*flags, *arguments]
     arguments = [_DEBUG.get(argument, with_home(argument)) for argument in arguments]
     overrides = parse_overrides(arguments)
     given = values_by_key(overrides)
@@ -154,12 +153,13 @@ def refuse_other_tools_commands(flags: Sequence[str], arguments: Sequence[str], 
     """
     keys = _all_keys()
     problems = problems_of_flags(flags, keys)
+    names = {long_name(flag) for flag in flags}
     # Of `--epochs 3` the 3 is a part of the flag.
-    helps = any(flag in ("-h", "--help") for flag in flags)
-    words = [] if problems else problems_of_words(arguments, groups(folders), keys, help_wanted=helps)
+    skip = problems or "--shell-completion" in names
+    words = [] if skip else problems_of_words(arguments, groups(folders), keys, help_wanted="--help" in names)
     if words:  # `yolo train epochs=3`: what else is in it is told with it, not at the next try
         words += problems_of_foreign_keys(arguments, groups(folders), keys)
-    problems += [*words, *problems_of_hydra_flags(flags, CONF)]
+    problems += [*words, *problems_of_hydra_flags(flags, arguments, keys, CONF)]
     if problems:
         raise ConfigError(problems)
 
@@ -223,7 +223,7 @@ def refuse_sweeps_that_cannot_start(overrides: Sequence[Override], flags: set[st
         ConfigError: With the flag, or the command that installs the launcher.
     """
     given = values_by_key(overrides)
-    is_sweep = flags & {"-m", "--multirun"} or given.get("hydra.mode") == "MULTIRUN"
+    is_sweep = "--multirun" in flags or given.get("hydra.mode") == "MULTIRUN"
     if given.get("sweeper", "none") != "none" and not is_sweep and not flags & _SHOW:
         raise ConfigError([Problem("sweeper", "tunes only with -m: python train.py -m ...", given["sweeper"])])
     several = [each for each in overrides if each.is_sweep_override() and not is_sweep]
@@ -278,13 +278,3 @@ def _passed_keys(given: Mapping[str, str], folders: Sequence[Path]) -> set[str]:
 @functools.cache
 def _all_keys() -> frozenset[str]:
     return frozenset().union(*(known_keys(load_config_class(name)) for name in engine_names()))
-
-
-def _config_dirs(flags: Sequence[str]) -> list[Path]:
-    """Folders of --config-dir."""
-    found = []
-    for index, flag in enumerate(flags):
-        name, _, value = flag.partition("=")
-        if name in ("--config-dir", "-cd"):
-            found.append(Path(value or (flags[index + 1] if index + 1 < len(flags) else ".")))
-    return found

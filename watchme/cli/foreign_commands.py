@@ -3,20 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from watchme.cli.hydra_flags import FLAGS
 from watchme.config.suggestions import meant_key, mode_of_another_tool, nearest
 from watchme.core.errors import Problem
 
-_HYDRA_FLAGS = {
-    *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p", "--run", "-r"),
-    *("--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp", "--config-name", "-cn"),
-    *("--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
-}
-_SHORT = {
-    "-c": "--cfg",
-    "-cp": "--config-path",
-    "-cn": "--config-name",
-    "-cd": "--config-dir",
-}
 _WORDS = {
     "help": "python train.py --help lists the options, help=<key> explains a key",
     "train": "training is what happens without a mode: python train.py model=<option> dataset=<option>",
@@ -31,8 +21,6 @@ _WORDS = {
     "resume": "python train.py train.resume=<run folder>",
     "sweep": "python train.py -m sweeper=<option>",
 }
-# Values that Hydra's own flags take.
-_CFG = ("job", "hydra", "all")
 _MODES = ("evaluate", "check", "export", "search", "find", "embed")
 _LONGEST_PATH = 4096
 
@@ -43,44 +31,13 @@ def problems_of_flags(flags: Sequence[str], keys: Iterable[str]) -> list[Problem
     problems = []
     for flag in flags:
         name, _, value = flag.partition("=")
-        if not flag.startswith("-") or name in _HYDRA_FLAGS:
+        if name in FLAGS:
             continue
         key = name.lstrip("-").replace("-", "_")
         meant = key if key in known else meant_key(key, "", known) or nearest(key, known, 0.7)
         shown = meant if meant is None or "=" in meant or " " in meant else f"{meant}={value or '<value>'}"
         expected = "settings are written key=value, without dashes" + (f": {shown}" if shown else "")
         problems.append(Problem(flag, expected))
-    return problems
-
-
-def problems_of_hydra_flags(flags: Sequence[str], conf: Path) -> list[Problem]:
-    """Hydra's flags with values that it would answer in words of its own.
-
-    Args:
-        flags: Each with its value behind it, or after `=`.
-        conf: The project's conf/.
-    """
-    given: dict[str, str] = {}
-    for place, flag in enumerate(flags):
-        name, equals, value = flag.partition("=")
-        if name in _SHORT.values() or name in _SHORT or name == "--resolve":
-            following = flags[place + 1] if place + 1 < len(flags) else ""
-            given[_SHORT.get(name, name)] = value if equals or following.startswith("-") else following
-    problems = []
-    if "--cfg" in given and given["--cfg"] not in _CFG:
-        problems.append(Problem("--cfg", f"expected one of {', '.join(_CFG)}: --cfg job", given["--cfg"]))
-    if "--resolve" in given and "--cfg" not in given:
-        problems.append(Problem("--resolve", "goes with --cfg: --cfg job --resolve"))
-    folders = [Path(given["--config-dir"])] if "--config-dir" in given else []
-    for folder in folders:
-        if not folder.is_dir():
-            problems.append(Problem("--config-dir", "there is no such folder", repr(str(folder))))
-    recipe = "a recipe of your own is a yaml in <folder>/experiment: --config-dir=<folder> experiment=<name>"
-    name = given.get("--config-name", "config").removesuffix(".yaml")
-    if not any((folder / f"{name}.yaml").is_file() for folder in [conf, *folders]):
-        problems.append(Problem("--config-name", f"there is no {name}.yaml in {conf}; {recipe}", repr(name)))
-    if "--config-path" in given and not Path(given["--config-path"]).is_dir():
-        problems.append(Problem("--config-path", f"there is no such folder; {recipe}", repr(given["--config-path"])))
     return problems
 
 

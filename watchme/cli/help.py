@@ -3,6 +3,8 @@
 import textwrap
 from pathlib import Path
 
+from watchme.core.program import as_started
+
 _WIDTH = 80
 _ORDER = (
     "model",
@@ -81,7 +83,7 @@ def help_text(conf: Path) -> str:
         "Each key of `--cfg job` can be set: train.epochs=5 optimizer.lr=0.01. A key",
         "that does not exist is refused with the nearest one. Results: outputs/.",
     ]
-    return "\n".join(lines)
+    return as_started("\n".join(lines))
 
 
 def _rank(group: str) -> tuple[int, str]:

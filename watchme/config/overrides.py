@@ -13,26 +13,8 @@ from omegaconf import ListConfig, OmegaConf
 
 from watchme.core.errors import ConfigError, Problem
 
-# Hydra's flags that take a value, in the next argument or after `=`.
-_VALUE_FLAGS = {
-    *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
-    "--experimental-rerun",
-}
 # Words of the generated parser.
 _PARSER = ("no viable alternative", "mismatched input", "extraneous input", "missing ", "token recognition")
-_INFO = {"all", "aliases", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
-
-
-def split_flags(argv: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return Hydra's flags, with their values behind them, and all other arguments."""
-    flags: list[str] = []
-    others: list[str] = []
-    previous = ""
-    for argument in argv:
-        takes = previous in _VALUE_FLAGS or (previous in ("--info", "-i") and argument in _INFO)
-        (flags if takes or argument.startswith("-") else others).append(argument)
-        previous = "" if takes else argument
-    return flags, others
 
 
 def with_home(argument: str) -> str:

@@ -4,6 +4,8 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from watchme.core.program import as_started
+
 _WIDTH = 92
 
 
@@ -14,6 +16,9 @@ class WatchmeError(Exception):
     """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return as_started(super().__str__())
 
 
 @dataclass(frozen=True)

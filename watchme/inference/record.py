@@ -2,14 +2,12 @@
 
 import contextlib
 import logging
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tqdm import tqdm
-
 from watchme.core.errors import RunFolderError
 from watchme.core.interfaces import Detector, Embedder
+from watchme.core.progress import Progress
 from watchme.inference.frames import Frame, FrameSource
 from watchme.inference.pipeline import Settings, sightings_of
 from watchme.inference.sightings import Seen, SightingsWriter
@@ -47,14 +45,13 @@ def record_sightings(
     if writer.frames:
         log.info("Going on after the %d frames that are done", writer.frames)
     total = _frames_to_do(source, settings)
-    bar = tqdm(total=total, initial=writer.frames, unit="frame", desc="Frames", disable=None, file=sys.stderr)
+    bar = Progress("Frames", total, "frame", done=writer.frames, note=lambda: f"people {writer.sightings}")
     with bar, contextlib.closing(sightings_of(source, detector, embedder, settings, writer.next_frame)) as batches:
         try:
             for batch in batches:
                 writer.append([seen for _, seen in batch])
                 watch(batch)
                 bar.update(len(batch))
-                bar.set_postfix(people=writer.sightings, refresh=False)
         except KeyboardInterrupt:
             writer.flush()
             if source.kind != "live" or not writer.frames:

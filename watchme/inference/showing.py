@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from tqdm import tqdm
 
 from watchme.core.formatting import clock
+from watchme.core.progress import Progress
 from watchme.inference.drawing import VideoFile, colour_of, draw_people, write_jpeg
 from watchme.inference.frames import Frame, FrameSource, Image8
 from watchme.inference.frames_at import frames_at
@@ -108,7 +108,7 @@ def _again(
     else:
         times = {each: times[each] for each in only}
         frames = frames_at(source, times)
-    with film as file, tqdm(total=len(times), unit="frame", desc="Drawing", disable=None) as bar:
+    with film as file, Progress("Drawing", len(times), "frame") as bar:
         for frame in frames:
             people = next((each for each in known if each.index >= frame.index), None)
             if people is None or people.index != frame.index:

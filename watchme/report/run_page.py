@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from watchme.core.formatting import duration, flatten, number
 from watchme.core.metric_names import SAME_CAMERA
+from watchme.core.program import as_started
 from watchme.data.check.mending import command
 from watchme.io.files import replace_text
 from watchme.io.run_lookup import STUDY, SWEEP_REPORT, folder_of
@@ -249,7 +250,7 @@ def _times(run: Run) -> dict[str, str]:
 def _next_steps(run: Run) -> list[str]:
     commands = list(run.manifest.get("next", []))
     if run.status in ("interrupted", "killed") and (run.folder / "weights" / "last.pt").is_file():
-        commands.insert(0, f"python train.py train.resume={shlex.quote(str(run.folder))}")
+        commands.insert(0, as_started(f"python train.py train.resume={shlex.quote(str(run.folder))}"))
     if (run.manifest.get("wandb") or {}).get("mode") == "offline":
         commands.append(f"wandb sync {shlex.quote(str(run.folder / 'wandb'))}/offline-run-*")
     return commands

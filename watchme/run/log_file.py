@@ -1,10 +1,11 @@
-"""train.log of a run: log records are kept in memory until the run's folder may be written."""
+"""Where log records go: to the console above its bars, and to train.log once the run's folder may be written."""
 
 import contextlib
 import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
@@ -46,6 +47,16 @@ class RunLogFile(logging.FileHandler):
         """Write what was logged so far, and from now on every record at once."""
         waiting, self._waiting = self._waiting or [], None
         for record in waiting:
+            super().emit(record)
+
+
+class ConsoleHandler(logging.StreamHandler[TextIO]):
+    """Writes log records above the bars that are drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        tqdm = sys.modules.get("tqdm")  # not imported: no bar
+        with tqdm.tqdm.external_write_mode(file=self.stream) if tqdm else contextlib.nullcontext():
             super().emit(record)
 
 

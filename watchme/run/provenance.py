@@ -14,6 +14,7 @@ from typing import Any
 
 from watchme import __version__
 from watchme.config.schema import RunConfig
+from watchme.core.program import as_started, is_console_script
 from watchme.weights.initial import find_initial, random_weights
 
 _PACKAGES = (
@@ -37,7 +38,9 @@ _TYPED = ContextVar("typed", default=tuple(sys.argv))
 
 def command() -> str:
     """The command line as the user typed it, quoted for a shell."""
-    return shlex.join(["python", *_TYPED.get()])
+    script, *arguments = _TYPED.get()
+    program = "train.py" if is_console_script(script) else script
+    return as_started(shlex.join(["python", program, *arguments]))
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from watchme.config.schema import RunConfig
 from watchme.core.interfaces import Result
 from watchme.core.metric_names import is_result, measured_objective
+from watchme.core.program import as_started
 from watchme.core.registry import modes
 from watchme.run.demo_find import demo_commands
 from watchme.run.run_dir import read_manifest
@@ -89,6 +90,10 @@ def report(config: RunConfig, folder: Path, status: str, result: Result, first: 
 
 def next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]:
     """Commands that make sense after this run."""
+    return [as_started(command) for command in _next_commands(config, folder, result)]
+
+
+def _next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]:
     if config.mode == "train" and config.train.limit_batches is not None:
         return [f"{_command_without(folder, _DEBUGGING)}  # the whole training"]
     commands = demo_commands(config, folder)
@@ -189,7 +194,7 @@ def _another_query(config: RunConfig, folder: Path) -> str:
 
 def resume_command(folder: Path) -> str:
     """The command that goes on with a run."""
-    return f"python train.py train.resume={shlex.quote(relative(folder))}"
+    return as_started(f"python train.py train.resume={shlex.quote(relative(folder))}")
 
 
 def relative(path: Path) -> str:

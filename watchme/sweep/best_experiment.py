@@ -1,5 +1,6 @@
 """experiment/best.yaml: the best trial as an experiment, `python train.py --config-dir <sweep dir> experiment=best`."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from optuna.trial import FrozenTrial
 
 from watchme.config.overrides import parse_overrides
 from watchme.core.formatting import flatten
+from watchme.core.program import as_started
 from watchme.io.files import replace_text
+from watchme.run.summary import relative
 from watchme.sweep.plan import Plan
 
 # Keys that belong to a sweep or to one run, not to what is trained.
@@ -59,7 +62,8 @@ def write_experiment(plan: Plan, best: FrozenTrial) -> Path:
         path,
         "# @package _global_\n"
         f"# Trial {best.number} of the study {plan.study_name}: {result}\n"
-        "# python train.py --config-dir <this folder's parent> experiment=best\n" + OmegaConf.to_yaml(node),
+        + as_started("# python train.py --config-dir <this folder's parent> experiment=best\n")
+        + OmegaConf.to_yaml(node),
     )
     return path
 
@@ -77,3 +81,8 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
         del plain["hydra"]
     result: Any = OmegaConf.to_container(plain, resolve=True)
     return dict(result)
+
+
+def training_command(plan: Plan) -> str:
+    """The command that trains the best trial again."""
+    return as_started(f"python train.py --config-dir {shlex.quote(relative(plan.folder))} experiment=best")

@@ -11,7 +11,7 @@ from optuna import Study
 from optuna.trial import FrozenTrial
 
 from watchme.run.summary import relative
-from watchme.sweep.best_experiment import write_experiment
+from watchme.sweep.best_experiment import training_command, write_experiment
 from watchme.sweep.leaderboard import write_leaderboard
 from watchme.sweep.plan import Plan
 from watchme.sweep.sweep_dir import record
@@ -54,7 +54,7 @@ def closing(plan: Plan, trials: Sequence[FrozenTrial], best: FrozenTrial) -> lis
     if (database := dashboard_argument(plan.storage)) is not None:
         lines.append(f"  uvx optuna-dashboard {shlex.quote(database)}")
     lines.append("Next:")
-    lines.append(f"  python train.py --config-dir {shlex.quote(shown)} experiment=best")
+    lines.append(f"  {training_command(plan)}")
     lines.append(shown)
     return lines
 

@@ -18,7 +18,7 @@ from watchme.io.files import replace_bytes, replace_text
 from watchme.io.run_lookup import SWEEP_REPORT
 from watchme.report.images import Figure, data_url
 from watchme.report.rendering import render_page
-from watchme.run.summary import relative
+from watchme.sweep.best_experiment import training_command
 from watchme.sweep.parameter_advice import advise, setting
 from watchme.sweep.pareto_plot import draw_pareto
 from watchme.sweep.plan import Plan
@@ -96,7 +96,7 @@ def _best(plan: Plan, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
     return {
         "number": best.number,
         "link": _link(plan, best),
-        "command": f"python train.py --config-dir {shlex.quote(relative(plan.folder))} experiment=best",
+        "command": training_command(plan),
     }
 
 

@@ -133,17 +133,19 @@ def test_a_step_of_reid_modern_launches_40_percent_fewer_kernels(
     assert set(counters.values()) == {2}, "each batch normalisation has counted both steps"
 
 
-def test_a_loss_that_is_not_finite_is_found_later_and_names_its_own_batch() -> None:
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_loss_that_is_not_finite_is_found_later_and_names_its_own_batch(precision: str) -> None:
     from watchme.core.errors import TrainingError
     from watchme.engines.osnet.losses import LossParts
 
-    metrics = EpochMetrics(["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
+    metrics = EpochMetrics(["a.jpg", "b.jpg", "c.jpg", "d.jpg"], precision)
     nothing, logits = torch.tensor(torch.nan), torch.zeros(2, 3)
     for loss, indices in ((1.0, [0, 1]), (torch.inf, [1, 2]), (torch.nan, [3, 0])):
         parts = LossParts(torch.tensor(loss), nothing, nothing, nothing)
         metrics.add(parts, logits, torch.zeros(2, dtype=torch.int64), torch.tensor(indices))
-    with pytest.raises(TrainingError, match=r"(?s)the loss is inf.*b\.jpg, c\.jpg$"):
+    with pytest.raises(TrainingError, match=r"(?s)the loss is inf.*b\.jpg, c\.jpg$") as found:
         metrics.read()
+    assert ("train.precision=fp32" in str(found.value)) == (precision != "fp32")
 
 
 def test_out_of_memory_names_the_numbers_and_the_keys(make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from watchme.engines.yolo import progress
+from watchme.core import progress
+from watchme.engines.yolo.progress import BatchProgress
 
 LOSSES = {"box_loss": 1.23456, "cls_loss": 0.5, "dfl_loss": 12.5}
 
@@ -18,7 +19,7 @@ class Terminal(io.StringIO):
 
 
 def run(total: int = 5) -> list[int]:
-    bar = progress.BatchProgress(enumerate("abcde"), total, title="epoch 3/100", losses=lambda: LOSSES)
+    bar = BatchProgress(enumerate("abcde"), total, title="epoch 3/100", losses=lambda: LOSSES)
     seen = []
     for number, _ in bar:
         seen.append(number)
@@ -34,7 +35,7 @@ def test_a_terminal_gets_one_line_of_80_columns_with_names_and_time_left(monkeyp
     lines = [line for line in terminal.getvalue().split("\r") if "box" in line]
     assert "\n" not in terminal.getvalue()
     assert max(map(len, lines)) <= 80
-    assert re.search(r"epoch 3/100 +\d+%\|.*\| \d\d:\d\d, box 1.23  cls 0.5  dfl 12.5", lines[-1])
+    assert re.search(r"epoch 3/100 +\d+%\|.*\| \d\d:\d\d left, box 1.23  cls 0.5  dfl 12.5", lines[-1])
 
 
 def test_a_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from watchme.core.errors import DataError
+from watchme.core.program import as_started
 from watchme.data.check.database import ISSUES
 from watchme.data.check.issue_kinds import KINDS
 from watchme.io.files import replace_text
@@ -61,11 +62,11 @@ def command(problem: str, folder: Path, names: Mapping[str, str]) -> str:
     quoted = {name: shlex.quote(value) for name, value in names.items()}
     if problem in _SET_ASIDE | _LINES:
         if not (folder / ISSUES).is_file():
-            return _CHECK.format(**quoted)
+            return as_started(_CHECK.format(**quoted))
         return f"python -m watchme.data.check {shlex.quote(str(folder))} {shlex.quote(problem)}"
     if problem == "missing split":
-        return _MISSING_SPLIT.get(names["task"], "").format(**quoted)
-    return _COMMANDS.get(problem, "").format(**quoted)
+        return as_started(_MISSING_SPLIT.get(names["task"], "").format(**quoted))
+    return as_started(_COMMANDS.get(problem, "").format(**quoted))
 
 
 def mend(folder: Path, problem: str, root: Path) -> tuple[Path, int, int]:

@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
+from watchme.core.progress import Progress
 from watchme.data.check.database import Facts
 from watchme.data.check.image_probe import ImageProbe, probe_image
 from watchme.data.check.yolo_labels import Line, read_label
@@ -42,7 +41,7 @@ def scan_with_labels(
     """Like `scan_images`, and yield each image with its labels, in the order of the list; None: labels are not read."""
     work = partial(_look_at_some, labels=labels, least_side=least_side, whole=whole)
     total = facts.scalar("SELECT COUNT(*) FROM images")
-    with tqdm(total=total, desc="Looking at images", unit="image", disable=None, leave=False) as bar:
+    with Progress("Looking at images", total, "image") as bar:
         for some in _spread(work, _listed(facts)):
             facts.db.executemany(
                 "UPDATE images SET digest = ?, hash = ?, thumb = ?, width = ?, height = ?, fault = ? WHERE id = ?",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from watchme.core.formatting import aligned
+from watchme.core.program import as_started
 from watchme.data.bad_records import Source
 from watchme.data.prepare.output_dir import Folder
 
@@ -77,7 +78,7 @@ def print_next_commands(dataset: str, root: Path, model: str = "", use: str = "b
     elif use == "no test":
         where += " 'dataset.targets=[]'"
         train += " 'dataset.targets=[]'"
-    print(f"next:\n    python train.py mode=check {where}\n    {train}")
+    print(as_started(f"next:\n    python train.py mode=check {where}\n    {train}"))
 
 
 def quoted(path: Path) -> str:

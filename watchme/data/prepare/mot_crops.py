@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from tqdm import tqdm
-
 from watchme.core.errors import DataError
+from watchme.core.progress import Progress
 from watchme.data.bad_records import Faults, Source
 from watchme.data.formats.market1501 import FOLDERS
 from watchme.data.formats.mot_challenge import Clip, Row, read_rows
@@ -211,7 +210,7 @@ def _write(crops: Sequence[Crop], clips: Sequence[Clip], folder: Folder, source:
         frames.setdefault((crop.clip, crop.row.frame), []).append(crop)
     late = Faults(source.faults.skip)
     written = []
-    for (number, frame), own in tqdm(sorted(frames.items()), desc="frames", unit="frame", disable=None):
+    for (number, frame), own in Progress("frames", len(frames), "frame").over(sorted(frames.items())):
         path = clips[number - 1].frames[frame]
         missing = [crop for crop in own if not folder.has(crop.name)]
         if missing:

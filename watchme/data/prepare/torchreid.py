@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from tqdm import tqdm
-
 from watchme.core.errors import DataError
+from watchme.core.progress import Progress
 from watchme.data.bad_records import Faults, Source
 from watchme.data.formats.reid_datasets import REID_DATASETS, DatasetLayout, own_layout, recognize
 from watchme.data.prepare import archives
@@ -178,7 +177,7 @@ def _unpack(path: Path, move: Move | str, folder: Folder, source: Source, limit:
         folder.link(path, move)
         return
     with archives.opened(path, limit) as container:
-        bar = tqdm(container.files(), desc=path.name, total=len(container.entries), unit="file", disable=None)
+        bar = Progress(path.name, len(container.entries), "file").over(container.files())
         for entry, content in bar:
             target = None if _LITTER.search(entry.name) else move(entry.name)
             if target is None:

@@ -6,9 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from watchme.core.errors import DataError
+from watchme.core.progress import Progress
 from watchme.data.bad_records import Faults, Source
 from watchme.data.prepare import closing_lines as summary
 from watchme.data.prepare import options as sources
@@ -115,12 +114,10 @@ def _cut(
         if fps is not None and not 0 < rate < 1e4:
             raise DataError(f"{video} does not say how many frames a second it has; give --every N instead of --fps")
         quality = [cv2.IMWRITE_JPEG_QUALITY, arguments.quality] if arguments.format == "jpg" else []
-        bar = tqdm(desc=name, total=max(announced, 0) or None, unit="frame", disable=None)
+        progress = Progress(name, max(announced, 0) or None, "frame")
         # Seeking is inexact in many formats; going through frame by frame is not.
-        while capture.grab():
-            number = counts["frames"]
+        for number, _ in enumerate(progress.over(iter(capture.grab, False))):
             counts["frames"] += 1
-            bar.update()
             wanted = number % every == 0 if every else _is_due(number, rate, fps or 1.0)
             if not wanted:
                 continue
@@ -134,7 +131,6 @@ def _cut(
                     continue
                 folder.write(target, data.tobytes())
             counts["images"] += 1
-        bar.close()
     finally:
         capture.release()
     # Containers announce a few frames more than they hold; a file that was cut off lacks many.

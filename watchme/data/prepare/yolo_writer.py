@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from tqdm import tqdm
 
 from watchme.core.errors import DataError
+from watchme.core.progress import Progress
 from watchme.data.bad_records import Faults, Source
 from watchme.data.images import open_image, read_image, reason, require_regular, shown_size
 from watchme.data.pixel_boxes import Box, Size, clipped, label_line, overlaps
@@ -126,7 +126,7 @@ def _write_images(planned: Sequence[_Planned], folder: Folder, source: Source) -
     """Link or paint the images, and write their labels; returns the counts of each split."""
     counts = {split: Counter(images=0, people=0, negatives=0) for split in splits.SPLITS}
     late = Faults(source.faults.skip)
-    for one in tqdm(planned, desc="images", unit="image", disable=None):
+    for one in Progress("images", len(planned), "image").over(planned):
         try:
             if not one.paint:
                 folder.link(one.photo.image, _image(one))
@@ -209,7 +209,7 @@ def _measured(photos: Sequence[Photo], source: Source) -> list[tuple[Photo, Size
     with ThreadPoolExecutor(8) as pool:
         measured = pool.map(measure, [photo.image for photo in photos])
         for photo, (size, length, fault) in zip(
-            photos, tqdm(measured, total=len(photos), desc="reading images", unit="image", disable=None), strict=True
+            photos, Progress("reading images", len(photos), "image").over(measured), strict=True
         ):
             source.mark(photo.name, length)
             if fault:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from watchme.core.device import choose_precision, choose_workers, out_of_memory, use_device
+from watchme.core.progress import Progress
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import Config, ReidEvaluation
 from watchme.engines.osnet.data.device_batches import to_device
@@ -69,7 +70,8 @@ class Embedder:
         # Batch normalisation is adapted in an order of its own, where no image may count that is not there.
         embed = model.embed if order is not None else self._embedding_of(model)
         try:
-            for batch in to_device(read_batches(loader), device, normalize=normalize, channels_last=channels_last):
+            read = to_device(read_batches(loader), device, normalize=normalize, channels_last=channels_last)
+            for batch in Progress("embedding", len(loader), "batch").over(read):
                 with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
                     features = embed(batch.images)
                     if config.evaluation.flip_test:

@@ -16,10 +16,16 @@ _NAMES = (*LossParts._fields, "hits", "images")
 
 
 class EpochMetrics:
-    """Sums of losses and hits over the images of an epoch; `paths` name those of a batch whose loss is not finite."""
+    """Sums of losses and hits over the images of an epoch.
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    Args:
+        paths: Name the images of a batch whose loss is not finite.
+        precision: Of the training; the error of such a batch advises fp32 where it is another.
+    """
+
+    def __init__(self, paths: Sequence[str], precision: str = "fp32") -> None:
         self._paths = paths
+        self._precision = precision
         self._unread: list[tuple[Tensor, ...]] = []  # scalars of each batch, on the device
         self._indices: list[Tensor] = []
         self._sums = torch.zeros(len(_NAMES), dtype=torch.float64)
@@ -68,7 +74,8 @@ class EpochMetrics:
         if math.isfinite(loss):
             return
         names = [self._paths[index] for index in indices.tolist()]
+        fp32 = "" if self._precision == "fp32" else "train.precision=fp32 or "
         raise TrainingError(
-            f"the loss is {loss}; lower optimizer.lr, or set train.precision=fp32 or train.clip_grad_norm.\n"
+            f"the loss is {loss}; lower optimizer.lr, or set {fp32}train.clip_grad_norm.\n"
             f"    The batch: {', '.join(names)}"
         )

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from watchme.core.device import (
     choose_compile_mode,
@@ -20,6 +18,7 @@ from watchme.core.device import (
 from watchme.core.errors import ConfigError, Problem
 from watchme.core.interfaces import EpochEvent, Stop
 from watchme.core.metric_names import is_better
+from watchme.core.progress import Progress
 from watchme.core.seed import restore_rng_state, rng_state
 from watchme.core.step_meter import StepMeter
 from watchme.core.step_profiler import StepProfiler
@@ -96,6 +95,7 @@ class Trainer:
         self.steps = steps or StepMeter()
         self.checkpoints = Checkpoints(weights, train.save_period, train.keep_last)
         self.device = device
+        self.precision = precision
         self.dataset = dataset
         self.batches = batches_for(train, dataset.images.crops, group.rank, group.size)
         workers = choose_workers(train.workers, device, group.size)
@@ -168,13 +168,16 @@ class Trainer:
         train = self.config.train
         self.batches.set_epoch(epoch)
         self.learner.start_epoch(train.open_layers if epoch <= train.fixbase_epochs else None)
-        metrics = EpochMetrics([str(crop.path) for crop in self.dataset.images.crops])
+        metrics = EpochMetrics([str(crop.path) for crop in self.dataset.images.crops], self.precision)
         images, waited, count = 0, 0.0, len(self.batches)
         self.steps.start_epoch()
         started = mark = time.perf_counter()
-        title, quiet = f"epoch {epoch}/{train.epochs}", not (self.group.is_leader and sys.stderr.isatty())
-        bar = tqdm(total=count, desc=title, leave=False, disable=quiet)
+        title = f"epoch {epoch}/{train.epochs}"
+        progress = Progress(title, count, "batch", note=lambda: f"loss {metrics.last_loss:.3f}  {speed:.0f} images/s")
+        read_every = _READ_EVERY if self.device.type == "cuda" else 1
         batches = self._device_batches()
+        if self.group.is_leader:
+            batches = progress.over(batches)
         if self.profiler is not None:
             batches = self.profiler.over(batches, count)
         for number, batch in enumerate(batches, start=1):
@@ -191,17 +194,14 @@ class Trainer:
             point = self.steps.count(step, len(batch.labels) * self.group.size) and self.group.is_leader
             speed = images / (time.perf_counter() - started)
             due = train.log_every and number % train.log_every == 0
-            if due or point or number % _READ_EVERY == 0:
+            if due or point or number % read_every == 0:
                 metrics.read()
-                bar.set_postfix(loss=f"{metrics.last_loss:.3f}", images_s=f"{speed:.0f}", refresh=False)
-            bar.update()
             if point:
                 self.steps.report(step, metrics.last_loss, rate)
             if due and self.group.is_leader:
                 text = "%s  batch %d/%d  loss %.3f  lr %.2e  %.0f images/s"
                 log.info(text, title, number, count, metrics.last_loss, rate, speed)
             mark = time.perf_counter()
-        bar.close()
         metrics.read()
         seconds = time.perf_counter() - started
         timings = {

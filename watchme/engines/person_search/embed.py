@@ -7,10 +7,10 @@ import time
 from typing import cast
 
 import numpy as np
-from tqdm import tqdm
 
 from watchme.core.errors import DataError
 from watchme.core.interfaces import Job, Result
+from watchme.core.progress import Progress
 from watchme.engines.person_search.config import Config
 from watchme.engines.person_search.models import load_embedder
 from watchme.inference.outputs import PARQUET, write_parquet
@@ -39,7 +39,7 @@ def embed(job: Job) -> Result:
     names: list[str] = []
     parts = []
     began = time.perf_counter()
-    bar = tqdm(total=source.length, unit="crop", desc="Crops", disable=None)
+    bar = Progress("Crops", source.length, "crop")
     with bar, contextlib.closing(embeddings_of(source, embedder, config.predict.crop_batch)) as batches:
         for batch, features in batches:
             names += [frame.name for frame in batch]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from watchme.core.errors import DataError
 from watchme.core.interfaces import Detector, Embedder
+from watchme.core.progress import Progress
 from watchme.data.images import read_image
 from watchme.data.person_search.search_set import SearchSet
 from watchme.engines.person_search.config import SearchEvaluation
@@ -90,8 +90,7 @@ def _batches(paths: Sequence[Path], size: int, workers: int) -> Iterator[tuple[r
             return None
 
     starts = range(0, len(paths), size)
-    with ThreadPoolExecutor(max(1, workers)) as pool, tqdm(total=len(paths), unit="frame", disable=None) as bar:
-        bar.set_description("Frames")
+    with ThreadPoolExecutor(max(1, workers)) as pool, Progress("Frames", len(paths), "frame") as bar:
         begun = [pool.submit(read, path) for path in paths[:size]]
         for start in starts:
             current = begun

@@ -1,65 +1,29 @@
-"""Progress within an epoch: a bar with named losses and the time left, or log lines where output is no terminal."""
+"""Progress within an epoch, with named losses, in place of ultralytics' TQDM, whose line takes 110 columns."""
 
-import logging
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from tqdm import tqdm
-
-log = logging.getLogger(__name__)
-
-LOG_EVERY, REFRESH = 30.0, 0.2  # seconds, of a log and of a terminal
-_WIDTH = 80
+from watchme.core.progress import Progress
 
 
 class BatchProgress:
-    """Iterates over numbered batches in place of ultralytics' TQDM, whose line takes 110 columns without names.
-
-    `losses` returns the running means by name; empty before the first batch.
-    """
+    """Iterates over numbered batches; `losses` returns the running means by name, empty before the first batch."""
 
     def __init__(
         self, batches: Iterable[Any], total: int, *, title: str, losses: Callable[[], Mapping[str, float]]
     ) -> None:
         self._batches = batches
-        self._total = total
-        self._title = title
         self._losses = losses
-        self._begun = self._logged = time.monotonic()
-        self._bar: tqdm[Any] | None = None
-        self._number = 0
+        self._progress = Progress(title, total, "batch", note=self._shown)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the batches; a bar is removed at the end, when the epoch's line is logged."""
-        if not sys.stdout.isatty():
-            yield from self._batches
-            return
-        layout = "{desc} {percentage:3.0f}%|{bar:10}| {remaining}{postfix}"
-        options: dict[str, Any] = {"ncols": _WIDTH, "bar_format": layout, "leave": False, "mininterval": REFRESH}
-        with tqdm(desc=self._title, total=self._total, file=sys.stdout, **options) as self._bar:
+        with self._progress:
             yield from self._batches
 
     def set_description(self, text: str) -> None:
         """Called by ultralytics after each batch, with its own line, which is not used."""
-        self._number += 1
-        if self._bar is not None:
-            self._bar.set_postfix_str(self._shown(), refresh=False)
-            self._bar.update()
-            return
-        now = time.monotonic()
-        if now - self._logged >= LOG_EVERY:
-            self._logged = now
-            left = (now - self._begun) / self._number * (self._total - self._number)
-            log.info(
-                "%s  batch %d/%d  %s  %s left",
-                self._title,
-                self._number,
-                self._total,
-                self._shown(),
-                tqdm.format_interval(left),
-            )
+        self._progress.update()
 
     def _shown(self) -> str:
         losses = self._losses().items()
