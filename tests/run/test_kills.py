@@ -6,11 +6,10 @@ that the refusal names. What it must come to:
 osnet   the uninterrupted run's numbers, bit for bit
 yolo    every epoch once, at the uninterrupted run's learning rates, and a finished run. ultralytics' resume restores
         model, optimizer and epoch, but no random states, so losses may differ after it; a run that was killed before
-        its first checkpoint, or after its last epoch, has the uninterrupted numbers
+        its first checkpoint, or after its last one, has the uninterrupted numbers
 sweep   as many trials as asked for, the same values
 """
 
-import contextlib
 import csv
 import json
 import math
@@ -90,8 +89,10 @@ class Trainer:
         process.start()
         process.join(None if math.isinf(kill_after) else kill_after)
         if process.exitcode is None:
-            with contextlib.suppress(ProcessLookupError):
+            try:
                 os.killpg(process.pid or 0, signal.SIGKILL)
+            except ProcessLookupError:  # it leads no group yet
+                process.kill()
         process.join()
         seconds = time.monotonic() - started
         return process.exitcode or 0, log.read_text() if log.exists() else "", seconds
@@ -121,6 +122,13 @@ def numbers_of(folder: Path) -> dict[str, Any]:
         "summary": {name: value for name, value in summary.items() if "/" in name},
         "epochs": [{key: value for key, value in line.items() if not key.startswith(timings)} for line in lines],
     }
+
+
+def lines_of(folder: Path) -> int:
+    """Trained epochs in metrics.jsonl, each of which is written just before its checkpoint."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    return sum(line.endswith(b"\n") and b'"epoch": 0,' not in line for line in lines)
 
 
 def values_of(folder: Path) -> list[tuple[str, str, str]]:
@@ -178,15 +186,19 @@ def test_a_killed_run_goes_on(name: str, number: int, make_kind: Callable[[str],
     status, killed, _ = kind.trainer.run(kind.in_folder(str(number)), moment)
     where = f"killed after {moment:.2f} of {kind.seconds:.2f} s with status {status}: {killed[-300:]}"
     print(where.splitlines()[0], (killed.splitlines() or [""])[-1])
+    again: list[int] = []  # epochs trained after the kill
+    written = lines_of(folder)
     if status != 0:
-        _, tried = go_on(kind, str(number))
+        text, tried = go_on(kind, str(number))
+        again = [int(epoch) for epoch in re.findall(r"^epoch +(\d+)/3 ", text, re.MULTILINE)]
         where += f" {tried}"
     if name == "sweep":
         assert values_of(folder) == kind.numbers, where
         return
     found = numbers_of(folder)
     assert not list(folder.glob(".*.tmp")), where
-    if name == "osnet" or "epoch   1/3" not in killed or "epoch   3/3" in killed:
+    assert not again or written <= again[0] <= written + 1, f"what was trained is not trained again: {where}"
+    if name == "osnet" or len(again) in (0, 3):
         assert found == kind.numbers, where
         return
     assert found["status"] == "finished", where
