@@ -3,12 +3,13 @@
 import io
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 
 from watchme.core import progress
 from watchme.core.progress import Progress
-from watchme.run.log_file import ConsoleHandler
+from watchme.run.log_file import run_log
 
 
 class Terminal(io.StringIO):
@@ -66,13 +67,13 @@ def test_a_file_gets_the_count_of_an_unknown_total(clock: None, caplog: pytest.L
     assert [record.getMessage() for record in caplog.records] == ["Frames  2,400 frames"]
 
 
-def test_log_lines_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_lines_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stream = terminal(monkeypatch)
-    logger = logging.Logger("console")
-    logger.addHandler(ConsoleHandler(stream))
-    with Progress("Frames", 4, "frame") as bar:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [logging.StreamHandler(stream)])
+    with run_log(tmp_path / "train.log"), Progress("Frames", 4, "frame") as bar:
         bar.update()
-        logger.info("a line of the log")
+        root.warning("a line of the log")
         bar.update()
     before, after = stream.getvalue().split("a line of the log\n")
     assert before.endswith("\r"), "the bar was cleared"

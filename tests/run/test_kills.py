@@ -134,7 +134,7 @@ def lines_of(folder: Path) -> int:
 def values_of(folder: Path) -> list[tuple[str, str, str]]:
     """State, learning rate and value of each trial of a sweep that was not lost, from its leaderboard."""
     with (folder / "leaderboard.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["state"] != "failed"]
+        rows = [row for row in csv.DictReader(file) if row["state"] != "lost"]
     return sorted((row["state"], row["optimizer.lr"], row["val/map"]) for row in rows)
 
 

@@ -167,6 +167,24 @@ def test_without_a_terminal_each_event_is_a_line() -> None:
     assert not wants_table("auto", stream)
 
 
+def test_without_a_terminal_a_long_trial_is_no_silence_and_the_time_left_counts_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("watchme.sweep.progress.time.monotonic", lambda: clock[0])
+    stream, trials = io.StringIO(), made_up_trials()
+    progress = Progress("Study s", ["val/map"], ["maximize"], 8, 9, lambda: trials, live=False, stream=stream)
+    clock[0] = 60.0
+    progress.ended(trials[0])
+    for second in range(62, 162, 2):
+        clock[0] = float(second)
+        progress.draw()
+    first, *later = stream.getvalue().splitlines()
+    assert first.endswith(", 5 min 0 s left")
+    summary = "trial 3 at epoch 3/9 | 3 of 8 trials, 1 pruned, 1 failed, best 0.5000 of trial 0"
+    assert later == [f"{summary}, {left} left" for left in ("4 min 30 s", "4 min 0 s", "3 min 30 s")]
+
+
 @pytest.mark.slow
 def test_baseline_tune_final(sweep: Sweep, train: Train, tmp_path: Path) -> None:
     """The documented sequence; each command again does nothing twice."""

@@ -125,7 +125,7 @@ def test_refused(weights: str, pretrained: bool | None, engine: str, name: str, 
 def test_random_weights_are_announced_as_such() -> None:
     assert find_initial(None, True, "yolo", "yolo11n") is None
     text = describe_weights(random_weights("yolo"))
-    assert text == "random (trained from scratch; model.weights=coco starts from published ones)"
+    assert text == "random (from scratch; model.weights=coco takes published ones)"
 
 
 @pytest.mark.parametrize(

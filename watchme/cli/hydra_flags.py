@@ -86,7 +86,7 @@ def problems_of_hydra_flags(
         if value is not None and ((allowed and value not in allowed) or not value):
             expected = f"expected one of {', '.join(allowed)}" if allowed else "needs a value"
             example = f": {name} {_EXAMPLES[name]}" if name in _EXAMPLES else ""
-            problems.append(Problem(name, expected + example, value or None))
+            problems.append(Problem(name, expected + example, value))
     if "--cfg" not in given:
         if "--resolve" in given:
             problems.append(Problem("--resolve", "goes with --cfg: --cfg job --resolve"))

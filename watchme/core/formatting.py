@@ -28,6 +28,11 @@ def duration(seconds: float | None) -> str:
     return f"{seconds // 60:.0f} min {seconds % 60:.0f} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def time_left(epoch: int, epochs: int, seconds: float) -> str:
+    """The end of an epoch's line, such as `  3 min 5 s left`, where each takes so many seconds; empty at the last."""
+    return f"  {duration((epochs - epoch) * seconds)} left" if epoch < epochs else ""
+
+
 def clock(seconds: float) -> str:
     """A time in a video as 0:07.3, 12:03.0 or 1:02:03.0; a dash where there is none."""
     if not math.isfinite(seconds):

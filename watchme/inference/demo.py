@@ -1,11 +1,8 @@
 """`demo` as a source and as a query: the demo film, and somebody who walks in it."""
 
-import logging
 from pathlib import Path
 
 from watchme.data.demo import DemoFilm, ensure_demo_film
-
-log = logging.getLogger(__name__)
 
 DEMO = "demo"
 
@@ -17,7 +14,4 @@ def is_demo(text: str) -> bool:
 
 def demo_film() -> DemoFilm:
     """The demo film, drawn into the cache at first use, which takes about half a minute on two cores."""
-    film = ensure_demo_film()
-    if film.created:
-        log.info("Drew the demo film: %s", film.video)
-    return film
+    return ensure_demo_film()

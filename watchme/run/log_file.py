@@ -60,11 +60,23 @@ class ConsoleHandler(logging.StreamHandler[TextIO]):
             super().emit(record)
 
 
+def _above_bars(handler: logging.Handler) -> logging.Handler:
+    """A `ConsoleHandler` for one of logging's; Hydra warns of classes of our own in conf/hydra/job_logging."""
+    if type(handler) is not logging.StreamHandler:
+        return handler
+    console = ConsoleHandler(handler.stream)
+    console.setFormatter(handler.formatter)
+    console.setLevel(handler.level)
+    console.filters = handler.filters
+    return console
+
+
 @contextlib.contextmanager
 def run_log(path: Path) -> Iterator[None]:
     """Log to a file within the block, from `start_log_file` on; warnings of libraries go to the file only."""
     handler = RunLogFile(path)
     root, warnings = logging.getLogger(), logging.getLogger("py.warnings")
+    root.handlers[:] = map(_above_bars, root.handlers)
     propagated, warnings.propagate = warnings.propagate, False
     for logger in (root, warnings):
         logger.addHandler(handler)

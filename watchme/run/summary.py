@@ -69,7 +69,7 @@ def report(config: RunConfig, folder: Path, status: str, result: Result, first: 
         if name == objective and result.best_epoch is not None:
             note = f"  objective, best epoch {result.best_epoch} of {result.epochs}"
         if name in first and not math.isnan(first[name]):
-            note += f"  ({_number(first[name])} before training)"
+            note += f" ({_number(first[name])} before training)"
         log.info("  %-*s %s%s", width, name, _number(value), note)
     for name, path in result.weights.items():
         log.info("  %-*s %s", width, f"{name} weights", relative(path))

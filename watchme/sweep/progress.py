@@ -17,6 +17,7 @@ from watchme.core.formatting import aligned, duration
 from watchme.sweep.trial_states import best_of, counts, failed, measured_names, state_name, values_of
 
 _ROWS = 12
+LOG_EVERY = 30.0  # seconds between lines where there is no table
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Progress:
     stream: TextIO = field(default_factory=lambda: sys.stdout)
 
     def __post_init__(self) -> None:
-        self._began = time.monotonic()
+        self._began = self._latest = self._said = time.monotonic()  # the latest trial that ended here
         self._here = 0
         self._drawn = 0
         self._drawing = threading.Lock()
@@ -47,6 +48,7 @@ class Progress:
     def ended(self, trial: FrozenTrial) -> None:
         """Report that a trial of this process has ended."""
         self._here += 1
+        self._latest = time.monotonic()
         if self.live:
             self.draw()
             return
@@ -62,10 +64,15 @@ class Progress:
             self._erase()
             self.stream.write(text + "\n")
             self.stream.flush()
+            self._said = time.monotonic()
 
     def draw(self) -> None:
-        """Redraw the table, if there is one."""
-        if not self.live or self._over:
+        """Redraw the table, or write where the running trials are if nothing was said for a while."""
+        if self._over:
+            return
+        if not self.live:
+            if time.monotonic() - self._said >= LOG_EVERY and (text := self._running(self.read())):
+                self.say(text)
             return
         width = shutil.get_terminal_size().columns
         lines = [line[: width - 1] for line in self.lines(self.read())]
@@ -92,6 +99,12 @@ class Progress:
         more = [f"... and {rest} more"] if rest > 0 else []
         return [self.title, *aligned(rows, right=()), *more, self.summary(trials)]
 
+    def _running(self, trials: Sequence[FrozenTrial]) -> str:
+        """The running trials with their epochs, and the summary; empty where none runs."""
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        steps = [f"trial {each.number} at epoch {each.last_step or 0}/{self.epochs}" for each in running[:_ROWS]]
+        return f"{', '.join(steps)} | {self.summary(trials)}" if steps else ""
+
     def summary(self, trials: Sequence[FrozenTrial]) -> str:
         """How far it is, the best so far, and the time left."""
         done = sum(counts(trial) and trial.state.is_finished() for trial in trials)
@@ -103,9 +116,11 @@ class Progress:
         best = best_of(trials, self.directions)
         if best is not None:
             parts.append(f"best {self._value(best)} of trial {best.number}")
-        spent = time.monotonic() - self._began
         if self._here and done < self.total:
-            parts.append(f"{duration(spent / self._here * (self.total - done))} left")
+            # From one end of a trial to the next it counts down.
+            each = (self._latest - self._began) / self._here
+            left = each * (self.total - done) - (time.monotonic() - self._latest)
+            parts.append(f"{duration(max(left, 0.0))} left")
         return ", ".join(parts)
 
     def _rank(self, trial: FrozenTrial) -> tuple[int, float]:

@@ -55,8 +55,8 @@ def random_weights(engine: str) -> dict[str, Any]:
 def describe_weights(record: Mapping[str, Any]) -> str:
     """One line of a record of run.json, for the console and the model card."""
     if record.get("given") is None:
-        hint = f"; model.weights={record['published']} starts from published ones" if record.get("published") else ""
-        return f"random (trained from scratch{hint})"
+        hint = f"; model.weights={record['published']} takes published ones" if record.get("published") else ""
+        return f"random (from scratch{hint})"
     text = str(record["given"])
     if record.get("name") not in (None, text):
         text += f" = {record['name']}"

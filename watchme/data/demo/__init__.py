@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ GENERATOR_VERSION = 5
 FILM_VERSION = 1
 """Raise it with every change of the film alone."""
 _DONE, _FILM_DONE = "world.json", "film.json"
+
+log = logging.getLogger(__name__)
 
 __all__ = ["DemoFilm", "DemoFilmConfig", "DemoWorld", "DemoWorldConfig", "ensure_demo_film", "ensure_demo_world"]
 
@@ -105,6 +108,7 @@ def _ensure(
     root = (cache or cache_dir()) / f"{name}-{key}"
     created = not (root / last).is_file()
     if created:
+        log.info("Drawing the %s into %s", "demo world" if name == "demo" else "demo film", root)
         if cache is None:
             writable_cache_dir()
         with whole_folder(root, last) as temporary:

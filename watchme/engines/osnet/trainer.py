@@ -16,6 +16,7 @@ from watchme.core.device import (
     out_of_memory,
 )
 from watchme.core.errors import ConfigError, Problem
+from watchme.core.formatting import time_left
 from watchme.core.interfaces import EpochEvent, Stop
 from watchme.core.metric_names import is_better
 from watchme.core.progress import Progress
@@ -261,7 +262,4 @@ def _log_epoch(epoch: int, epochs: int, metrics: Metrics, timings: Metrics, obje
     if objective in metrics:
         parts.append(f"{objective} {metrics[objective]:.4f}{' *' if better else ''}")
     parts.append(f"{timings['perf/images_per_s']:.0f} images/s")
-    left = (epochs - epoch) * timings["time/epoch_s"]
-    if left:
-        parts.append(f"{left // 60:.0f} min {left % 60:02.0f} s left")
-    log.info("  ".join(parts))
+    log.info("  ".join(parts) + time_left(epoch, epochs, timings["time/epoch_s"]))

@@ -8,7 +8,6 @@ images, labels of the kept classes, and a data.yaml with absolute paths. Images 
 
 import hashlib
 import json
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +25,6 @@ from watchme.engines.yolo.data_yaml import Layout
 from watchme.io.cache import writable_cache_dir
 from watchme.io.files import whole_folder
 from watchme.io.image_files import files_in, is_image, is_other_image
-
-log = logging.getLogger(__name__)
 
 # Change it when the copy's content would differ for the same dataset.
 _VERSION = 4
@@ -271,7 +268,4 @@ def root_of(config: Config) -> Path:
     assert config.dataset.demo is not None
     from watchme.data.demo import ensure_demo_world
 
-    world = ensure_demo_world(config.dataset.demo)
-    if world.created:
-        log.info("Made the demo world in %s", world.root)
-    return world.detection
+    return ensure_demo_world(config.dataset.demo).detection

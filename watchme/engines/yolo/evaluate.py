@@ -9,7 +9,7 @@ from watchme.core.interfaces import Job, Result
 from watchme.engines.yolo import isolation
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.config_rules import required_splits
-from watchme.engines.yolo.preparation import choose_device, prepare
+from watchme.engines.yolo.preparation import announce_workers, choose_device, prepare
 
 
 def evaluate(job: Job) -> Result:
@@ -20,6 +20,7 @@ def evaluate(job: Job) -> Result:
     config = cast(Config, job.config)
     isolation.allow_code_in_files(config.model.trust)
     device = choose_device(config.train.device, job.fallback)
+    announce_workers(job, config, device)
     yaml, scan = prepare(job, config, required_splits(config), only_one=True)
     (split,) = scan.splits
     if not scan.splits[split]["boxes"]:

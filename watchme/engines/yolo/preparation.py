@@ -14,6 +14,8 @@ from watchme.engines.yolo.data_yaml import Layout, read_layout
 
 log = logging.getLogger(__name__)
 
+_LOADS_ITSELF = ("cpu", "mps")  # devices for which ultralytics sets workers=0
+
 
 def choose_device(wanted: str | int | list[int], fallback: Callable[[str], None] = log.warning) -> str:
     """`train.device` in ultralytics' spelling: cpu, mps, 0, 0,1. See `watchme.core.device.choose_device`.
@@ -29,6 +31,12 @@ def choose_device(wanted: str | int | list[int], fallback: Callable[[str], None]
         return ",".join(map(str, wanted))
     device = core.choose_device(wanted, fallback)
     return str(device.index or 0) if device.type == "cuda" else device.type
+
+
+def announce_workers(job: Job, config: Config, device: str) -> None:
+    """Say that ultralytics starts no processes that load data for some devices."""
+    if device in _LOADS_ITSELF and config.train.workers:
+        job.fallback(f"train.workers={config.train.workers} is 0 here: ultralytics has no loaders on {device}")
 
 
 def prepare(job: Job, config: Config, required: tuple[str, ...], *, only_one: bool = False) -> tuple[Path, data.Scan]:
@@ -81,7 +89,7 @@ def _report(job: Job, layout: Layout, scan: data.Scan) -> None:
         log.info("%d images are converted to 8-bit PNG in the cache: 16 bits, or turned by EXIF", scan.converted)
     for split, counts in scan.splits.items():
         log.info(
-            "%-5s %6d images, %6d boxes, %5d without a box (%d of them without a label file)",
+            "%-5s %6d images, %6d boxes, %5d without a box (%d without a file)",
             split,
             *(counts[name] for name in ("images", "boxes", "negatives", "unlabelled")),
         )

@@ -1,5 +1,6 @@
 """Progress within an epoch, with named losses, in place of ultralytics' TQDM, whose line takes 110 columns."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -28,3 +29,15 @@ class BatchProgress:
     def _shown(self) -> str:
         losses = self._losses().items()
         return "  ".join(f"{name.removesuffix('_loss')} {float(value):.3g}" for name, value in losses)
+
+
+@contextlib.contextmanager
+def validation_progress(title: str) -> Iterator[None]:
+    """Let ultralytics' validations within the block show our progress instead of columns of metrics."""
+    from ultralytics.engine import validator as engine
+
+    shown, engine.TQDM = engine.TQDM, lambda batches, desc, total: Progress(title, total, "batch").over(batches)
+    try:
+        yield
+    finally:
+        engine.TQDM = shown

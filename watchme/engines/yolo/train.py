@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from watchme.core.errors import ConfigError, Problem
+from watchme.core.formatting import time_left
 from watchme.core.interfaces import EpochEvent, Job, Result, Stop
 from watchme.core.step_meter import StepMeter
 from watchme.engines.yolo import arguments, isolation, resume
@@ -17,7 +18,7 @@ from watchme.engines.yolo.checked_copy import Scan
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.config_rules import required_splits
 from watchme.engines.yolo.distributed import serve
-from watchme.engines.yolo.preparation import choose_device, prepare
+from watchme.engines.yolo.preparation import announce_workers, choose_device, prepare
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,7 @@ def _announce(job: Job, config: Config, model: str, device: str) -> None:
         job.fallback(
             "optimizer=auto: ultralytics chooses optimizer, learning rate and momentum; the config's are not used"
         )
-    if device == "cpu" and config.train.workers:
-        job.fallback(f"train.workers={config.train.workers}: on a CPU ultralytics loads images in the training process")
+    announce_workers(job, config, device)
     if model.endswith(".pt") and config.train.resume is None:
         loaded, _ = weights.load(Path(model))
         found = Path(str((loaded.yaml or {}).get("yaml_file", ""))).stem
@@ -89,7 +89,7 @@ def _train(job: Job, config: Config, overrides: dict[str, Any], names: list[str]
         if event.is_best:
             progress.best_epoch, progress.metrics = event.epoch, event.metrics
         log.info(
-            "epoch %3d/%d  loss %.3f  %s %.4f%s  %.0f images/s",
+            "epoch %3d/%d  loss %.3f  %s %.4f%s  %.0f images/s%s",
             event.epoch,
             event.epochs,
             event.metrics["train/loss"],
@@ -97,6 +97,7 @@ def _train(job: Job, config: Config, overrides: dict[str, Any], names: list[str]
             event.metrics[config.objective],
             " *" if event.is_best else "",
             event.timings["perf/images_per_s"],
+            time_left(event.epoch, event.epochs, event.timings["time/epoch_s"]),
         )
         progress.stop = job.emit(event)
         return progress.stop

@@ -23,7 +23,7 @@ from watchme.engines.yolo.epoch_timer import EpochTimer
 from watchme.engines.yolo.limit import limit_images
 from watchme.engines.yolo.metric_names import canonical_metrics
 from watchme.engines.yolo.out_of_memory import is_out_of_memory, training_error
-from watchme.engines.yolo.progress import BatchProgress
+from watchme.engines.yolo.progress import BatchProgress, validation_progress
 from watchme.io.files import locked
 
 isolation.isolate()  # the ranks of a multi-GPU run start with this module
@@ -181,12 +181,6 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
         """No header of columns above each epoch: `BatchProgress` names the losses."""
         return ""
 
-    def get_validator(self) -> Any:
-        """ultralytics' validator, its bar without a header of 95 columns."""
-        validator = super().get_validator()
-        validator.get_desc = lambda: "validation"
-        return validator
-
     def _batch_progress(self, batches: Iterable[Any], total: int) -> BatchProgress:
         title = f"epoch {self.epoch + 1}/{self.epochs}"
         if self.profiler is not None:
@@ -212,7 +206,8 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
     def validate(self) -> tuple[dict[str, float] | None, float | None]:
         """Validate; the fitness, which selects best.pt, is the objective."""
         best = self.best_fitness
-        metrics, fitness = super().validate()
+        with validation_progress("validation") if RANK in {-1, 0} else contextlib.nullcontext():
+            metrics, fitness = super().validate()
         if metrics is None:
             return metrics, fitness
         named = canonical_metrics(metrics, "val")

@@ -15,6 +15,7 @@ from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.limit import limit_images
 from watchme.engines.yolo.metric_names import canonical_metrics, f1
 from watchme.engines.yolo.out_of_memory import evaluation_batch, evaluation_error, is_out_of_memory
+from watchme.engines.yolo.progress import validation_progress
 from watchme.io.files import locked
 from watchme.metrics.recall_groups import COLUMNS, recall_by_group
 
@@ -142,7 +143,7 @@ def validate(
         **changes,
     }
     try:
-        with isolation.threads_kept():
+        with isolation.threads_kept(), validation_progress(f"evaluating {split}"):
             found = model.val(validator=build, **settings)
     except RuntimeError as error:
         if not is_out_of_memory(error):

@@ -48,7 +48,7 @@ class ReidData:
             crops, val = held.train, {held.split: self._gallery(held.query, [*held.gallery, *held.distractors])}
             self._require_objective(held)
             log.info(
-                "Held out for validation: %d identities, %d queries, %d gallery images and %d distractors",
+                "Held out: %d identities, %d queries, %d gallery images and %d distractors",
                 len({crop.pid for crop in held.gallery}),
                 len(held.query),
                 len(held.gallery),

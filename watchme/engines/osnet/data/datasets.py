@@ -3,7 +3,6 @@
 torchreid is imported only when one of its formats is read, so that validation is fast.
 """
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +14,6 @@ from watchme.data.formats import own_dataset, own_names
 from watchme.data.formats.market1501 import Crop, Splits
 from watchme.data.formats.reid_datasets import REID_DATASETS, TORCHREID_DATASETS, find_known, splits_of
 from watchme.engines.osnet.config import Config, ReidDataset
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -161,10 +158,7 @@ def root_of(dataset: ReidDataset) -> Path | None:
         return None
     from watchme.data.demo import ensure_demo_world
 
-    world = ensure_demo_world(dataset.demo)
-    if world.created:
-        log.info("Made the demo world in %s", world.root)
-    return world.reid
+    return ensure_demo_world(dataset.demo).reid
 
 
 def used_dataset(config: Config) -> tuple[ReidDataset, Path | None]:
