@@ -13,6 +13,7 @@ from watchme.core.interfaces import Stop
 from watchme.engines.yolo import arguments
 from watchme.engines.yolo.checked_copy import prepare
 from watchme.engines.yolo.data_yaml import read_layout
+from watchme.engines.yolo.preparation import announce_workers
 from yolo.conftest import Tiny
 from yolo.world import Recorder, Trained, draw_dataset, train
 
@@ -282,3 +283,22 @@ def test_copy_of_the_dataset_is_the_users_dataset(short: Trained, drawn: Path) -
     links = sorted((yaml.parent / "images" / "train").iterdir())
     assert [link.resolve() for link in links] == sorted((drawn / "images" / "train").iterdir())
     assert not list((drawn / "labels").glob("*.cache"))
+
+
+def test_a_last_batch_of_one_at_32_px_names_our_keys(tiny: Tiny, tmp_path: Path) -> None:
+    """Also, that ultralytics starts no loaders on a CPU is said, and kept for run.json."""
+    recorder = Recorder(tmp_path / "run")
+    with pytest.raises(TrainingError) as refused:
+        train(tiny("dataset.image_size=32", "train.batch_size=47", "train.workers=2", "train.epochs=1"), recorder)
+    text = str(refused.value)
+    assert "the last batch of an epoch holds one image" in text
+    assert "change train.batch_size=47, or set dataset.image_size=64 or more" in text
+    assert not [word for word in ("imgsz", "batch=", "BatchNorm") if word in text]
+    assert "train.workers=2 is 0 here: ultralytics has no loaders on cpu" in recorder.fallbacks
+
+
+@pytest.mark.parametrize(("device", "count"), [("cpu", 1), ("mps", 1), ("0", 0), ("0,1", 0)])
+def test_loaders_that_are_not_started_are_said(device: str, count: int, tiny: Tiny, tmp_path: Path) -> None:
+    config, recorder = tiny("train.workers=2"), Recorder(tmp_path)
+    announce_workers(recorder.job(config), config, device)
+    assert len(recorder.fallbacks) == count
