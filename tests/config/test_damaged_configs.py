@@ -54,7 +54,10 @@ def damage(config: DictConfig, keys: list[str], own: list[str], rng: random.Rand
             key = ".".join([*key.split(".")[:-1], rng.choice(NEW)])
         elif kind < 0.22:
             parent, _, leaf = key.rpartition(".")
-            node = OmegaConf.select(config, parent) if parent else config
+            try:
+                node = OmegaConf.select(config, parent) if parent else config
+            except OmegaConfBaseException:  # damaged before
+                continue
             if isinstance(node, DictConfig) and leaf in node:
                 del node[leaf]
                 done.append(f"~{key}")

@@ -124,6 +124,6 @@ def test_a_person_search(
         (tmp_path / name).touch()
     files = (f"detector={tmp_path / 'detector.pt'}", f"reid={tmp_path / 'reid.pt'}")
     config = typed_config("mode=search", "model=search", "dataset=person_search", f"dataset.root={frames}", *files)
-    models = {"yolo": detector, "osnet": Blind()}
+    models: dict[str, Any] = {"yolo": detector, "osnet": Blind()}
     metrics = search(Job(config, tmp_path, load_model=lambda engine, weights: models[engine])).metrics
     assert metrics["test/detection_ap50"] == pytest.approx(theirs["map50"], abs=0.03)
