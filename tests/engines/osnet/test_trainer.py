@@ -1,6 +1,7 @@
 """Each option of training, by its effect on the steps and epochs of a small trainer."""
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -226,3 +227,16 @@ class TestEpochs:
         for name, share in (("backbone.classifier.weight", 1.0), ("backbone.conv1.conv.weight", 0.5)):
             moved = weights(plain)[name] - start[name]
             torch.testing.assert_close(weights(staged)[name] - start[name], share * moved, rtol=1e-3, atol=1e-7)
+
+
+def test_in_a_file_a_long_epoch_tells_how_far_it_is(
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("watchme.core.progress.LOG_EVERY", 0.0)
+    trainer = make_trainer("train.epochs=3", "train.limit_batches=2")
+    with caplog.at_level(logging.INFO):
+        trainer.train_epoch(1)
+    lines = [record.getMessage() for record in caplog.records]
+    total = len(trainer.batches)
+    assert len(lines) == total
+    assert re.fullmatch(rf"epoch 1/3  batch 1/{total}  loss \d\.\d+  \d+ images/s  \d\d:\d\d left", lines[0]), lines

@@ -174,8 +174,13 @@ class Trainer:
         self.steps.start_epoch()
         started = mark = time.perf_counter()
         title = f"epoch {epoch}/{train.epochs}"
-        progress = Progress(title, count, "batch", note=lambda: f"loss {metrics.last_loss:.3f}  {speed:.0f} images/s")
-        read_every = _READ_EVERY if self.device.type == "cuda" else 1
+
+        def shown() -> str:
+            if self.device.type != "cuda":  # for which it would have to wait
+                metrics.read()
+            return f"loss {metrics.last_loss:.3f}  {speed:.0f} images/s"
+
+        progress = Progress(title, count, "batch", note=shown)
         batches = self._device_batches()
         if self.group.is_leader:
             batches = progress.over(batches)
@@ -195,7 +200,7 @@ class Trainer:
             point = self.steps.count(step, len(batch.labels) * self.group.size) and self.group.is_leader
             speed = images / (time.perf_counter() - started)
             due = train.log_every and number % train.log_every == 0
-            if due or point or number % read_every == 0:
+            if due or point or number % _READ_EVERY == 0:
                 metrics.read()
             if point:
                 self.steps.report(step, metrics.last_loss, rate)
