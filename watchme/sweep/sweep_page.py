@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
