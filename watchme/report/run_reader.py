@@ -17,7 +17,12 @@ from watchme.io.metrics_log import NOT_METRICS, read_metrics
 from watchme.io.run_lookup import folder_of
 from watchme.run.run_dir import CONFIG, MANIFEST, METRICS, SUMMARY, read_manifest
 
-_OF_A_SOURCE = {"search": "Person search on", "predict": "People in", "embed": "Embeddings of"}
+_OF_A_SOURCE = {
+    "search": "Person search on",
+    "predict": "People in",
+    "embed": "Embeddings of",
+    "find": "Find a person in",
+}
 
 
 @dataclass(frozen=True)

@@ -227,6 +227,7 @@ def test_embeddings_of_a_folder_of_crops(typed_config: Typed, tmp_path: Path) ->
         crops = [np.full((40, 20, 3), colour, np.uint8) for colour in COLOURS]
         np.testing.assert_allclose(found["embedding"], Knowing().embed(crops), atol=1e-6)
     assert "crop9.png cannot be read" in told.fallbacks[0]
+    assert told.result.details["cards"][0] == ("crops", "3", "3 numbers each")
     with pytest.raises(DataError, match="mode=predict"):
         embedded(typed_config, tmp_path, film(tmp_path / "street.avi", 3))
 

@@ -55,4 +55,9 @@ def embed(job: Job) -> Result:
         write_parquet(job.folder / PARQUET, [{"name": np.array(names), "embedding": embeddings}])
     counts = {"embed/crops": float(len(names)), "embed/dimensions": float(embeddings.shape[1])}
     headline = f"{len(names):,} crops embedded, {embeddings.shape[1]} numbers each: {job.folder / EMBEDDINGS}"
-    return Result({**counts, "perf/crops_per_s": len(names) / seconds}, math.nan, details={"headline": headline})
+    cards = [
+        ("crops", f"{len(names):,}", f"{embeddings.shape[1]} numbers each"),
+        ("crops a second", f"{len(names) / seconds:.1f}", "reading and embedding"),
+    ]
+    details = {"headline": headline, "cards": cards}
+    return Result({**counts, "perf/crops_per_s": len(names) / seconds}, math.nan, details=details)
