@@ -1,6 +1,7 @@
 """The demo film: how much of everybody mode=find finds at the calibrated threshold, and how many others match.
 
-The two demo models are trained first; WATCHME_FILM_DETECTOR and WATCHME_FILM_REID name runs that are there instead.
+The two demo models are trained first, for longer than the demo and the embedder on three times its people;
+WATCHME_FILM_DETECTOR and WATCHME_FILM_REID name runs that are there instead, of whom only the figures are printed.
 WATCHME_FILM_OVERRIDES are overrides of mode=find, such as find.calibration=<run>.
 """
 
@@ -22,8 +23,14 @@ from watchme.metrics.iou import iou_matrix
 pytestmark = [pytest.mark.benchmark, pytest.mark.slow]
 
 VISIBLE, TALL = 0.5, 60  # share of the figure, and pixels of height, from which on somebody is to be found
-SAME = 0.5  # IoU from which on a box is of a person of the ground truth
-FOUND, FALSE = 0.75, 0.05  # what the demo recipes reach at least, and most; see docs/find.md
+SAME = 0.5  # IoU from which on a person of the ground truth is found
+SHOWS = 0.3  # IoU from which on a box shows a person, and is no false match of hers
+FOUND, FALSE = 0.8, 0.01
+DETECTOR = ("train.epochs=20",)
+REID = (
+    *("model=osnet_x0_25", "dataset.demo.identities=480", "dataset.demo.walk_length=2"),
+    *("train.epochs=30", "train.eval_every=10"),
+)
 
 
 def trained(name: str, folder: Path, *overrides: str) -> Path:
@@ -34,7 +41,9 @@ def trained(name: str, folder: Path, *overrides: str) -> Path:
     return folder
 
 
-def who(frames: NDArray[np.int64], boxes: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.int64]:
+def who(
+    frames: NDArray[np.int64], boxes: NDArray[np.float64], truth: NDArray[np.float64], least: float = SAME
+) -> NDArray[np.int64]:
     """The person in each box by the ground truth; 0: nobody."""
     pids = np.zeros(len(frames), np.int64)
     for frame in np.unique(frames):
@@ -42,23 +51,24 @@ def who(frames: NDArray[np.int64], boxes: NDArray[np.float64], truth: NDArray[np
         if len(there):
             corners = np.concatenate([there[:, 2:4], there[:, 2:4] + there[:, 4:6]], axis=1)
             overlap = iou_matrix(boxes[rows], corners)
-            pids[rows] = np.where(overlap.max(axis=1) >= SAME, there[overlap.argmax(axis=1), 1], 0)
+            pids[rows] = np.where(overlap.max(axis=1) >= least, there[overlap.argmax(axis=1), 1], 0)
     return pids
 
 
 def rates(person: int, matches: Sequence[Match], others: int, truth: NDArray[np.float64]) -> tuple[float, float]:
     """Share of the frames that show the person in which she is found, and of the sightings of others that match."""
     frames = np.array([match.frame for match in matches], np.int64)
-    pids = who(frames, np.array([match.box for match in matches], np.float64).reshape(-1, 4), truth)
+    boxes = np.array([match.box for match in matches], np.float64).reshape(-1, 4)
+    pids, barely = who(frames, boxes, truth), who(frames, boxes, truth, SHOWS)
     shown = truth[(truth[:, 1] == person) & (truth[:, 8] >= VISIBLE) & (truth[:, 5] >= TALL), 0] - 1
-    return float(np.isin(shown, frames[pids == person]).mean()), float((pids != person).sum() / others)
+    return float(np.isin(shown, frames[pids == person]).mean()), float((barely != person).sum() / others)
 
 
 def test_people_of_the_film_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     film = ensure_demo_film()
     truth = np.loadtxt(film.truth, delimiter=",")
-    detector = trained("WATCHME_FILM_DETECTOR", tmp_path / "detector")
-    reid = trained("WATCHME_FILM_REID", tmp_path / "reid", "model=osnet_x0_25")
+    detector = trained("WATCHME_FILM_DETECTOR", tmp_path / "detector", *DETECTOR)
+    reid = trained("WATCHME_FILM_REID", tmp_path / "reid", *REID)
     overrides = ["find.topk=1", *os.environ.get("WATCHME_FILM_OVERRIDES", "").split()]
     index = tmp_path / "index"
     lines, measured = [], []
@@ -68,7 +78,7 @@ def test_people_of_the_film_are_found(tmp_path: Path, capsys: pytest.CaptureFixt
             portrait, film.video, detector=detector, reid=reid, index=index, overrides=overrides, folder=folder
         )
         seen = load(index)
-        others = int((who(seen.frame, seen.box.astype(np.float64), truth) != person).sum())
+        others = int((who(seen.frame, seen.box.astype(np.float64), truth, SHOWS) != person).sum())
         measured.append(rates(person, [match for match in found.matches if match.is_match], others, truth))
         lines.append(f"person {person:2d}: {measured[-1][0]:5.1%} found, {measured[-1][1]:5.1%} false matches")
     hit, false = np.mean(measured, axis=0)
@@ -76,5 +86,6 @@ def test_people_of_the_film_are_found(tmp_path: Path, capsys: pytest.CaptureFixt
     with capsys.disabled():
         print("", *lines, sep="\n")
     assert not math.isnan(found.threshold)
-    assert hit >= FOUND
-    assert false <= FALSE
+    if not {"WATCHME_FILM_DETECTOR", "WATCHME_FILM_REID"} & os.environ.keys():
+        assert hit >= FOUND
+        assert false <= FALSE
