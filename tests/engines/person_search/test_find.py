@@ -40,6 +40,7 @@ def test_the_person_is_found_in_every_frame_and_nobody_else(run: Run) -> None:
     assert told.found.threshold == pytest.approx(0.292, abs=0.002)
     assert told.found.expected_false == pytest.approx(0.01 * told.found.sightings, rel=0.15)
     assert told.result.metrics["find/matches"] == 40
+    assert ("matches", "40", "") in told.result.details["cards"]
     assert told.fallbacks == []
 
 

@@ -80,7 +80,8 @@ def find(job: Job) -> Result:
         "appearances": len(outcome.appearances),
     }
     metrics = {f"find/{name}": float(count) for name, count in counts.items()}
-    return Result({**metrics, "perf/search_s": seconds}, math.nan)
+    cards = [(name, f"{count:,}", "") for name, count in counts.items()]
+    return Result({**metrics, "perf/search_s": seconds}, math.nan, details={"cards": cards})
 
 
 @contextlib.contextmanager
