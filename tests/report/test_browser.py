@@ -96,6 +96,7 @@ def test_differences_to_the_baseline_are_shown_with_the_spread_over_seeds(browse
             "config": {"optimizer.lr": "0.00127138680649", "trial.number": "1"},
         },
         {"folder": "c", "twins": "y", "metrics": {"test/map": 0.60}},
+        {"folder": "f", "mode": "search", "twins": "w", "config": {"optimizer.lr": "0.7", "optimizer.momentum": "0.8"}},
         {"folder": "e", "twins": "z", "ranking": "val/map other", "metrics": {"test/map": 0.90}},
     ]
     page = tmp_path / "index.html"
@@ -106,6 +107,8 @@ def test_differences_to_the_baseline_are_shown_with_the_spread_over_seeds(browse
     document, messages = browse(page.as_uri() + "#run=a&run=b&run=c&run=e")
     assert messages == []
     assert '<td class="number">0.001271</td>' in document, "four digits tell settings apart"
+    assert ">0.7<" not in document, "a search has a learning rate in its config, and learns nothing"
+    assert 'title="optimizer.momentum"' not in document
     assert "0.00127138680649</td>" in document, "the difference of the configs is exact"
     assert "trial.number" not in re.sub(r"<script.*?</script>", "", document, flags=re.S)
     cells = re.sub(r"<[^>]+>", " ", document[document.index("test/map</td>") :].partition("</tr>")[0]).split()

@@ -25,7 +25,9 @@ const NOUNS = { train: ["training", "trainings"], evaluate: ["evaluation", "eval
 const UNMEASURED = ["check", "export"];
 const NOT_SETTINGS = /^(train\.(seed|resume|engine|device)|model\.(name|engine|family\.)|dataset\.(name|root|task))|\.engine$/;
 
-function settings(shown) {
+function settings(found) {
+  const trainings = found.filter((run) => run.mode === "train");
+  const shown = trainings.length ? trainings : found;
   const keys = [...new Set(shown.flatMap((run) => Object.keys(run.config)))];
   const differing = keys.filter((key) => SECTIONS.includes(key.split(".")[0]) && !NOT_SETTINGS.test(key) && new Set(shown.map((run) => run.config[key])).size > 1);
   const rank = (key) => shown.filter((run) => !(key in run.config)).length * 10 + SECTIONS.indexOf(key.split(".")[0]);
@@ -38,9 +40,10 @@ function short(key) {
   return parts.at(-1) === "name" ? parts.at(-2) : parts.at(-1);
 }
 
-// A setting as text; four digits tell drawn ones apart.
+// A setting as text; four digits tell drawn ones apart. What is no training has a config, but does not use all of it.
 function setting(run, key) {
-  const value = run.config[key] ?? "–";
+  const used = run.mode === "train" || ["model", "dataset"].includes(key.split(".")[0]);
+  const value = (used ? run.config[key] : null) ?? "–";
   return /^\d*\.\d{5,}$/.test(value) ? String(Number(Number(value).toPrecision(4))) : value;
 }
 
