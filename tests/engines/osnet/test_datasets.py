@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -16,8 +17,10 @@ from PIL import Image
 from scipy.io import savemat
 from torchreid.reid.data import datasets as theirs
 
+from osnet.whole_runs import Train
 from watchme.config.schema import RunConfig
 from watchme.core.errors import ConfigError, DataError
+from watchme.data.demo import DemoWorld
 from watchme.data.formats.market1501 import Crop, Splits
 from watchme.data.formats.reid_datasets import TORCHREID_DATASETS, find_known
 from watchme.engines.osnet.config import Config, Format, ReidDataset
@@ -510,3 +513,17 @@ class TestHoldOutOfSeveral:
         held = hold_out(merged([crowd(100, 4, 1).train, blind]), 0.1, 0)
         assert {crop.dataset for crop in held.gallery} == {0}
         assert len({crop.pid for crop in held.gallery}) == 10
+
+
+def test_a_damaged_test_image_ends_a_training_before_it_begins(
+    train: Train, small_world: DemoWorld, tmp_path: Path
+) -> None:
+    """It is read at the end, which may be days away."""
+    root = tmp_path / "people"
+    shutil.copytree(small_world.reid, root)
+    damaged = sorted((root / "bounding_box_test").iterdir())[-1]
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    with pytest.raises(DataError, match=f"(?s)at its test.*{damaged.name} cannot be read") as error:
+        train(f"dataset.root={root}", "train.epochs=1", folder=tmp_path / "run")
+    assert str(error.value).count("cannot be read") == 1
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()

@@ -55,6 +55,7 @@ def train(job: Job) -> Result:
     )
     if config.check.before_training:
         check_briefly(job, run.data.datasets)
+        run.data.require_readable_tests()
     run.prepare()
     with spawn_followers(devices, functools.partial(_follow, config, job.folder)) as group:
         trainer = run.trainer(group)

@@ -3,13 +3,16 @@
 import functools
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import cast
 
 from watchme.core.batch_limit import limited_images
-from watchme.core.errors import ConfigError, Problem
+from watchme.core.errors import ConfigError, DataError, Problem
 from watchme.core.interfaces import Job
 from watchme.core.metric_names import SAME_CAMERA, measured_objective
 from watchme.data.formats.market1501 import Crop
+from watchme.data.images import read_image
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data.datasets import Datasets, merged, read_datasets, target_names, used_dataset
 from watchme.engines.osnet.data.holdout import Holdout, hold_out
@@ -19,6 +22,7 @@ from watchme.engines.osnet.data.tracklets import thinned
 
 log = logging.getLogger(__name__)
 
+_SHOWN = 5
 _BATCH = 100  # images in a batch of a limited evaluation where evaluation.batch_size is null
 
 
@@ -93,6 +97,22 @@ class ReidData:
         targets = self.datasets.targets
         return {self.split_of(name): self._gallery(splits.query, splits.gallery) for name, splits in targets.items()}
 
+    def require_readable_tests(self) -> None:
+        """Read each test image once: they are needed at the end of a training, where one that is damaged comes late.
+
+        Raises:
+            DataError: With those that cannot be read.
+        """
+        targets = self.datasets.targets.values()
+        crops = [crop for one in targets for part in _limited(one.query, one.gallery, self.config) for crop in part]
+        files = dict.fromkeys(path for crop in thinned(crops, self.config.dataset) for path in crop.files)
+        with ThreadPoolExecutor(8) as pool:
+            faults = [fault for fault in pool.map(_fault, files) if fault]
+        if faults:
+            more = f"\n    ... and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+            shown = "\n    ".join(faults[:_SHOWN])
+            raise DataError(f"the training would end at its test:\n    {shown}{more}\n    Repair or remove them.")
+
     def split_of(self, target: str) -> str:
         """The name of a target's test split in metrics."""
         return "test" if len(self.datasets.targets) == 1 else f"test/{target}"
@@ -113,6 +133,14 @@ class ReidData:
     def _images(self, crops: list[Crop], cache: str) -> Images:
         dataset = self.config.dataset
         return Images(crops, (dataset.height, dataset.width), cache)
+
+
+def _fault(path: Path) -> str:
+    try:
+        read_image(path)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def _limited(query: Sequence[Crop], gallery: Sequence[Crop], config: Config) -> tuple[Sequence[Crop], Sequence[Crop]]:
