@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from watchme.core.errors import RunFolderError
+from watchme.report.run_page import write_report
 from watchme.report.run_reader import read_run
 from watchme.run.run_dir import RunFolder
 
@@ -69,6 +70,43 @@ def test_a_finished_run_says_so_and_is_not_touched(train_py: TrainPy, finished: 
     assert content(finished) == before
 
 
+@pytest.mark.parametrize("damage", ["types", "cut"])
+def test_a_finished_run_whose_summary_is_damaged_says_so(
+    train_py: TrainPy, finished: Path, tmp_path: Path, damage: str
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    if damage == "types":
+        spoil(folder / "summary.json")
+    else:
+        (folder / "summary.json").write_bytes((folder / "summary.json").read_bytes()[:40])
+    before = content(folder)
+    done = train_py(f"train.resume={folder}")
+    assert done.returncode == 0, done.stderr
+    assert "has finished: summary.json is damaged" in done.stdout
+    assert content(folder) == before
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.yaml"])
+def test_a_folder_that_lacks_a_file_is_named(train_py: TrainPy, finished: Path, tmp_path: Path, name: str) -> None:
+    """And not a folder that a run without train.resume would have got."""
+    folder = shutil.copytree(finished, tmp_path / "run")
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    done = train_py(f"train.resume={folder}")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"train.resume={folder}: {folder} is no run that could go on: it has no {name}.")
+
+
+@pytest.mark.parametrize("name", ["run.json", "summary.json"])
+def test_a_report_is_drawn_of_what_is_not_damaged(finished: Path, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    spoil(folder / name)
+    shutil.rmtree(folder / "tables", ignore_errors=True)
+    (folder / "metrics.jsonl").unlink()
+    (folder / "metrics.jsonl").mkdir()
+    assert "constant" in write_report(folder).read_text()
+
+
 def test_a_finished_run_trains_on_with_more_epochs(train_py: TrainPy, tmp_path: Path) -> None:
     assert train_py("model=constant", "train.epochs=2", f"hydra.run.dir={tmp_path}").returncode == 0
     done = train_py(f"train.resume={tmp_path}", "train.epochs=4")
@@ -108,6 +146,13 @@ def test_auto_starts_goes_on_and_ends_with_one_command(train_py: TrainPy, tmp_pa
     assert "hydra.run.dir=<folder>" in refused.stderr
 
 
+def spoil(path: Path) -> None:
+    """Give every value of a JSON file another type."""
+    path.write_text(
+        json.dumps({key: 7 if isinstance(value, (dict, list, str)) else [value] for key, value in load(path).items()})
+    )
+
+
 def _damage(folder: Path, how: str) -> None:
     if how == "empty manifest":
         (folder / "run.json").write_bytes(b"")
@@ -126,12 +171,18 @@ def _damage(folder: Path, how: str) -> None:
     elif how == "bad byte in metrics":
         first, *rest = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
         (folder / "metrics.jsonl").write_bytes(b"".join([first, b"\xff\x00{\n", *rest]))
+    elif how == "wrong types":
+        spoil(folder / "run.json")
     else:
         (folder / ".run.json.17.tmp").write_text("half")
 
 
 @pytest.mark.parametrize(
-    "how", ["empty manifest", "no .hydra", "broken hydra.yaml", "cut metrics", "bad byte in metrics", "temporary"]
+    "how",
+    [
+        *("empty manifest", "no .hydra", "broken hydra.yaml", "cut metrics", "bad byte in metrics", "temporary"),
+        "wrong types",
+    ],
 )
 def test_a_damaged_run_goes_on(train_py: TrainPy, interrupted: Path, tmp_path: Path, how: str) -> None:
     folder = shutil.copytree(interrupted, tmp_path / "run")
@@ -141,7 +192,7 @@ def test_a_damaged_run_goes_on(train_py: TrainPy, interrupted: Path, tmp_path: P
     assert epochs(folder)[-3:] == [4, 5, 6]
     manifest = load(folder / "run.json")
     assert manifest["status"] == "finished"
-    assert how == "empty manifest" or "model=constant" in manifest["overrides"]
+    assert how in ("empty manifest", "wrong types") or "model=constant" in manifest["overrides"]
     assert not list(folder.glob(".*.tmp"))
 
 

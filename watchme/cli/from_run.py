@@ -14,8 +14,8 @@ from hydra.core.config_store import ConfigStore
 from watchme.config.group_options import groups, options_with
 from watchme.config.overrides import parse_overrides, quoted, values_by_key
 from watchme.core.errors import ConfigError, Problem, RunFolderError
-from watchme.io.files import read_json, read_yaml
-from watchme.io.run_lookup import CONFIG, MANIFEST, folder_of
+from watchme.io.files import read_yaml
+from watchme.io.run_lookup import CONFIG, MANIFEST, folder_of, manifest_of
 
 EXPERIMENT = "from_run"
 # What belongs to one run and not to the next. A resumed run keeps its mode and its tracker.
@@ -31,7 +31,7 @@ def with_run_config(arguments: Sequence[str], group_names: Collection[str]) -> l
 
     Raises:
         ConfigError: If a resumed run is given another folder than its own.
-        RunFolderError: If the run's config cannot be read.
+        RunFolderError: If the run's config cannot be read, or the folder to resume is no run's.
     """
     given = values_by_key(parse_overrides(arguments))
     resumes = given.get("train.resume", "null") != "null"
@@ -39,6 +39,8 @@ def with_run_config(arguments: Sequence[str], group_names: Collection[str]) -> l
     if folder is None:
         if given.get("train.resume") == "auto":
             return _with_resume(arguments, "null")  # nothing is there yet: start
+        if resumes and "hydra.run.dir" not in given:
+            _refuse_no_run(Path(given["train.resume"]).expanduser())
         return list(arguments)  # a plain weights file, which validation looks for
     if resumes and not any((folder / "weights").glob("*.pt")) and not _has_finished(folder):
         # Stopped before its first checkpoint, or of a mode that makes none: start again in its folder.
@@ -83,8 +85,19 @@ def _with_resume(arguments: Sequence[str], value: str) -> list[str]:
     return [*kept, f"train.resume={value}"]
 
 
+def _refuse_no_run(path: Path) -> None:
+    """Raise a RunFolderError for a path that is there, but in no run's folder; else validation names it."""
+    folder = path if path.is_dir() else path.parent.parent
+    missing = [name for name in (MANIFEST, CONFIG) if not (folder / name).is_file()]
+    if path.exists():
+        raise RunFolderError(
+            f"train.resume={path}: {folder} is no run that could go on: it has no {' and no '.join(missing)}.\n"
+            "    A new run starts from its weights by model.weights=<file>."
+        )
+
+
 def _has_finished(folder: Path) -> bool:
-    return read_json(folder / MANIFEST).get("status") == "finished"
+    return manifest_of(folder).get("status") == "finished"
 
 
 def _store(folder: Path, chosen: set[str], *, resumes: bool) -> None:
@@ -112,7 +125,7 @@ def _store(folder: Path, chosen: set[str], *, resumes: bool) -> None:
 
 def _choices(folder: Path, saved: Mapping[str, Any]) -> dict[str, Any]:
     """Group -> option that a run was composed with: from its manifest, its .hydra folder, or fitted to its config."""
-    recorded = read_json(folder / MANIFEST).get("choices")
+    recorded = manifest_of(folder).get("choices")
     hydra = read_yaml(folder / ".hydra" / "hydra.yaml").get("hydra", {})
     choices = recorded or (hydra.get("runtime") or {}).get("choices")
     if isinstance(choices, dict):

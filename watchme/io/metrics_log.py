@@ -14,10 +14,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
     Lines that are no record of an epoch are left out: a last line that a killed process cut off, or damaged bytes.
     """
-    if not path.exists():
+    try:
+        content = path.read_bytes()
+    except OSError:
         return []
     found: dict[int, dict[str, Any]] = {}
-    for text in path.read_bytes().splitlines():
+    for text in content.splitlines():
         try:
             line = json.loads(text)
             epoch = int(line["epoch"])

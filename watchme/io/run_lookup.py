@@ -1,11 +1,13 @@
 """Trained weights and the run that they come from: below the engines, so that these may ask, and free of torch."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from watchme.core.errors import CheckpointError
+from watchme.io.files import read_json
 
 MANIFEST = "run.json"
 CONFIG = "config.yaml"
@@ -13,6 +15,25 @@ STUDY = "study.json"  # in a sweep's folder: the study that it belongs to
 SWEEP_REPORT = Path("report") / "index.html"  # in a sweep's folder
 CALIBRATION = "calibration.json"
 CALIBRATION_MEANS = "means"  # its part for means of images, as of a track
+
+
+# Types of values in run.json that are read again.
+_MAPPINGS = ("process", "choices", "git", "packages", "hardware", "timings", "dataset", "wandb", "check", "device")
+_MANIFEST: Mapping[str, Any] = {
+    **dict.fromkeys((*_MAPPINGS, "initial_weights"), dict),
+    **dict.fromkeys(("overrides", "fallbacks", "next", "resumed", "started_again"), list),
+    **dict.fromkeys(("status", "command", "host", "started", "ended", "error"), str),
+}
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """The run.json of a folder, less what is damaged; empty without one."""
+    return of_types(read_json(folder / MANIFEST), _MANIFEST)
+
+
+def of_types(values: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are null or of their type, as damage may leave others."""
+    return {key: value for key, value in values.items() if value is None or isinstance(value, types.get(key, object))}
 
 
 def folder_of(checkpoint: Path) -> Path | None:

@@ -14,7 +14,7 @@ from watchme.core.liveness import has_ended
 from watchme.core.metric_names import SPLITS, measured_objective
 from watchme.io.files import read_json, read_yaml
 from watchme.io.metrics_log import NOT_METRICS, read_metrics
-from watchme.io.run_lookup import folder_of
+from watchme.io.run_lookup import folder_of, of_types
 from watchme.run.run_dir import CONFIG, MANIFEST, METRICS, SUMMARY, read_manifest
 
 _OF_A_SOURCE = {
@@ -22,6 +22,11 @@ _OF_A_SOURCE = {
     "predict": "People in",
     "embed": "Embeddings of",
     "find": "Find a person in",
+}
+_SECTIONS = ("model", "dataset", "train", "optimizer", "scheduler", "augmentation", "loss", "evaluation", "tracker")
+_SUMMARY: Mapping[str, Any] = {
+    **{"details": dict, "weights": dict, "objective": str, "objective_value": (int, float)},
+    **dict.fromkeys(("best_epoch", "epochs"), int),
 }
 
 
@@ -148,13 +153,14 @@ def read_run(folder: Path) -> Run:
         RunFolderError: If it has no readable run.json.
     """
     hydra = read_yaml(folder / ".hydra" / "hydra.yaml").get("hydra", {})
+    saved = of_types(read_yaml(folder / CONFIG), dict.fromkeys(_SECTIONS, dict))
     choices = hydra.get("runtime", {}).get("choices", {})
     return Run(
         folder=folder,
         manifest=read_manifest(folder),
-        summary=read_json(folder / SUMMARY),
+        summary=of_types(read_json(folder / SUMMARY), _SUMMARY),
         lines=read_metrics(folder / METRICS),
-        config=read_yaml(folder / CONFIG),
+        config={name: part for name, part in saved.items() if part is not None or name not in _SECTIONS},
         choices={group: str(option) for group, option in choices.items() if "/" not in group and "@" not in group},
         defaults=_defaults(hydra.get("runtime", {}).get("config_sources", [])),
         overrides=[str(override) for override in hydra.get("overrides", {}).get("task", [])],

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from watchme.config.schema import RunConfig
-from watchme.io.files import read_json
-from watchme.io.run_lookup import MANIFEST
+from watchme.io.run_lookup import MANIFEST, manifest_of
 
 # Task of a demo dataset -> its key in mode=find, the task of its partner, and how that is trained.
 _PARTS = {
@@ -44,7 +43,7 @@ def _newest(task: str, folder: Path, root: Path) -> Path | None:
     """The newest finished training on the demo data of a task, beside a run or below the root of runs."""
     found = sorted({path.resolve() for path in _manifests(folder, root)}, key=lambda path: -path.stat().st_mtime)
     for path in found[:_MOST]:
-        manifest = read_json(path)
+        manifest = manifest_of(path.parent)
         trained = manifest.get("status") == "finished" and (path.parent / "weights" / "best.pt").is_file()
         if trained and (manifest.get("dataset") or {}).get("name") == f"demo_{task}":
             return path.parent

@@ -25,8 +25,8 @@ from omegaconf import DictConfig, OmegaConf
 from watchme.core.errors import RunFolderError
 from watchme.core.interfaces import Result
 from watchme.core.liveness import this_process
-from watchme.io.files import json_value, overwrite_text, read_json, remove_temporaries, replace_json, replace_text
-from watchme.io.run_lookup import CONFIG, MANIFEST, folder_of
+from watchme.io.files import json_value, overwrite_text, remove_temporaries, replace_json, replace_text
+from watchme.io.run_lookup import CONFIG, MANIFEST, folder_of, manifest_of
 from watchme.run import provenance
 from watchme.run.log_file import start_log_file
 from watchme.run.run_lock import RunLock
@@ -54,7 +54,7 @@ class RunFolder:
         # An evaluation opens the folder only when it has results; its time and start count from here.
         self._clock, self._started = time.perf_counter(), _now()
         manifest = self.path / MANIFEST
-        self.manifest: dict[str, Any] = read_json(manifest)
+        self.manifest = manifest_of(self.path)
         before = {"at": _now(), "command": provenance.command(), "status_before": self.manifest.get("status")}
         self.starts_again = manifest.is_file() and not resume
         if resume and not manifest.is_file():
@@ -178,7 +178,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     if not (folder / MANIFEST).is_file():
         raise RunFolderError(f"{folder} is not a run folder: it has no {MANIFEST}.")
-    return read_json(folder / MANIFEST)
+    return manifest_of(folder)
 
 
 def _write_hydra(folder: Path, config: DictConfig) -> None:

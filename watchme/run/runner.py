@@ -174,10 +174,11 @@ def _finished_result(config: RunConfig, record: RunFolder) -> Result | None:
     if config.mode != "train":
         log.info("%s has finished; nothing was changed", console.relative(record.path))
         return Result({}, math.nan)
-    summary = read_json(record.path / SUMMARY)
-    value = summary.get("objective_value")
-    epochs = int(summary.get("epochs") or 0)
-    log.info("%s has finished: %d epochs, best %s %s", console.relative(record.path), epochs, config.objective, value)
+    result = _saved_result(record.path)
+    found = f"{result.epochs} epochs, best {config.objective} {result.objective:.4f}"
+    if not result.epochs:
+        found = f"{SUMMARY} is damaged, report.html and metrics.jsonl tell its results"
+    log.info("%s has finished: %s", console.relative(record.path), found)
     text = (
         "    Nothing was changed. train.epochs=N with N above %d trains on, if the engine keeps the optimizer's state;"
     )
@@ -186,6 +187,21 @@ def _finished_result(config: RunConfig, record: RunFolder) -> Result | None:
         "    a new run starts from its weights by model.weights=%s", console.relative(record.path / "weights/best.pt")
     )
     log.info("%s", console.relative(record.path))
-    metrics = {name: math.nan if found is None else found for name, found in summary.items() if "/" in name}
-    weights = {name: Path(path) for name, path in (summary.get("weights") or {}).items()}
-    return Result(metrics, math.nan if value is None else value, summary.get("best_epoch"), epochs, weights)
+    return result
+
+
+def _saved_result(folder: Path) -> Result:
+    """What summary.json holds, less what is damaged."""
+    summary = read_json(folder / SUMMARY)
+    numbers = {name: float(value) for name, value in summary.items() if type(value) in (int, float)}
+    metrics = {name: numbers.get(name, math.nan) for name in summary if "/" in name}
+    paths = summary.get("weights")
+    weights = {name: Path(str(path)) for name, path in paths.items()} if isinstance(paths, dict) else {}
+    best = numbers.get("best_epoch")
+    return Result(
+        metrics,
+        numbers.get("objective_value", math.nan),
+        None if best is None else int(best),
+        int(numbers.get("epochs", 0)),
+        weights,
+    )

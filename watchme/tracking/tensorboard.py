@@ -22,8 +22,9 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from watchme.core.formatting import flatten
 from watchme.core.interfaces import Embedding, EpochEvent, Picture, Result, Shown, StepEvent, Stop, Table
 from watchme.core.metric_names import measured_objective
-from watchme.io.files import read_json, read_yaml
-from watchme.run.run_dir import CONFIG, MANIFEST
+from watchme.io.files import read_yaml
+from watchme.io.run_lookup import manifest_of
+from watchme.run.run_dir import CONFIG
 from watchme.tracking.curves import by_class
 from watchme.tracking.draw_boxes import with_boxes
 from watchme.tracking.projector import write_embedding
@@ -51,7 +52,7 @@ class TensorBoardTracker(Tracker):
         self._shown: dict[tuple[str, int], int] = {}
         self._epoch = 0
         self._config = read_yaml(self._folder / CONFIG)
-        self._manifest = read_json(self._folder / MANIFEST)
+        self._manifest = manifest_of(self._folder)
         self._steps: EventFileWriter | None = None
         start = SessionStartInfo(start_time_secs=time.time(), group_name=_short_name(self._folder))
         for name, value in hyperparameters(self._config, self._manifest).items():

@@ -18,9 +18,10 @@ import wandb
 
 from watchme.core.interfaces import Embedding, EpochEvent, Result, Shown, StepEvent, Stop, Table
 from watchme.core.metric_names import higher_is_better, measured_objective
-from watchme.io.files import read_json, read_yaml
+from watchme.io.files import read_yaml
+from watchme.io.run_lookup import manifest_of
 from watchme.run import provenance
-from watchme.run.run_dir import CONFIG, MANIFEST
+from watchme.run.run_dir import CONFIG
 from watchme.tracking.log_tail import LogTail
 from watchme.tracking.messages import Replies
 from watchme.tracking.setup import Setup
@@ -71,7 +72,7 @@ class WandbTracker(Tracker):
         self._epoch = 0
         self._config = read_yaml(self._folder / CONFIG)
         self._uses = weights_used(self._config)
-        self._manifest = read_json(self._folder / MANIFEST)
+        self._manifest = manifest_of(self._folder)
         self._diff = provenance.git_diff() if self._wanted.code else ""
         git = {**(self._manifest.get("git") or {}), "remote": provenance.git_remote() if self._wanted.code else None}
         self._run, mode = start_run(setup, self._sent_config(), git, replies.warn, self._stop_button)
@@ -159,7 +160,7 @@ class WandbTracker(Tracker):
 
     def on_end(self, status: str, result: Result | None) -> None:
         """Log the result, hand over the weights, and end the run with its state."""
-        run, manifest = self._run, read_json(self._folder / MANIFEST)
+        run, manifest = self._run, manifest_of(self._folder)
         dataset, error = manifest.get("dataset"), str(manifest.get("error", ""))
         self._history.end(whole=status in ("finished", "pruned", "refused"))
         if self._pending and result is not None:

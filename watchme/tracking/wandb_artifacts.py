@@ -12,8 +12,8 @@ import wandb
 from watchme.core.interfaces import Result
 from watchme.core.metric_names import is_better
 from watchme.io.files import json_value, read_json
-from watchme.io.run_lookup import folder_of
-from watchme.run.run_dir import MANIFEST, SUMMARY, WEIGHTS
+from watchme.io.run_lookup import folder_of, manifest_of
+from watchme.run.run_dir import SUMMARY, WEIGHTS
 from watchme.tracking.setup import Setup
 
 _MODEL_CARD = "MODEL_CARD.md"
@@ -148,7 +148,7 @@ def weights_used(config: Mapping[str, Any]) -> list[dict[str, str]]:
     for value in filter(None, given):
         path = Path(str(value)).expanduser()
         folder = folder_of(path)
-        wandb_of = read_json(folder / MANIFEST).get("wandb") or {} if folder is not None else {}
+        wandb_of = manifest_of(folder).get("wandb") or {} if folder is not None else {}
         if "id" not in wandb_of:
             continue
         stem = _LAST if path.is_dir() or not path.stem.startswith(_BEST) else _BEST
