@@ -95,6 +95,9 @@ def test_a_folder_that_lacks_a_file_is_named(train_py: TrainPy, finished: Path, 
     done = train_py(f"train.resume={folder}")
     assert done.returncode == 1
     assert done.stderr.startswith(f"train.resume={folder}: {folder} is no run that could go on: it has no {name}.")
+    evaluated = train_py("mode=evaluate", f"checkpoint={folder}/weights/last.pt")
+    assert evaluated.returncode == 1
+    assert f"{folder} has no {name}, which tells what the weights need" in evaluated.stderr
 
 
 @pytest.mark.parametrize("name", ["run.json", "summary.json"])

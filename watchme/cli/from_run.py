@@ -5,6 +5,7 @@ the dataset and all settings are those of the run, environment variables of that
 line still overrides each of them.
 """
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ def with_run_config(arguments: Sequence[str], group_names: Collection[str]) -> l
             return _with_resume(arguments, "null")  # nothing is there yet: start
         if resumes and "hydra.run.dir" not in given:
             _refuse_no_run(Path(given["train.resume"]).expanduser())
+        if not {"model", "dataset"} <= given.keys():
+            _refuse_weights_of_damaged_run(given.get("checkpoint", ""))
         return list(arguments)  # a plain weights file, which validation looks for
     if resumes and not any((folder / "weights").glob("*.pt")) and not _has_finished(folder):
         # Stopped before its first checkpoint, or of a mode that makes none: start again in its folder.
@@ -93,6 +96,17 @@ def _refuse_no_run(path: Path) -> None:
         raise RunFolderError(
             f"train.resume={path}: {folder} is no run that could go on: it has no {' and no '.join(missing)}.\n"
             "    A new run starts from its weights by model.weights=<file>."
+        )
+
+
+def _refuse_weights_of_damaged_run(checkpoint: str) -> None:
+    """Raise a RunFolderError for weights in a run's folder that has lost what tells their model and dataset."""
+    folder = Path(checkpoint).expanduser().parent.parent
+    lost = [name for name in (MANIFEST, CONFIG) if not (folder / name).is_file()]
+    if Path(checkpoint).expanduser().is_file() and any(os.path.lexists(folder / name) for name in (MANIFEST, CONFIG)):
+        raise RunFolderError(
+            f"checkpoint={checkpoint}: {folder} has no {' and no '.join(lost)}, which tells what the weights need.\n"
+            "    Name it: model=<option> dataset=<option> dataset.root=<folder>."
         )
 
 
