@@ -10,7 +10,8 @@ import pytest
 
 from tracking.made_up import BOXES, CURVE, Tracked, make_config, tracking_of
 from tracking.wandb_file import WandbFile
-from watchme.core.interfaces import Result
+from watchme.core.interfaces import Result, Table
+from watchme.tracking.wandb_media import table_of
 
 
 @pytest.fixture(scope="module")
@@ -239,3 +240,10 @@ def test_pruned_and_failed_are_marked(status: str, code: int, tmp_path: Path) ->
     assert saved.summary["status"] == status
     if failed:
         assert "division by zero" in saved.summary["error"]
+
+
+def test_a_table_may_have_empty_cells_and_columns_of_several_types() -> None:
+    """As the recall by group has, which counts no false boxes by overlap: W&B refuses texts among numbers."""
+    rows = (("size", "small", 6, 0), ("overlap", "none", 3, ""), ("overlap", "any", "few", 1))
+    made = table_of(Table("test/by_group", ("by", "group", "people", "false"), rows))
+    assert made.data == [["size", "small", 6, 0], ["overlap", "none", 3, None], ["overlap", "any", "few", 1]]

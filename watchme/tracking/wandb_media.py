@@ -22,7 +22,9 @@ def image_of(picture: Picture) -> Any:
 
 def table_of(table: Table) -> Any:
     """A table."""
-    return wandb.Table(columns=list(table.columns), data=[list(row) for row in table.rows])
+    # W&B refuses texts in a column of numbers, and an empty cell is a text.
+    rows = [[None if cell == "" else cell for cell in row] for row in table.rows]
+    return wandb.Table(columns=list(table.columns), data=rows, allow_mixed_types=True)
 
 
 def charts_of(table: Table) -> dict[str, Any]:
