@@ -100,6 +100,19 @@ def test_a_folder_that_lacks_a_file_is_named(train_py: TrainPy, finished: Path, 
     assert f"{folder} has no {name}, which tells what the weights need" in evaluated.stderr
 
 
+def test_a_folder_in_a_files_place_is_named_before_anything_changes(
+    train_py: TrainPy, interrupted: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(interrupted, tmp_path / "run")
+    (folder / "metrics.jsonl").unlink()
+    (folder / "metrics.jsonl").mkdir()
+    before = content(folder)
+    done = train_py(f"train.resume={folder}", "model.interrupt_at=null")
+    assert done.returncode == 1
+    assert f"{folder / 'metrics.jsonl'} is a folder where the run writes a file; move it away." in done.stderr
+    assert content(folder) == before
+
+
 @pytest.mark.parametrize("name", ["run.json", "summary.json"])
 def test_a_report_is_drawn_of_what_is_not_damaged(finished: Path, tmp_path: Path, name: str) -> None:
     folder = shutil.copytree(finished, tmp_path / "run")

@@ -64,6 +64,9 @@ class RunFolder:
                 f"{self.path} holds a run already, and runs are never overwritten.\n"
                 f"    Go on with it by train.resume={self.path}, or choose another folder with hydra.run.dir=<folder>."
             )
+        for name in (CONFIG, METRICS, SUMMARY):
+            if (self.path / name).is_dir():
+                raise RunFolderError(f"{self.path / name} is a folder where the run writes a file; move it away.")
         self._lock = RunLock(self.path)
         self._lock.acquire()
         if resume:
