@@ -1,6 +1,7 @@
 """Slots: no barrier between trials, one GPU each, trials in processes of their own."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from watchme.sweep import gpus
 from watchme.sweep.gpus import assign, environment, visible_gpus
 from watchme.sweep.settings import SweepConfig
 from watchme.sweep.slot_setup import make_slots
-from watchme.sweep.slots import InProcess
+from watchme.sweep.slots import InProcess, WorkerProcess
 
 Sweep = Callable[..., Swept]
 PLAIN = ("hydra.sweeper.report=false", "train.epochs=2")
@@ -156,3 +157,23 @@ def test_two_trials_in_one_process_are_refused(sweep: Sweep, tmp_path: Path) -> 
     assert done.code == 2
     assert "hydra.sweeper.processes" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_sweep_that_ends_closes_the_pipes_of_a_trial_that_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C between a worker's answer and its reading ended in a traceback of `readline of closed file`."""
+    slot = WorkerProcess(tmp_path, "worker", {})
+    job_end, job_start = os.pipe()
+    answer_end, answer_start = os.pipe()
+    slot._process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=job_end)
+    os.close(job_end)
+    slot._jobs, slot._answers = os.fdopen(job_start, "wb"), os.fdopen(answer_end, "rb")
+
+    def closed_meanwhile(*_: object) -> tuple[list[object], list[object], list[object]]:
+        slot.close()
+        return [slot._answers], [], []
+
+    monkeypatch.setattr("watchme.sweep.slots.select.select", closed_meanwhile)
+    assert slot.run(0, tmp_path, []).reason == "its process ended with status 0"
+    os.close(answer_start)

@@ -65,11 +65,17 @@ def sightings_of(
         Batches of frames, each frame with what was seen in it.
     """
 
+    import torch
+
+    threads = torch.get_num_threads()
+
     def detect(batch: list[Frame]) -> tuple[list[Frame], list[Rows]]:
         found = detector.detect([frame.image for frame in batch])
         return batch, [_distinct(rows[rows[:, 4] >= settings.confidence], settings.iou) for rows in found]
 
     def embed(detected: tuple[list[Frame], list[Rows]]) -> tuple[list[Frame], list[Rows], Sequence[Rows | None]]:
+        # ultralytics sets the number of torch's threads meanwhile, which a thread that begins then would keep.
+        torch.set_num_threads(threads)
         return *detected, _embed(embedder, *detected, settings.crop_batch)
 
     left = threading.Event()

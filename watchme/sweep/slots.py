@@ -91,7 +91,7 @@ class WorkerProcess:
             jobs.write(json.dumps(job).encode() + b"\n")
             jobs.flush()
             answer = _answer(process, answers)
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):  # a sweep that ends closes the pipes of a trial that is waited for
             answer = None
         if answer is not None:
             return Outcome(**json.loads(answer))

@@ -31,7 +31,7 @@ def test_the_mean_of_a_track_finds_whom_single_frames_miss(typed_config: Typed, 
     told = run(f"find.calibration={made}", embedder=Confused())
     assert {match.frame for match in told.found.matches if match.is_match} == set(range(40))
     assert len({match.similarity for match in told.found.matches if match.is_match}) == 1
-    assert "means of 4 tracks" in told.found.search
+    assert "means of 3 persons" in told.found.search
     assert told.fallbacks == []
     content = json.loads(made.read_text())
     del content["means"]

@@ -219,7 +219,7 @@ def test_any_number_of_crops_is_embedded_in_batches_of_few_sizes(
     for count in range(1, 21):
         found = model.embed(crops[:count])
         np.testing.assert_allclose(found, each[:count], atol=1e-5)
-    assert sizes == {1, 2, 4, 8, 16, 24}
+    assert sizes == {1, 2, 4, 8}, "more at once are slower on a CPU"
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
