@@ -91,10 +91,9 @@ def _with_resume(arguments: Sequence[str], value: str) -> list[str]:
 def _refuse_no_run(path: Path) -> None:
     """Raise a RunFolderError for a path that is there, but in no run's folder; else validation names it."""
     folder = path if path.is_dir() else path.parent.parent
-    missing = [name for name in (MANIFEST, CONFIG) if not (folder / name).is_file()]
     if path.exists():
         raise RunFolderError(
-            f"train.resume={path}: {folder} is no run that could go on: it has no {' and no '.join(missing)}.\n"
+            f"train.resume={path}: {folder} is no run that could go on: it has no {_lost(folder)}.\n"
             "    A new run starts from its weights by model.weights=<file>."
         )
 
@@ -102,12 +101,16 @@ def _refuse_no_run(path: Path) -> None:
 def _refuse_weights_of_damaged_run(checkpoint: str) -> None:
     """Raise a RunFolderError for weights in a run's folder that has lost what tells their model and dataset."""
     folder = Path(checkpoint).expanduser().parent.parent
-    lost = [name for name in (MANIFEST, CONFIG) if not (folder / name).is_file()]
     if Path(checkpoint).expanduser().is_file() and any(os.path.lexists(folder / name) for name in (MANIFEST, CONFIG)):
         raise RunFolderError(
-            f"checkpoint={checkpoint}: {folder} has no {' and no '.join(lost)}, which tells what the weights need.\n"
+            f"checkpoint={checkpoint}: {folder} has no {_lost(folder)}, which tells what the weights need.\n"
             "    Name it: model=<option> dataset=<option> dataset.root=<folder>."
         )
+
+
+def _lost(folder: Path) -> str:
+    """The files of a run that a folder lacks, in words."""
+    return " and no ".join(name for name in (MANIFEST, CONFIG) if not (folder / name).is_file())
 
 
 def _has_finished(folder: Path) -> bool:

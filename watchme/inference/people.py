@@ -142,6 +142,12 @@ def find_tracks(parts: Iterable[Sightings]) -> Tracks:
     return Tracks(of, first, last, np.array(tracker.counts, np.int64), means)
 
 
+def tell_apart(sightings: Sightings, same_person: float) -> tuple[Numbers, Numbers]:
+    """Track and person of each sighting, (N,) each, by `split_tracks` and `find_persons`."""
+    tracks = split_tracks(sightings, same_person)
+    return tracks.of, find_persons(tracks, same_person)[tracks.of - 1]
+
+
 def split_tracks(sightings: Sightings, same_person: float) -> Tracks:
     """Cut tracks where they go over from one person to another.
 

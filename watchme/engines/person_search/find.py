@@ -21,7 +21,7 @@ from watchme.inference.demo import demo_film, is_demo
 from watchme.inference.frames import FrameSource
 from watchme.inference.index import open_index
 from watchme.inference.matching import Ranking, appearances, of_persons, track_means
-from watchme.inference.people import find_persons, find_tracks, split_tracks
+from watchme.inference.people import find_tracks, tell_apart
 from watchme.inference.pipeline import Settings
 from watchme.inference.query import embed_queries, read_queries
 from watchme.inference.record import open_store, record_sightings
@@ -153,9 +153,8 @@ def _who_is_who(
     if measured[1] is None:
         return replace(sightings, person=sightings.track), track_means(sightings.track, sightings.embedding)
     same_person = measured[1].threshold(SAME_PERSON_RATE)
-    tracks = split_tracks(sightings, same_person)
-    persons = find_persons(tracks, same_person)[tracks.of - 1]
-    return replace(sightings, track=tracks.of, person=persons), track_means(persons, sightings.embedding)
+    tracks, persons = tell_apart(sightings, same_person)
+    return replace(sightings, track=tracks, person=persons), track_means(persons, sightings.embedding)
 
 
 def _certainty(

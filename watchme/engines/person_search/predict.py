@@ -17,7 +17,7 @@ from watchme.engines.person_search.models import load_detector, load_embedder, p
 from watchme.inference import outputs
 from watchme.inference.certainty import SAME_PERSON_RATE, of_run
 from watchme.inference.frames import Frame, FrameSource
-from watchme.inference.people import find_persons, find_tracks, split_tracks
+from watchme.inference.people import find_tracks, tell_apart
 from watchme.inference.record import open_store, record_sightings
 from watchme.inference.showing import LiveShow, Shown, Wanted, show
 from watchme.inference.sightings import Seen, Sightings, SightingsWriter, load, merge
@@ -123,8 +123,8 @@ def _who_is_who(folder: Path, writer: SightingsWriter, same_person: float | None
     tracks = find_tracks(writer.chunks())
     merge(folder, tracks.of, np.full(len(tracks.of), -1, np.int64))
     if same_person is not None and tracks.means is not None:
-        tracks = split_tracks(load(folder), same_person)
-        merge(folder, tracks.of, find_persons(tracks, same_person)[tracks.of - 1])
+        # Of the file that is written by now, whose embeddings need not be in memory.
+        merge(folder, *tell_apart(load(folder), same_person))
     return load(folder)
 
 
