@@ -11,6 +11,7 @@ from watchme.core.batch_limit import limited_images
 from watchme.core.errors import ConfigError, DataError, Problem
 from watchme.core.interfaces import Job
 from watchme.core.metric_names import SAME_CAMERA, measured_objective
+from watchme.core.progress import Progress
 from watchme.data.formats.market1501 import Crop
 from watchme.data.images import read_image
 from watchme.engines.osnet.config import Config
@@ -107,7 +108,8 @@ class ReidData:
         crops = [crop for one in targets for part in _limited(one.query, one.gallery, self.config) for crop in part]
         files = dict.fromkeys(path for crop in thinned(crops, self.config.dataset) for path in crop.files)
         with ThreadPoolExecutor(8) as pool:
-            faults = [fault for fault in pool.map(_fault, files) if fault]
+            read = Progress("Reading test images", len(files), "image").over(pool.map(_fault, files))
+            faults = [fault for fault in read if fault]
         if faults:
             more = f"\n    ... and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
             shown = "\n    ".join(faults[:_SHOWN])
