@@ -14,35 +14,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EpochEvent:
-    """An epoch has ended.
+    """An epoch has ended."""
 
-    Attributes:
-        epoch: 1 for the first epoch; 0 for the evaluation before it.
-        epochs: How many there are to be.
-        metrics: Canonical name -> value, e.g. `train/loss`, `val/map50` (see core/metric_names.py). Undefined is NaN.
-            Only what the same seed gives again: no timings.
-        timings: Canonical name -> value of what differs between two equal runs, e.g. `time/epoch_s`,
-            `perf/images_per_s`, `perf/data_wait_share`.
-        is_best: Whether the objective is the best so far, so that weights/best.pt holds this epoch.
-    """
-
-    epoch: int
-    epochs: int
+    epoch: int  # 1 for the first epoch; 0 for the evaluation before it
+    epochs: int  # how many there are to be
+    # Canonical name -> value, e.g. `train/loss`, `val/map50` (see core/metric_names.py). Undefined is NaN. Only what
+    # the same seed gives again: no timings.
     metrics: Mapping[str, float]
+    # Canonical name -> value of what differs between two equal runs, e.g. `time/epoch_s`, `perf/images_per_s`,
+    # `perf/data_wait_share`
     timings: Mapping[str, float] = field(default_factory=dict)
-    is_best: bool = False
+    is_best: bool = False  # whether the objective is the best so far, so that weights/best.pt holds this epoch
 
 
 @dataclass(frozen=True)
 class StepEvent:
-    """A point within an epoch.
+    """A point within an epoch."""
 
-    Attributes:
-        step: Batches since the start of training, those of earlier epochs and of before a resume included.
-        metrics: `step/loss` of the last batch, `step/lr`, and `step/images_per_s` since the last event.
-    """
-
-    step: int
+    step: int  # batches since the start of training, those of earlier epochs and of before a resume included
+    # `step/loss` of the last batch, `step/lr`, and `step/images_per_s` since the last event
     metrics: Mapping[str, float]
 
 
@@ -56,60 +46,39 @@ class Stop:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image file in the run folder that trackers and the report show.
+    """An image file in the run folder that trackers and the report show."""
 
-    Attributes:
-        name: Canonical name, e.g. `val/predictions`, `test/ranked`, `test/cmc`.
-        path: PNG or JPEG file.
-        caption: One line.
-        boxes: Detections as (x1, y1, x2, y2 in pixels, score, label); empty for other pictures. A label `false person`
-            is a prediction that matches nobody, `missed person` ground truth that was not found (score NaN).
-        epoch: Epoch it shows; None for the end of the run.
-    """
-
-    name: str
-    path: Path
-    caption: str = ""
+    name: str  # canonical name, e.g. `val/predictions`, `test/ranked`, `test/cmc`
+    path: Path  # PNG or JPEG file
+    caption: str = ""  # one line
+    # Detections as (x1, y1, x2, y2 in pixels, score, label); empty for other pictures. A label `false person` is a
+    # prediction that matches nobody, `missed person` ground truth that was not found (score NaN).
     boxes: tuple[tuple[float, float, float, float, float, str], ...] = ()
-    epoch: int | None = None
+    epoch: int | None = None  # epoch it shows; None for the end of the run
 
 
 @dataclass(frozen=True)
 class Table:
-    """Per-query or per-image results.
+    """Per-query or per-image results."""
 
-    Attributes:
-        name: Canonical name, e.g. `test/per_query`.
-        columns: Names of the columns.
-        rows: One tuple a row, of numbers and text.
-        chart: What trackers draw of it themselves, so that one chart compares runs; the report, which has the picture,
-            leaves such tables out. precision_recall: columns confidence, precision, recall, class, boxes (how many
-            there are of the class); cmc: rank, share; confusion: actual, predicted, count.
-    """
-
-    name: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
+    name: str  # canonical name, e.g. `test/per_query`
+    columns: tuple[str, ...]  # names of the columns
+    rows: tuple[tuple[Any, ...], ...]  # one tuple a row, of numbers and text
+    # What trackers draw of it themselves, so that one chart compares runs; the report, which has the picture, leaves
+    # such tables out. precision_recall: columns confidence, precision, recall, class, boxes (how many there are of the
+    # class); cmc: rank, share; confusion: actual, predicted, count
     chart: Literal["precision_recall", "cmc", "confusion"] | None = None
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Points of a feature space and the picture that each is of, for TensorBoard's projector.
+    """Points of a feature space and the picture that each is of, for TensorBoard's projector."""
 
-    Attributes:
-        name: Canonical name, e.g. `test/embedding`.
-        vectors: Shape (N, D).
-        columns: Names of what is known of each point.
-        rows: N tuples of that.
-        images: N files.
-    """
-
-    name: str
-    vectors: "NDArray[np.float32]"
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
-    images: tuple[Path, ...]
+    name: str  # canonical name, e.g. `test/embedding`
+    vectors: "NDArray[np.float32]"  # shape (N, D)
+    columns: tuple[str, ...]  # names of what is known of each point
+    rows: tuple[tuple[Any, ...], ...]  # N tuples of that
+    images: tuple[Path, ...]  # N files
 
 
 # What an engine may hand to trackers and report.
@@ -118,25 +87,18 @@ Shown = Picture | Table | Embedding
 
 @dataclass(frozen=True)
 class Result:
-    """What a run has come to.
+    """What a run has come to."""
 
-    Attributes:
-        metrics: Final metrics by canonical name: `val/...` of the best epoch, `test/...`, `train/...` of it.
-        objective: Best value of the config's `objective`; NaN where it is undefined.
-        best_epoch: Epoch of the best weights; None for an evaluation.
-        epochs: Epochs that were trained, those before a resume included.
-        weights: `best` and `last` -> file.
-        details: Anything else for summary.json, e.g. metrics by class or by target.
-        refused: Why the command must end with exit status 1 although all that it made stands: a dataset that would
-            spoil a training, an export that differs from its model. One text that names the fix; empty: all is well.
-    """
-
+    # Final metrics by canonical name: `val/...` of the best epoch, `test/...`, `train/...` of it
     metrics: Mapping[str, float]
-    objective: float
-    best_epoch: int | None = None
-    epochs: int = 0
-    weights: Mapping[str, Path] = field(default_factory=dict)
+    objective: float  # best value of the config's `objective`; NaN where it is undefined
+    best_epoch: int | None = None  # epoch of the best weights; None for an evaluation
+    epochs: int = 0  # epochs that were trained, those before a resume included
+    weights: Mapping[str, Path] = field(default_factory=dict)  # `best` and `last` -> file
+    # Anything else for summary.json, e.g. metrics by class or by target
     details: Mapping[str, Any] = field(default_factory=dict)
+    # Why the command must end with exit status 1 although all that it made stands: a dataset that would spoil a
+    # training, an export that differs from its model. One text that names the fix; empty: all is well.
     refused: str = ""
 
 
@@ -150,48 +112,37 @@ def _no_models(engine: str, weights: Path) -> "Detector | Embedder":
 
 @dataclass(frozen=True)
 class Job:
-    """One run as an engine sees it.
+    """One run as an engine sees it."""
 
-    Attributes:
-        config: The engine's typed config.
-        folder: The run folder. Weights go to `folder / "weights"`; an engine writes nowhere else.
-        begin: Call once nothing can be refused any more: it opens the run's folder and starts the trackers. What is
-            recorded before it is written then; the first `emit`, `resumed` or `show` calls it too.
-        emit: Call at the end of each epoch, before the epoch's `last` checkpoint is written (so that a kill between
-            the two leaves a line too many, which resuming drops, and never one too few). A `Stop` that it returns
-            must be followed: training ends cleanly, keeping its best weights.
-        resumed: Call once before the first `emit` of a resumed run with the last epoch that the checkpoint holds:
-            callbacks drop what they know of later ones.
-        record: Put a value into the run's manifest (run.json): `record("dataset", {...})`.
-        fallback: Announce that something other than what was asked for is done, and why; it is logged as a warning
-            and recorded in the manifest.
-        step: Call within an epoch, whenever the number of the step is a multiple of `step_every`.
-        step_every: See `step`; 0: never, as nobody listens.
-        show: Hand a picture, a table or an embedding to the trackers and the report.
-        load_model: Load a trained model of any engine by its name and the path of its weights.
-    """
-
-    config: RunConfig
-    folder: Path
+    config: RunConfig  # the engine's typed config
+    folder: Path  # The run folder. Weights go to `folder / "weights"`; an engine writes nowhere else.
+    # Call at the end of each epoch, before the epoch's `last` checkpoint is written (so that a kill between the two
+    # leaves a line too many, which resuming drops, and never one too few). A `Stop` that it returns must be followed:
+    # training ends cleanly, keeping its best weights.
     emit: Callable[[EpochEvent], Stop | None] = lambda event: None
+    # Call once before the first `emit` of a resumed run with the last epoch that the checkpoint holds: callbacks drop
+    # what they know of later ones
     resumed: Callable[[int], None] = _ignore
+    # Put a value into the run's manifest (run.json): `record("dataset", {...})`
     record: Callable[[str, Any], None] = _ignore
+    # Announce that something other than what was asked for is done, and why; it is logged as a warning and recorded in
+    # the manifest
     fallback: Callable[[str], None] = _ignore
-    show: Callable[[Shown], None] = _ignore
+    show: Callable[[Shown], None] = _ignore  # hand a picture, a table or an embedding to the trackers and the report
+    # Load a trained model of any engine by its name and the path of its weights
     load_model: Callable[[str, Path], "Detector | Embedder"] = _no_models
+    # Call once nothing can be refused any more: it opens the run's folder and starts the trackers. What is recorded
+    # before it is written then; the first `emit`, `resumed` or `show` calls it too.
     begin: Callable[[], None] = _ignore
+    # Call within an epoch, whenever the number of the step is a multiple of `step_every`
     step: Callable[[StepEvent], None] = _ignore
-    step_every: int = 0
+    step_every: int = 0  # see `step`; 0: never, as nobody listens
 
 
 class Detector(Protocol):
-    """A trained person detector, as `watchme/engines/<name>/inference.py` loads it.
+    """A trained person detector, as `watchme/engines/<name>/inference.py` loads it."""
 
-    Attributes:
-        assumed: What was taken for granted because the weights lie in no run folder, a sentence each.
-    """
-
-    assumed: tuple[str, ...]
+    assumed: tuple[str, ...]  # what was taken for granted because the weights are in no run folder, a sentence each
 
     def detect(self, images: Sequence["NDArray[np.uint8]"]) -> "list[NDArray[np.float32]]":
         """Find people.
@@ -207,13 +158,9 @@ class Detector(Protocol):
 
 
 class Embedder(Protocol):
-    """A trained re-ID model, as `watchme/engines/<name>/inference.py` loads it.
+    """A trained re-ID model, as `watchme/engines/<name>/inference.py` loads it."""
 
-    Attributes:
-        assumed: What was taken for granted because the weights lie in no run folder, a sentence each.
-    """
-
-    assumed: tuple[str, ...]
+    assumed: tuple[str, ...]  # what was taken for granted because the weights are in no run folder, a sentence each
 
     def embed(self, crops: Sequence["NDArray[np.uint8]"]) -> "NDArray[np.float32]":
         """Return an embedding of each crop of one person.

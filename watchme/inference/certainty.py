@@ -26,17 +26,11 @@ _MOST_PAIRS = 200_000
 
 @dataclass(frozen=True, eq=False)
 class Certainty:
-    """What similarities are worth.
+    """What similarities are worth."""
 
-    Attributes:
-        similarities: Those that others are compared with; None: nothing is known of this model.
-        origin: Where they come from, a phrase.
-        rate: The false match rate that matches are called at.
-    """
-
-    similarities: Similarities | None
-    origin: str
-    rate: float = TARGET
+    similarities: Similarities | None  # those that others are compared with; None: nothing is known of this model
+    origin: str  # where they come from, a phrase
+    rate: float = TARGET  # the false match rate that matches are called at
 
     @property
     def threshold(self) -> float:

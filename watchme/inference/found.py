@@ -20,102 +20,58 @@ PAGE = "matches.html"
 
 @dataclass(frozen=True)
 class Match:
-    """A sighting, ranked.
+    """A sighting, ranked."""
 
-    Attributes:
-        rank: From 1.
-        frame: Index of the frame in the source, from 0.
-        name: Of the frame.
-        time_s: Seconds; NaN for pictures.
-        box: x1, y1, x2, y2 in pixels.
-        score: The detector's confidence.
-        similarity: Cosine of the query's embedding and the sighting's, in videos that of the mean of its track.
-        higher_than: Share of comparisons of different people that are less similar; NaN where that is unknown.
-        is_match: Whether the similarity reaches the threshold.
-        track: Number of the track that the sighting is in.
-        crop: Picture of the person below the run folder; empty where none was made.
-        picture: Picture of the whole frame below the run folder.
-    """
-
-    rank: int
-    frame: int
-    name: str
-    time_s: float
-    box: tuple[float, float, float, float]
-    score: float
-    similarity: float
-    higher_than: float
-    is_match: bool
-    track: int = -1
-    crop: str = ""
-    picture: str = ""
+    rank: int  # from 1
+    frame: int  # index of the frame in the source, from 0
+    name: str  # of the frame
+    time_s: float  # seconds; NaN for pictures
+    box: tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
+    score: float  # the detector's confidence
+    similarity: float  # cosine of the query's embedding and the sighting's, in videos that of the mean of its track
+    higher_than: float  # share of comparisons of different people that are less similar; NaN where that is unknown
+    is_match: bool  # whether the similarity reaches the threshold
+    track: int = -1  # number of the track that the sighting is in
+    crop: str = ""  # picture of the person below the run folder; empty where none was made
+    picture: str = ""  # picture of the whole frame below the run folder
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Matches that follow each other closely.
+    """Matches that follow each other closely."""
 
-    Attributes:
-        first_frame: Index of the first frame.
-        last_frame: Index of the last.
-        start_s: Seconds of the first; NaN for pictures.
-        end_s: Seconds of the last.
-        sightings: How many matches.
-        similarity: The best of them.
-    """
-
-    first_frame: int
-    last_frame: int
-    start_s: float
-    end_s: float
-    sightings: int
-    similarity: float
+    first_frame: int  # index of the first frame
+    last_frame: int  # index of the last
+    start_s: float  # seconds of the first; NaN for pictures
+    end_s: float  # seconds of the last
+    sightings: int  # how many matches
+    similarity: float  # the best of them
 
 
 @dataclass(frozen=True)
 class Span(Stretch):
-    """An appearance, as a run folder tells of it.
+    """An appearance, as a run folder tells of it."""
 
-    Attributes:
-        higher_than: See `Match`.
-        ranks: Of the matches that are shown of it, in order of time.
-        clip: Video of it below the run folder; empty where none was made.
-    """
-
-    higher_than: float
-    ranks: tuple[int, ...] = ()
-    clip: str = ""
+    higher_than: float  # see `Match`
+    ranks: tuple[int, ...] = ()  # of the matches that are shown of it, in order of time
+    clip: str = ""  # video of it below the run folder; empty where none was made
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was found of a person.
+    """What was found of a person."""
 
-    Attributes:
-        folder: The run folder.
-        source: Where was looked.
-        frames: How many frames were looked at.
-        sightings: How many people were seen in them, one person counted once in each frame.
-        queries: Name of each query picture -> its crop below the run folder.
-        threshold: Similarity from which on a sighting is a match; NaN where it is unknown.
-        origin: What the threshold comes from, a sentence.
-        expected_false: How many sightings of other people would match by chance; NaN where that is unknown.
-        search: How was searched.
-        matches: The most similar sightings, those above the threshold first of all.
-        appearances: The most similar first.
-    """
-
-    folder: Path
-    source: str
-    frames: int
-    sightings: int
-    queries: Mapping[str, str]
-    threshold: float
-    origin: str
-    expected_false: float
-    search: str
-    matches: tuple[Match, ...]
-    appearances: tuple[Span, ...]
+    folder: Path  # the run folder
+    source: str  # where the person was looked for
+    frames: int  # how many frames were looked at
+    sightings: int  # how many people were seen in them, one person counted once in each frame
+    queries: Mapping[str, str]  # name of each query picture -> its crop below the run folder
+    threshold: float  # similarity from which on a sighting is a match; NaN where it is unknown
+    origin: str  # what the threshold comes from, a sentence
+    expected_false: float  # how many sightings of other people would match by chance; NaN where that is unknown
+    search: str  # how it was searched
+    matches: tuple[Match, ...]  # the most similar sightings, those above the threshold first of all
+    appearances: tuple[Span, ...]  # the most similar first
 
     @property
     def page(self) -> Path:

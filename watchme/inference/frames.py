@@ -13,39 +13,23 @@ Image8 = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a source.
+    """One picture of a source."""
 
-    Attributes:
-        image: (H, W, 3) uint8 RGB, the right way up.
-        index: Its number in the source, from 0; unreadable and skipped ones count.
-        time_s: Seconds from the beginning of a video or a stream; NaN for pictures.
-        name: The picture's path below its folder, or `<video>_<index>`.
-    """
-
-    image: Image8
-    index: int
-    time_s: float
-    name: str
+    image: Image8  # (H, W, 3) uint8 RGB, the right way up
+    index: int  # its number in the source, from 0; unreadable and skipped ones count
+    time_s: float  # seconds from the beginning of a video or a stream; NaN for pictures
+    name: str  # the picture's path below its folder, or `<video>_<index>`
 
 
 class FrameSource(Protocol):
-    """What `open_source` returns.
+    """What `open_source` returns."""
 
-    Attributes:
-        given: As the user wrote it.
-        kind: Whether it is pictures, a video, or live: a camera or a stream, which comes but once and may not end.
-        length: How many frames there are, as far as it is known; a video may announce a few more than it has.
-        fps: Frames a second of a video; None where there is no such thing.
-        fingerprint: Text that is another one when the source is; empty for a live one.
-        faults: What could not be read so far, a sentence each.
-    """
-
-    given: str
-    kind: Kind
-    length: int | None
-    fps: float | None
-    fingerprint: str
-    faults: list[str]
+    given: str  # as the user wrote it
+    kind: Kind  # whether it is pictures, a video, or live: a camera or a stream, which comes but once and may not end
+    length: int | None  # how many frames there are, as far as it is known; a video may announce a few more than it has
+    fps: float | None  # frames a second of a video; None where there is no such thing
+    fingerprint: str  # text that differs when the source does; empty for a live one
+    faults: list[str]  # what could not be read so far, a sentence each
 
     def frames(self, start: int = 0, stride: int = 1, only: Collection[int] | None = None) -> Iterator[Frame]:
         """Some of the frames.

@@ -32,15 +32,10 @@ Embeddings = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """What a search has found, the most similar first.
+    """What a search has found, the most similar first."""
 
-    Attributes:
-        place: (K,) places in the index.
-        similarity: (K,) inner products with the query, float32.
-    """
-
-    place: NDArray[np.int64]
-    similarity: NDArray[np.float32]
+    place: NDArray[np.int64]  # (K,) places in the index
+    similarity: NDArray[np.float32]  # (K,) inner products with the query, float32
 
 
 class ExactIndex:

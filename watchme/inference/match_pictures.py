@@ -65,21 +65,13 @@ def mark(image: Image8, box: Sequence[float], text: str = "") -> Image.Image:
 
 @dataclass(frozen=True)
 class Shown:
-    """A sighting that gets a picture.
+    """A sighting that gets a picture."""
 
-    Attributes:
-        rank: Of the sighting, from 1.
-        frame: Index of its frame.
-        time_s: Seconds; NaN for pictures.
-        box: x1, y1, x2, y2 in pixels.
-        text: Drawn at the box.
-    """
-
-    rank: int
-    frame: int
-    time_s: float
-    box: tuple[float, ...]
-    text: str
+    rank: int  # of the sighting, from 1
+    frame: int  # index of its frame
+    time_s: float  # seconds; NaN for pictures
+    box: tuple[float, ...]  # x1, y1, x2, y2 in pixels
+    text: str  # drawn at the box
 
 
 def draw_matches(

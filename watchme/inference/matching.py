@@ -19,30 +19,19 @@ _ROWS = 1 << 16  # embeddings that are read at once
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Sightings, the most similar first.
+    """Sightings, the most similar first."""
 
-    Attributes:
-        place: (K,) of each in the columns of `Sightings`.
-        similarity: (K,) cosine of query and sighting, or of the mean of its track, -1 to 1.
-        is_match: (K,) whether it reaches the threshold.
-    """
-
-    place: NDArray[np.int64]
-    similarity: NDArray[np.float32]
-    is_match: NDArray[np.bool_]
+    place: NDArray[np.int64]  # (K,) of each in the columns of `Sightings`
+    similarity: NDArray[np.float32]  # (K,) cosine of query and sighting, or of the mean of its track, -1 to 1
+    is_match: NDArray[np.bool_]  # (K,) whether it reaches the threshold
 
 
 @dataclass(frozen=True)
 class Appearance(Stretch):
-    """A stretch of the sightings of a source.
+    """A stretch of the sightings of a source."""
 
-    Attributes:
-        best: Place of the best match in the columns of `Sightings`.
-        places: Those of all, in order of time.
-    """
-
-    best: int
-    places: tuple[int, ...] = ()
+    best: int  # place of the best match in the columns of `Sightings`
+    places: tuple[int, ...] = ()  # those of all, in order of time
 
 
 def mean_embedding(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:

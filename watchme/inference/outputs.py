@@ -25,33 +25,19 @@ _ROWS = 16384  # of a parquet file's row group
 
 @dataclass(frozen=True, eq=False)
 class FramePeople:
-    """The people in one frame; see sightings.py for shapes.
+    """The people in one frame; see sightings.py for shapes."""
 
-    Attributes:
-        number: Place of the frame among those looked at.
-        index: Of the frame in its source.
-        time_s: Seconds; NaN for pictures.
-        name: Of the frame.
-        height: Pixels.
-        width: Pixels.
-        rows: Which sightings.
-        box: (n, 4) float32.
-        score: (n,) float32.
-        track: (n,) int64.
-        person: (n,) int64.
-    """
-
-    number: int
-    index: int
-    time_s: float
-    name: str
-    height: int
-    width: int
-    rows: slice
-    box: NDArray[np.float32]
-    score: NDArray[np.float32]
-    track: NDArray[np.int64]
-    person: NDArray[np.int64]
+    number: int  # place of the frame among those looked at
+    index: int  # of the frame in its source
+    time_s: float  # seconds; NaN for pictures
+    name: str  # of the frame
+    height: int  # pixels
+    width: int  # pixels
+    rows: slice  # which sightings
+    box: NDArray[np.float32]  # (n, 4) float32
+    score: NDArray[np.float32]  # (n,) float32
+    track: NDArray[np.int64]  # (n,) int64
+    person: NDArray[np.int64]  # (n,) int64
 
     def people(self) -> Iterator[dict[str, Any]]:
         """Each person as predictions.jsonl has it."""

@@ -38,21 +38,13 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """Tracks of a source.
+    """Tracks of a source."""
 
-    Attributes:
-        of: (N,) the track of each sighting, from 1 on in the order of their beginnings.
-        first: (T,) index of the first frame of each track.
-        last: (T,) index of the last.
-        counts: (T,) how many sightings.
-        means: (T, D) mean embedding of unit norm; None without a re-ID model.
-    """
-
-    of: Numbers
-    first: Numbers
-    last: Numbers
-    counts: Numbers
-    means: Vectors | None
+    of: Numbers  # (N,) the track of each sighting, from 1 on in the order of their beginnings
+    first: Numbers  # (T,) index of the first frame of each track
+    last: Numbers  # (T,) index of the last
+    counts: Numbers  # (T,) how many sightings
+    means: Vectors | None  # (T, D) mean embedding of unit norm; None without a re-ID model
 
 
 class _Tracker:

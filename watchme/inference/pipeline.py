@@ -27,23 +27,14 @@ _PATIENCE_S = 5.0
 
 @dataclass(frozen=True)
 class Settings:
-    """How a source is gone through.
+    """How a source is gone through."""
 
-    Attributes:
-        confidence: Detections from here on count.
-        iou: Of two boxes in a frame that overlap by more, the less confident is left out.
-        stride: Every how many frames one is looked at.
-        limit: Stop before this frame; None: never.
-        frame_batch: Frames that are detected in together.
-        crop_batch: Crops that are embedded together.
-    """
-
-    confidence: float = 0.25
-    iou: float = 1.0
-    stride: int = 1
-    limit: int | None = None
-    frame_batch: int = 8
-    crop_batch: int = 64
+    confidence: float = 0.25  # detections from here on count
+    iou: float = 1.0  # of two boxes in a frame that overlap by more, the less confident is left out
+    stride: int = 1  # every how many frames one is looked at
+    limit: int | None = None  # stop before this frame; None: never
+    frame_batch: int = 8  # frames that are detected in together
+    crop_batch: int = 64  # crops that are embedded together
 
 
 def sightings_of(

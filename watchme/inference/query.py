@@ -26,21 +26,13 @@ _PART = 0.6  # of a box within another from which on it is the same person
 
 @dataclass(frozen=True, eq=False)
 class QueryPicture:
-    """A picture of the person.
+    """A picture of the person."""
 
-    Attributes:
-        name: Of the picture.
-        image: (H, W, 3) uint8 RGB.
-        boxes: (n, 5) people in it from left to right: x1, y1, x2, y2 in pixels, confidence.
-        chosen: Number of the person's box, from 0; None where the whole picture is taken.
-        is_certain: Whether there was but one to choose from, or the user chose.
-    """
-
-    name: str
-    image: Image8
-    boxes: NDArray[np.float32]
-    chosen: int | None
-    is_certain: bool
+    name: str  # of the picture
+    image: Image8  # (H, W, 3) uint8 RGB
+    boxes: NDArray[np.float32]  # (n, 5) people in it from left to right: x1, y1, x2, y2 in pixels, confidence
+    chosen: int | None  # number of the person's box, from 0; None where the whole picture is taken
+    is_certain: bool  # whether there was but one to choose from, or the user chose
 
     @property
     def crop(self) -> Image8:

@@ -31,21 +31,13 @@ _PAGE_SIDE = 1280
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is drawn.
+    """What is drawn."""
 
-    Attributes:
-        drawn: Whether each picture, or the video, is drawn.
-        frames: Whether each frame of a video is drawn as a picture.
-        video: Format of a video: mp4 or webm.
-        pictures: How many people, and how many frames, are drawn for the page.
-        stride: Every how many frames one was looked at.
-    """
-
-    drawn: bool
-    frames: bool
-    video: str
-    pictures: int
-    stride: int
+    drawn: bool  # whether each picture, or the video, is drawn
+    frames: bool  # whether each frame of a video is drawn as a picture
+    video: str  # format of a video: mp4 or webm
+    pictures: int  # how many people, and how many frames, are drawn for the page
+    stride: int  # every how many frames one was looked at
 
 
 @dataclass(frozen=True)

@@ -66,25 +66,15 @@ class Sightings:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What one frame shows.
+    """What one frame shows."""
 
-    Attributes:
-        index: Of the frame in its source.
-        time_s: Seconds; NaN for pictures.
-        name: Of the frame.
-        size: Height and width, pixels.
-        boxes: (n, 4) float32 x1, y1, x2, y2 in pixels.
-        scores: (n,) float32.
-        embeddings: (n, D) float32 of unit norm; None without a re-ID model.
-    """
-
-    index: int
-    time_s: float
-    name: str
-    size: tuple[int, int]
-    boxes: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    embeddings: NDArray[np.float32] | None
+    index: int  # of the frame in its source
+    time_s: float  # seconds; NaN for pictures
+    name: str  # of the frame
+    size: tuple[int, int]  # height and width, pixels
+    boxes: NDArray[np.float32]  # (n, 4) float32 x1, y1, x2, y2 in pixels
+    scores: NDArray[np.float32]  # (n,) float32
+    embeddings: NDArray[np.float32] | None  # (n, D) float32 of unit norm; None without a re-ID model
 
 
 def rows_by_frame(found: Sightings) -> Iterator[tuple[int, slice]]:

@@ -16,36 +16,22 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """Ground truth over all frames, in order of the frames.
+    """Ground truth over all frames, in order of the frames."""
 
-    Attributes:
-        frames: (P,) int64 number of the frame of each person.
-        boxes: (P, 4) float64: x1, y1, x2, y2, pixels.
-        pids: (P,) int64 identities; 0 is unknown.
-        ignored_frames: (I,) frames of the regions in which a detection is neither right nor wrong.
-        ignored_boxes: (I, 4).
-    """
-
-    frames: Ints
-    boxes: Floats
-    pids: Ints
-    ignored_frames: Ints
-    ignored_boxes: Floats
+    frames: Ints  # (P,) int64 number of the frame of each person
+    boxes: Floats  # (P, 4) float64: x1, y1, x2, y2, pixels
+    pids: Ints  # (P,) int64 identities; 0 is unknown
+    ignored_frames: Ints  # (I,) frames of the regions in which a detection is neither right nor wrong
+    ignored_boxes: Floats  # (I, 4)
 
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """Output of a detector over all frames, in order of the frames.
+    """Output of a detector over all frames, in order of the frames."""
 
-    Attributes:
-        frames: (N,) int64 number of the frame of each detection.
-        boxes: (N, 4) float64: x1, y1, x2, y2, pixels.
-        scores: (N,) float64 confidences.
-    """
-
-    frames: Ints
-    boxes: Floats
-    scores: Floats
+    frames: Ints  # (N,) int64 number of the frame of each detection
+    boxes: Floats  # (N, 4) float64: x1, y1, x2, y2, pixels
+    scores: Floats  # (N,) float64 confidences
 
     def chosen(self, chosen: Bools) -> Detections:
         """Those that a mask (N,) chooses."""
@@ -54,23 +40,14 @@ class Detections:
 
 @dataclass(frozen=True)
 class DetectionScore:
-    """How well a detector finds people. What is undefined is NaN.
+    """How well a detector finds people. What is undefined is NaN."""
 
-    Attributes:
-        recall: Share of the people that are found.
-        precision: Share of the detections that are people.
-        ap: Area under precision over recall, all confidences.
-        people: How many there are.
-        detections: How many count.
-        right: How many of them are people.
-    """
-
-    recall: float
-    precision: float
-    ap: float
-    people: int
-    detections: int
-    right: int
+    recall: float  # share of the people that are found
+    precision: float  # share of the detections that are people
+    ap: float  # area under precision over recall, all confidences
+    people: int  # how many there are
+    detections: int  # how many count
+    right: int  # how many of them are people
 
 
 def frame_ranges(frames: Ints, total: int) -> tuple[Ints, Ints]:

@@ -24,30 +24,19 @@ _CHUNK = 256
 
 @dataclass(frozen=True, eq=False)
 class Queries:
-    """Who is looked for, and where.
+    """Who is looked for, and where."""
 
-    Attributes:
-        features: (Q, D) float32, of unit length.
-        pids: (Q,) int64 identities.
-        allowed: (Q, F) which frames make up the gallery of each query.
-    """
-
-    features: Features
-    pids: Ints
-    allowed: Bools
+    features: Features  # (Q, D) float32, of unit length
+    pids: Ints  # (Q,) int64 identities
+    allowed: Bools  # (Q, F) which frames make up the gallery of each query
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Which entries of a gallery may stand for which person.
+    """Which entries of a gallery may stand for which person."""
 
-    Attributes:
-        entries: Numbers of gallery entries, those of a person in a row.
-        starts: (P + 1,) where the entries of each person begin.
-    """
-
-    entries: Ints
-    starts: Ints
+    entries: Ints  # numbers of gallery entries, those of a person in a row
+    starts: Ints  # (P + 1,) where the entries of each person begin
 
     def of(self, person: int) -> Ints:
         """The entries of a person."""
@@ -61,19 +50,12 @@ class Matches:
 
 @dataclass(frozen=True, eq=False)
 class SearchScore:
-    """The result of each query; NaN where its person is in no frame of its gallery.
+    """The result of each query; NaN where its person is in no frame of its gallery."""
 
-    Attributes:
-        average_precision: (Q,) scaled by the share of appearances that have a match.
-        first_rank: (Q,) 1-based rank of the first match; infinite where there is none.
-        wanted: (Q,) int64, in how many frames of its gallery the person is.
-        matched: (Q,) int64, how many of them have a match.
-    """
-
-    average_precision: Floats
-    first_rank: Floats
-    wanted: Ints
-    matched: Ints
+    average_precision: Floats  # (Q,) scaled by the share of appearances that have a match
+    first_rank: Floats  # (Q,) 1-based rank of the first match; infinite where there is none
+    wanted: Ints  # (Q,) int64, in how many frames of its gallery the person is
+    matched: Ints  # (Q,) int64, how many of them have a match
 
     @property
     def map(self) -> float:
@@ -103,19 +85,12 @@ def needed_iou(boxes: Floats, iou: float, *, small_boxes: bool) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Overlap:
-    """Which detections overlap which people.
+    """Which detections overlap which people."""
 
-    Attributes:
-        matches: The detections that overlap each person by enough.
-        near: (P,) who has no such detection, but one that belongs to nobody and overlaps by at least `LOOSE`.
-        best: (P,) the detection that overlaps each person most; -1 where none matches.
-        false: (N,) detections that are nobody's best: background, doubles, and badly placed ones.
-    """
-
-    matches: Matches
-    near: Bools
-    best: Ints
-    false: Bools
+    matches: Matches  # the detections that overlap each person by enough
+    near: Bools  # (P,) who has no such detection, but one that belongs to nobody and overlaps by at least `LOOSE`
+    best: Ints  # (P,) the detection that overlaps each person most; -1 where none matches
+    false: Bools  # (N,) detections that are nobody's best: background, doubles, and badly placed ones
 
     @classmethod
     def of(cls, people: People, detections: Detections, needed: Floats) -> Overlap:
@@ -214,23 +189,16 @@ class Decomposition:
     """Where the average precision of each query goes, (Q,) each; NaN where it is undefined.
 
     real + missed + boxes + false_detections + embedding = 1, for each query and so for their means.
-
-    Attributes:
-        real: What is left: detections, and embeddings of what they cut out.
-        missed: Appearances with no detection on them.
-        boxes: Badly placed ones: appearances whose detections overlap too little to count, and what embeddings lose
-            because the box is not the one drawn by hand (below 0 where they gain).
-        false_detections: What is ranked too high and is nobody's best detection: background, doubles.
-        embedding: Other people that are ranked above the right one, in boxes drawn by hand.
-        oracle_embedding: The bound that the detector sets: every match is ranked first.
     """
 
-    real: Floats
-    missed: Floats
+    real: Floats  # what is left: detections, and embeddings of what they cut out
+    missed: Floats  # appearances with no detection on them
+    # Badly placed ones: appearances whose detections overlap too little to count, and what embeddings lose because the
+    # box is not the one drawn by hand (below 0 where they gain)
     boxes: Floats
-    false_detections: Floats
-    embedding: Floats
-    oracle_embedding: Floats
+    false_detections: Floats  # what is ranked too high and is nobody's best detection: background, doubles
+    embedding: Floats  # other people that are ranked above the right one, in boxes drawn by hand
+    oracle_embedding: Floats  # the bound that the detector sets: every match is ranked first
 
 
 def decompose(

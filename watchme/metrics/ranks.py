@@ -20,22 +20,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, eq=False)
 class Identities:
-    """Identity and camera of each image, with the gallery indexed by identity.
+    """Identity and camera of each image, with the gallery indexed by identity."""
 
-    Attributes:
-        query_pids: (Q,) int64 person identities; likewise query_cams, gallery_pids, gallery_cams.
-        by_person: (G,) gallery indices ordered by person.
-        starts: (Q,) where a query's person begins in ``by_person``.
-        stops: (Q,) where it ends.
-    """
-
-    query_pids: Ints
+    query_pids: Ints  # (Q,) int64 person identities; likewise query_cams, gallery_pids, gallery_cams
     gallery_pids: Ints
     query_cams: Ints
     gallery_cams: Ints
-    by_person: Ints
-    starts: Ints
-    stops: Ints
+    by_person: Ints  # (G,) gallery indices ordered by person
+    starts: Ints  # (Q,) where a query's person begins in ``by_person``
+    stops: Ints  # (Q,) where it ends
 
     @classmethod
     def of(

@@ -23,17 +23,11 @@ COLUMNS = ("by", "group", "people", "found", "recall", "false")
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """People and detections of one image.
+    """People and detections of one image."""
 
-    Attributes:
-        people: (p, 4) boxes x1, y1, x2, y2 in pixels of the image.
-        found: (p,) which of them a detection matches.
-        false: (f, 4) boxes of detections that match nobody.
-    """
-
-    people: Floats
-    found: Bools
-    false: Floats
+    people: Floats  # (p, 4) boxes x1, y1, x2, y2 in pixels of the image
+    found: Bools  # (p,) which of them a detection matches
+    false: Floats  # (f, 4) boxes of detections that match nobody
 
 
 def recall_by_group(frames: Sequence[Frame]) -> Iterator[tuple[str, str, int, int, float, int | str]]:

@@ -95,15 +95,10 @@ def _require_memory(images: int) -> None:
 
 @dataclass
 class _Original:
-    """The distances among all N images, squared once more; computed where they are asked for.
+    """The distances among all N images, squared once more; computed where they are asked for."""
 
-    Attributes:
-        images: (N, D) float32 or float64 features of queries, then gallery.
-        distance: See ``pairwise_distance``.
-    """
-
-    images: Tensor
-    distance: Distance
+    images: Tensor  # (N, D) float32 or float64 features of queries, then gallery
+    distance: Distance  # see ``pairwise_distance``
 
     def __post_init__(self) -> None:
         self.total = len(self.images)

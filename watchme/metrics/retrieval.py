@@ -32,25 +32,15 @@ SINGLE_SHOT_REPEATS = 10
 
 @dataclass(frozen=True, eq=False)
 class RetrievalResult:
-    """Retrieval quality over Q queries. What is undefined is NaN: a query without a match has no score.
+    """Retrieval quality over Q queries. What is undefined is NaN: a query without a match has no score."""
 
-    Attributes:
-        map: mean average precision over the valid queries, in [0, 1]; NaN when none is valid.
-        minp: mean inverse negative penalty over the valid queries, in [0, 1]; NaN when none is valid.
-        cmc: (max_rank,) share of valid queries with a match among the first k, at index k - 1.
-        average_precision: (Q,) per query.
-        inverse_negative_penalty: (Q,) number of matches / 1-based rank of the last one, per query.
-        first_match_rank: (Q,) 1-based rank of the first match in the whole gallery, per query.
-        num_valid_queries: queries with at least one match that is not of their own camera.
-    """
-
-    map: float
-    minp: float
-    cmc: Floats
-    average_precision: Floats
-    inverse_negative_penalty: Floats
-    first_match_rank: Floats
-    num_valid_queries: int
+    map: float  # mean average precision over the valid queries, in [0, 1]; NaN when none is valid
+    minp: float  # mean inverse negative penalty over the valid queries, in [0, 1]; NaN when none is valid
+    cmc: Floats  # (max_rank,) share of valid queries with a match among the first k, at index k - 1
+    average_precision: Floats  # (Q,) per query
+    inverse_negative_penalty: Floats  # (Q,) number of matches / 1-based rank of the last one, per query
+    first_match_rank: Floats  # (Q,) 1-based rank of the first match in the whole gallery, per query
+    num_valid_queries: int  # queries with at least one match that is not of their own camera
 
     def rank(self, k: int) -> float:
         """CMC at rank k: the share of valid queries with a match among the first k.

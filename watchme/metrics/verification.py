@@ -31,19 +31,12 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Similarities:
-    """Cosine similarities of mated and non-mated comparisons, counted.
+    """Cosine similarities of mated and non-mated comparisons, counted."""
 
-    Attributes:
-        mated: (BINS,) comparisons of the same person.
-        non_mated: (BINS,) comparisons of different people.
-        split: What was compared, e.g. `val`.
-        identities: How many people.
-    """
-
-    mated: Counts
-    non_mated: Counts
-    split: str = ""
-    identities: int = 0
+    mated: Counts  # (BINS,) comparisons of the same person
+    non_mated: Counts  # (BINS,) comparisons of different people
+    split: str = ""  # what was compared, e.g. `val`
+    identities: int = 0  # how many people
 
     def __add__(self, other: Similarities) -> Similarities:
         """The comparisons of both; their people are taken to be different ones."""

@@ -60,21 +60,14 @@ def ensure_demo_world(config: DemoWorldConfig, cache: Path | None = None) -> Dem
 
 @dataclass(frozen=True)
 class DemoFilm:
-    """A film on disk: a street under one camera after the other, and everybody who walks there.
+    """A film on disk: a street under one camera after the other, and everybody who walks there."""
 
-    Attributes:
-        root: its folder; `scenes.json` there tells which camera shows which frames.
-        video: the MP4 file.
-        truth: who is where in each frame, in MOTChallenge's format (`gt.txt`), visibility last.
-        portraits: a picture of each person, in the order of their numbers, by a camera that the film does not show.
-        created: whether it was drawn by this call.
-    """
-
-    root: Path
-    video: Path
-    truth: Path
+    root: Path  # its folder; `scenes.json` there tells which camera shows which frames
+    video: Path  # the MP4 file
+    truth: Path  # who is where in each frame, in MOTChallenge's format (`gt.txt`), visibility last
+    # A picture of each person, in the order of their numbers, by a camera that the film does not show
     portraits: tuple[Path, ...]
-    created: bool
+    created: bool  # whether it was drawn by this call
 
 
 def ensure_demo_film(config: DemoFilmConfig | None = None, cache: Path | None = None) -> DemoFilm:

@@ -33,23 +33,14 @@ _QUALITY = 92
 
 @dataclass(frozen=True)
 class Walk:
-    """A straight way over the ground at a constant pace, from beyond one edge of the view to beyond the other.
+    """A straight way over the ground at a constant pace, from beyond one edge of the view to beyond the other."""
 
-    Attributes:
-        pid: who, from 1.
-        start: when it begins, seconds of the scene; below 0: before it.
-        begin: (x, z) in metres: to the right of the camera's axis, and away from the camera.
-        end: the same of its end.
-        pace: metres a second.
-        phase: place in the walking cycle at its beginning, radians.
-    """
-
-    pid: int
-    start: float
-    begin: tuple[float, float]
-    end: tuple[float, float]
-    pace: float
-    phase: float
+    pid: int  # who, from 1
+    start: float  # when it begins, seconds of the scene; below 0: before it
+    begin: tuple[float, float]  # (x, z) in metres: to the right of the camera's axis, and away from the camera
+    end: tuple[float, float]  # the same of its end
+    pace: float  # metres a second
+    phase: float  # place in the walking cycle at its beginning, radians
 
     def at(self, camera: Camera, seconds: float) -> Walker | None:
         """Return the walker at a moment of the scene; None before and after the walk."""

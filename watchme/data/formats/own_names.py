@@ -28,21 +28,13 @@ Fault = Callable[[object, str], None]
 
 @dataclass(frozen=True)
 class View:
-    """An image of a person.
+    """An image of a person."""
 
-    Attributes:
-        path: The file.
-        identity: Who it is.
-        camera: Which camera took it.
-        tracklet: Which images of this person and camera belong together; empty: it stands alone.
-        split: train, test, query or gallery; empty where that is not said.
-    """
-
-    path: Path
-    identity: str
-    camera: str = "1"
-    tracklet: str = ""
-    split: str = ""
+    path: Path  # the file
+    identity: str  # who it is
+    camera: str = "1"  # which camera took it
+    tracklet: str = ""  # which images of this person and camera belong together; empty: it stands alone
+    split: str = ""  # train, test, query or gallery; empty where that is not said
 
 
 Sighting = Sequence[View]
@@ -50,15 +42,10 @@ Sighting = Sequence[View]
 
 
 class Pattern(NamedTuple):
-    """A rule by which paths say who is in an image.
+    """A rule by which paths say who is in an image."""
 
-    Attributes:
-        text: As it was given, with the name of its option or key, for messages.
-        rule: What is searched in a path; it has a group `id`, and maybe `camera` and `tracklet`.
-    """
-
-    text: str
-    rule: re.Pattern[str]
+    text: str  # as it was given, with the name of its option or key, for messages
+    rule: re.Pattern[str]  # what is searched in a path; it has a group `id`, and maybe `camera` and `tracklet`
 
 
 def compiled(pattern: str, called: str = "dataset.pattern") -> Pattern:

@@ -34,23 +34,14 @@ _BLUR_CONFIDENCE = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A search that was made.
+    """A search that was made."""
 
-    Attributes:
-        sightings: All.
-        ranking: Those that are listed.
-        appearances: The most similar first.
-        certainty: What similarities are worth.
-        threshold: The similarity from which on a sighting matches; NaN where there is none.
-        about: How was searched.
-    """
-
-    sightings: Sightings
-    ranking: Ranking
-    appearances: list[Appearance]
-    certainty: Certainty
-    threshold: float
-    about: str
+    sightings: Sightings  # all
+    ranking: Ranking  # those that are listed
+    appearances: list[Appearance]  # the most similar first
+    certainty: Certainty  # what similarities are worth
+    threshold: float  # the similarity from which on a sighting matches; NaN where there is none
+    about: str  # how it was searched
 
     @property
     def expected_false(self) -> float:
