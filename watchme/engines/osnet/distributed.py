@@ -9,6 +9,7 @@ import os
 import socket
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -22,20 +23,15 @@ _STEP_TIMEOUT = timedelta(minutes=10)
 _CONTROL_TIMEOUT = timedelta(days=7)
 
 
+@dataclass(frozen=True, eq=False)
 class ProcessGroup:
-    """This process's place among those that train one model. Without torch.distributed: one process alone.
+    """This process's place among those that train one model. Without torch.distributed: one process alone."""
 
-    Args:
-        rank: 0 is the leader.
-        size: How many processes there are.
-        control: A gloo group for what is not part of a step: a process that waits in it sleeps on a socket, where NCCL
-            would keep its GPU and a core busy.
-    """
-
-    def __init__(self, rank: int = 0, size: int = 1, control: Any = None) -> None:
-        self.rank = rank
-        self.size = size
-        self.control = control
+    rank: int = 0  # 0 is the leader
+    size: int = 1  # how many processes there are
+    # A gloo group for what is not part of a step: a process that waits in it sleeps on a socket, where NCCL would keep
+    # its GPU and a core busy.
+    control: Any = None
 
     @property
     def is_leader(self) -> bool:

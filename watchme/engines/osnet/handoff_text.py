@@ -1,6 +1,7 @@
 """README and preprocessing.json of an exported OSNet, for the backend's developers."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,16 +22,20 @@ def onnx_metadata(config: Config, trained: Trained) -> dict[str, str]:
     return {"arch": trained.name, "preprocessing": json.dumps(text.preprocessing())}
 
 
+@dataclass
 class OsnetHandoffText(HandoffText):
     """The texts of one export of an OSNet."""
 
-    def __init__(self, config: Config, trained: Trained, checkpoint: Path) -> None:
-        self.config = config
-        self.trained = trained
-        self.checkpoint = checkpoint
-        self.size = (config.dataset.height, config.dataset.width)
+    config: Config
+    trained: Trained
+    checkpoint: Path
 
     env_file = ".env.osnet"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the crops."""
+        return self.config.dataset.height, self.config.dataset.width
 
     def env(self) -> dict[str, str]:
         return {

@@ -1,6 +1,7 @@
 """A trained OSNet as an embedder of person crops for other engines' modes, e.g. person search."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,50 +68,39 @@ def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> E
     _fold_batch_norms(model.eval())
     use_device(chosen, tf32=False)
     layout = torch.channels_last if uses_channels_last(True, chosen) else torch.contiguous_format
-    return OsnetEmbedder(
-        model.to(chosen).to(memory_format=layout), (height, width), assumed, normalize=normalize, flip=flip
-    )
+    return OsnetEmbedder(model.to(chosen).to(memory_format=layout), (height, width), assumed, normalize, flip)
 
 
+@dataclass
 class OsnetEmbedder:
     """Embeds crops as the engine's evaluation does, and divides by the L2 norm.
 
     On embeddings of unit length, cosine and Euclidean distance give the same ranking, so the run's choice does not
     matter; nor does its BNNeck, which comes after the embedding.
-
-    Args:
-        model: In evaluation mode.
-        size: (height, width) that the network sees.
-        assumed: See `interfaces.Embedder`.
-        normalize: Whether images are normalised by ImageNet's mean and deviation.
-        flip: Whether to average the embeddings of an image and its mirror image.
     """
 
-    def __init__(
-        self, model: ReidNet, size: tuple[int, int], assumed: tuple[str, ...], *, normalize: bool, flip: bool
-    ) -> None:
-        self._model = model
-        self._size = size
-        self._normalize = normalize
-        self._flip = flip
-        self.assumed = assumed
+    model: ReidNet  # in evaluation mode
+    size: tuple[int, int]  # (height, width) that the network sees
+    assumed: tuple[str, ...]  # see `interfaces.Embedder`
+    normalize: bool  # whether images are normalised by ImageNet's mean and deviation
+    flip: bool  # whether to average the embeddings of an image and its mirror image
 
     @torch.no_grad()
     def embed(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Embed crops. See `interfaces.Embedder`."""
         if not crops:
-            return np.zeros((0, self._model.feature_dim), np.float32)
-        device = next(self._model.parameters()).device
-        images = torch.from_numpy(padded_batch(crops, self._size)).to(device)
-        pixels = to_network(images, normalize=self._normalize)
+            return np.zeros((0, self.model.feature_dim), np.float32)
+        device = next(self.model.parameters()).device
+        images = torch.from_numpy(padded_batch(crops, self.size)).to(device)
+        pixels = to_network(images, normalize=self.normalize)
         parts = torch.split(pixels, _CPU_BATCH if device.type == "cpu" else len(pixels))
         kept = torch.cat([self._features(part) for part in parts])[: len(crops)].float()
         unit: NDArray[np.float32] = torch.nn.functional.normalize(kept, dim=1).cpu().numpy()
         return unit
 
     def _features(self, pixels: Tensor) -> Tensor:
-        features = self._model.embed(pixels)
-        return (features + self._model.embed(pixels.flip(3))) / 2 if self._flip else features
+        features = self.model.embed(pixels)
+        return (features + self.model.embed(pixels.flip(3))) / 2 if self.flip else features
 
 
 def architecture_of(state: Mapping[str, Tensor], path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,39 +52,23 @@ def load(path: Path, device: torch.device) -> "OnnxEmbedder":
     else:
         normalize = True
         assumed.append(f"{path} has no {_PREPROCESSING} beside it: crops normalised by ImageNet's values are assumed")
-    return OnnxEmbedder(session, size, int(outputs[1]), tuple(filter(None, assumed)), normalize=normalize)
+    return OnnxEmbedder(session, size, int(outputs[1]), tuple(filter(None, assumed)), normalize)
 
 
+@dataclass
 class OnnxEmbedder:
-    """Embeds crops by onnxruntime. See `interfaces.Embedder`.
+    """Embeds crops by onnxruntime. See `interfaces.Embedder`."""
 
-    Args:
-        session: The loaded file.
-        size: (height, width) of its input.
-        dimensions: Of an embedding.
-        assumed: See `interfaces.Embedder`.
-        normalize: Whether images are normalised by ImageNet's mean and deviation.
-    """
-
-    def __init__(
-        self,
-        session: onnx_files.Session,
-        size: tuple[int, int],
-        dimensions: int,
-        assumed: tuple[str, ...],
-        *,
-        normalize: bool,
-    ) -> None:
-        self._session = session
-        self._size = size
-        self._dimensions = dimensions
-        self._normalize = normalize
-        self.assumed = assumed
+    session: onnx_files.Session  # the loaded file
+    size: tuple[int, int]  # (height, width) of its input
+    dimensions: int  # of an embedding
+    assumed: tuple[str, ...]  # see `interfaces.Embedder`
+    normalize: bool  # whether images are normalised by ImageNet's mean and deviation
 
     def embed(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Embed crops. See `interfaces.Embedder`."""
         if not crops:
-            return np.zeros((0, self._dimensions), np.float32)
-        images = torch.from_numpy(padded_batch(crops, self._size))
-        pixels = to_network(images, normalize=self._normalize).contiguous().numpy()
-        return unit_rows(self._session(pixels)[: len(crops)])
+            return np.zeros((0, self.dimensions), np.float32)
+        images = torch.from_numpy(padded_batch(crops, self.size))
+        pixels = to_network(images, normalize=self.normalize).contiguous().numpy()
+        return unit_rows(self.session(pixels)[: len(crops)])

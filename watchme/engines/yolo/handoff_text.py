@@ -1,6 +1,7 @@
 """README and preprocessing.json of an exported detector, for the backend's developers."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,17 +12,21 @@ from watchme.export.handoff_text import HandoffText, input_entry
 BACKEND_CLASS = "person"
 
 
+@dataclass
 class YoloHandoffText(HandoffText):
-    """The texts of one export of a detector. `YOLO(path)` detects at the file's image size unless told otherwise."""
+    """The texts of one export of a detector."""
 
-    def __init__(self, config: Config, names: Mapping[int, str], checkpoint: Path, file_size: int) -> None:
-        self.config = config
-        self.names = names
-        self.checkpoint = checkpoint
-        self.size = config.dataset.image_size
-        self.file_size = file_size
+    config: Config
+    names: Mapping[int, str]
+    checkpoint: Path
+    file_size: int  # the file's image size, at which `YOLO(path)` detects where no other is given
 
     env_file = ".env.yolo"
+
+    @property
+    def size(self) -> int:
+        """Side of the square that the network sees."""
+        return self.config.dataset.image_size
 
     def env(self) -> dict[str, str]:
         place = PurePosixPath(self.config.export.place)

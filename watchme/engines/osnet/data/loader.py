@@ -5,6 +5,7 @@ A file that cannot be read ends the run with its name, whichever worker has read
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,24 +48,17 @@ class View(NamedTuple):
         return np.random.default_rng((draw.seed, draw.epoch, draw.position, self.place))
 
 
+@dataclass(eq=False)
 class TrainSet(Dataset[Any]):
     """Augmented training images, a batch at a time. A key is a `Draw`, which fixes the augmentation.
 
-    As in torchreid, each image of a tracklet is augmented on its own and trained with the identity's label. `classes`
-    maps identities to class indices; without a `dataset` there is one view of an image.
+    As in torchreid, each image of a tracklet is augmented on its own and trained with the identity's label.
     """
 
-    def __init__(
-        self,
-        images: Images,
-        classes: dict[int, int],
-        augmentation: ReidAugmentation,
-        dataset: ReidDataset | None = None,
-    ) -> None:
-        self.images = images
-        self.classes = classes
-        self.augmentation = augmentation
-        self.dataset = dataset
+    images: Images
+    classes: dict[int, int]  # identity -> class index
+    augmentation: ReidAugmentation
+    dataset: ReidDataset | None = None  # None: one view of an image
 
     def __getitems__(self, draws: list[Draw]) -> Batch:
         views = [each for draw in draws for each in self.views(draw)]

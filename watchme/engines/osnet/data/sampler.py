@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,46 +89,25 @@ def grouped_batches(
             return batches
 
 
+@dataclass(eq=False)
 class EpochBatches(Sampler[list[Draw]]):
     """The batches of the epoch that `set_epoch` names, or one process's share of each.
 
     A process takes a contiguous part of every batch, so that the processes together see the batches that one process
     would. With identity batches a part holds whole groups of an identity.
-
-    Args:
-        pids: Identity of each training image (or tracklet).
-        batch_size: Images in a batch over all processes.
-        instances: Images of an identity in a batch; None: random batches, or those of `groups`.
-        seed: With the epoch decides the batches.
-        process: Number of this process.
-        processes: How many there are; the batch size is a multiple of it.
-        groups: Group of each image, for `grouped_batches`.
-        wanted: How many groups a batch holds; None: all.
-        limit: `train.limit_batches`; with it every epoch has the first batches of the first one.
     """
 
-    def __init__(
-        self,
-        pids: Sequence[int],
-        batch_size: int,
-        instances: int | None,
-        seed: int,
-        process: int = 0,
-        processes: int = 1,
-        *,
-        groups: Sequence[int] | None = None,
-        wanted: int | None = None,
-        limit: Limit = None,
-    ) -> None:
-        self.limit = limit
-        self.pids = pids
-        self.batch_size = batch_size
-        self.instances = instances
-        self.seed = seed
-        self.process = process
-        self.processes = processes
-        self.groups = groups
-        self.wanted = wanted
+    pids: Sequence[int]  # identity of each training image (or tracklet)
+    batch_size: int  # images in a batch over all processes
+    instances: int | None  # images of an identity in a batch; None: random batches, or those of `groups`
+    seed: int  # with the epoch decides the batches
+    process: int = 0  # number of this process
+    processes: int = 1  # how many there are; the batch size is a multiple of it
+    groups: Sequence[int] | None = None  # group of each image, for `grouped_batches`
+    wanted: int | None = None  # how many groups a batch holds; None: all
+    limit: Limit = None  # `train.limit_batches`; with it every epoch has the first batches of the first one
+
+    def __post_init__(self) -> None:
         self.set_epoch(1)
 
     def set_epoch(self, epoch: int) -> None:
