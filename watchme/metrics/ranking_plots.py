@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
+from watchme.core.figure import new_axes, save
 from watchme.data.images import read_image
 from watchme.metrics.distance import at_least_float32, check_matrix
 from watchme.metrics.ranks import Identities
@@ -100,17 +101,12 @@ def draw_cmc(cmc: npt.ArrayLike, path: Path, *, title: str = "") -> None:
         ValueError: cmc is not a non-empty curve.
         OSError: the file cannot be written.
     """
-    # Only here, since matplotlib is slow to import; and a Figure of its own leaves pyplot's state alone.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import PercentFormatter  # only here: slow to import
 
     curve = np.asarray(cmc, dtype=np.float64)
     if curve.ndim != 1 or not len(curve):
         raise ValueError(f"cmc must be a non-empty curve, got shape {curve.shape}")
-    figure = Figure(figsize=(6.4, 4.2), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(6.4, 4.2, grid="both")
     ranks = np.arange(1, len(curve) + 1)
     if np.isnan(curve).all():
         axes.text(0.5, 0.5, "undefined: no query has a match", ha="center", transform=axes.transAxes)
@@ -141,11 +137,7 @@ def draw_cmc(cmc: npt.ArrayLike, path: Path, *, title: str = "") -> None:
     axes.set_xlabel("rank")
     axes.set_ylabel("queries matched up to that rank")
     axes.set_title(title, pad=12)
-    axes.grid(color="#e4e4e4", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
+    save(figure, path)
 
 
 def _ranked_row(

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from watchme.core.figure import new_axes, save
+
 BINS = 2000
 """Of equal width from -1 to 1, so that thresholds are multiples of 0.001."""
 TARGET = 0.01
@@ -161,13 +163,7 @@ def count_similarities(values: NDArray[np.floating[Any]]) -> Counts:
 
 def draw_similarities(found: Similarities, path: Path, *, title: str) -> None:
     """Draw both distributions and the threshold, as a PNG."""
-    # Only here, since matplotlib is slow to import; and a Figure of its own leaves pyplot's state alone.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.8, 3.4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(6.8, 3.4)
     used = np.flatnonzero(found.mated + found.non_mated)
     spread = int(used[-1] - used[0]) if len(used) else BINS
     coarse = BINS // next((step for step in (40, 20, 10, 5, 4, 2) if spread >= _BARS * step), 1)
@@ -188,9 +184,7 @@ def draw_similarities(found: Similarities, path: Path, *, title: str) -> None:
     axes.set_xlabel("cosine similarity")
     axes.set_ylabel("share of the pairs")
     axes.legend(fontsize=9, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
+    save(figure, path)
 
 
 def unit_rows(features: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

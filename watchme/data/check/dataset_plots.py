@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from watchme.core.figure import new_axes, save
 from watchme.data.check.database import Facts, Shown
 
 COLOURS = ("#1f5fa8", "#d9822b", "#3b9c5a", "#8a5fb0", "#b03a48", "#5f6b76")
-_SIZE = (6.4, 3.6)
 _BINS = 40
 # Boxes from which on plots have their finest bins; fewer would leave most bins empty.
 _MANY, _SOME = 5_000, 1_000
@@ -25,7 +24,6 @@ def plot_detection(facts: Facts, names: Sequence[str], folder: Path) -> list[Sho
     """Class balance, box sizes, box centres, people per image."""
     if not facts.scalar("SELECT COUNT(*) FROM boxes"):
         return []
-    folder.mkdir(parents=True, exist_ok=True)
     per_image = _by_split(facts, "SELECT split, boxes, COUNT(*) FROM images WHERE fault = '' GROUP BY split, boxes")
     total = facts.scalar("SELECT COUNT(*) FROM boxes")
     # A chart with one bar says less than a sentence.
@@ -49,7 +47,6 @@ def plot_people(facts: Facts, folder: Path) -> list[Shown]:
     """Images of an identity, of an identity by a camera, cameras of an identity, image sizes."""
     if not facts.scalar("SELECT COUNT(*) FROM images WHERE pid > 0"):
         return []
-    folder.mkdir(parents=True, exist_ok=True)
     inner = "SELECT split, COUNT(*) AS n, COUNT(DISTINCT cam) AS cams FROM images WHERE pid > 0 GROUP BY split, pid"
     numbers = {
         "images_per_identity": ("n", inner, "images", "identities", "Images of an identity, by split"),
@@ -202,21 +199,16 @@ def _image_sizes(facts: Facts, path: Path) -> list[Shown]:
     return [Shown("check/image_sizes", path, f"Image sizes; the most frequent is {width} x {height}, {count} images")]
 
 
-def _axes(width: float = _SIZE[0], height: float = _SIZE[1]) -> tuple[Figure, Any]:
-    figure = Figure((width, height), dpi=110, layout="constrained")
-    axes = figure.add_subplot()
-    axes.grid(color="#e4e4e4", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+def _axes(width: float = 6.4, height: float = 3.6) -> tuple[Any, Any]:
+    return new_axes(width, height, grid="both", dpi=110)
 
 
-def _finish(figure: Figure, axes: Any, across: str, up: str, path: Path, *, legend: bool) -> None:
+def _finish(figure: Any, axes: Any, across: str, up: str, path: Path, *, legend: bool) -> None:
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     if legend:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=6, frameon=False, fontsize=9)
-    figure.savefig(path, format="png")
+    save(figure, path)
 
 
 def _cut(text: str, most: int = 22) -> str:

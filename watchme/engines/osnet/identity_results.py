@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from watchme.core.figure import new_axes, save
 from watchme.core.interfaces import Table
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import ReidEvaluation
@@ -158,12 +159,8 @@ def _crops(data: Gallery) -> tuple[Sequence[Crop], Sequence[Crop]]:
 
 def _draw_places(places: Any, crops: Sequence[Crop], people: Sequence[int], path: Path) -> None:
     from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 5.6), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(7.2, 5.6, framed=True)
     cameras = sorted({crop.cam for crop in crops})
     colours = {pid: colormaps["tab20"](number % 20) for number, pid in enumerate(people)}
     for number, camera in enumerate(cameras):
@@ -182,5 +179,4 @@ def _draw_places(places: Any, crops: Sequence[Crop], people: Sequence[int], path
     axes.set_xticks([])
     axes.set_yticks([])
     axes.legend(frameon=False, fontsize=8, loc="best")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
+    save(figure, path)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from watchme.core.figure import new_axes, save
 from watchme.core.interfaces import Picture
 from watchme.engines.person_search.config import SearchEvaluation
 from watchme.engines.person_search.embed_frames import FrameFeatures, read_frame
@@ -54,19 +55,13 @@ def draw_searches(outcome: Outcome, config: SearchEvaluation, folder: Path) -> I
 
 def draw_decomposition(lost: Decomposition, path: Path, *, title: str) -> None:
     """Bars from a perfect search down to the measured one, a step for each fault, as a PNG."""
-    # Only here, since matplotlib is slow to import; and a Figure of its own leaves pyplot's state alone.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     steps = [
         ("people\nmissed", mean(lost.missed), "#c8501e"),
         ("box\nquality", mean(lost.boxes), "#c8501e"),
         ("false\ndetections", mean(lost.false_detections), "#c8501e"),
         ("embedding", mean(lost.embedding), "#6a4fa3"),
     ]
-    figure = Figure(figsize=(6.8, 3.8), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(6.8, 3.8, grid="y")
     axes.bar(0, 1, color="#9a9a9a", width=0.62)
     axes.text(0, 1.015, "1.000", ha="center", va="bottom", fontsize=9)
     level = 1.0
@@ -84,11 +79,7 @@ def draw_decomposition(lost: Decomposition, path: Path, *, title: str) -> None:
     axes.set_ylim(0, 1.1)
     axes.set_ylabel("search mAP")
     axes.set_title(f"{title}\ndetector: orange, re-ID model: purple", fontsize=10)
-    axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
+    save(figure, path)
 
 
 def _chosen(seen: FrameFeatures, score: SearchScore, count: int, *, worst: bool) -> list[int]:
