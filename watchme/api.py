@@ -3,8 +3,6 @@
 Everything is exported by `watchme` itself, and imported when it is first used. docs/python.md shows it at work.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import sys
@@ -94,7 +92,7 @@ def find(
     index: PathLike | None = None,
     overrides: Sequence[str] = (),
     folder: PathLike | None = None,
-) -> Found:
+) -> "Found":
     """Find a person in pictures or a video, as `python train.py mode=find ...` does.
 
     Args:
@@ -162,7 +160,7 @@ def load_embedder(path: PathLike, *, device: str | int = "auto") -> Embedder:
     return CheckedEmbedder(cast(Embedder, _load(path, "re-ID model", device, False)))
 
 
-def _load(path: PathLike, kind: Kind, device: str | int, trust: bool) -> Detector | Embedder:
+def _load(path: PathLike, kind: "Kind", device: str | int, trust: bool) -> Detector | Embedder:
     from watchme.core.registry import load_model
     from watchme.inference.models import load_kind
 

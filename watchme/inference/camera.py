@@ -1,7 +1,5 @@
 """A camera or a stream as a source of frames, which comes but once, may not end, and may fall silent."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import queue

@@ -1,7 +1,5 @@
 """How sure a match is: similarities beside those of different people, of the re-ID run or of the source itself."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Models that look at what they are given: images of the wrong shape or kind are refused, with the way out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

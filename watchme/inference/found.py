@@ -1,7 +1,5 @@
 """What mode=find has found, as files of its run folder: `matches.json` with everything, `matches.csv` with the list."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import math
@@ -115,6 +113,6 @@ def _cell(value: Any) -> Any:
 
 def _typed(kind: type, entry: Mapping[str, Any]) -> dict[str, Any]:
     """JSON's null of an undefined number as NaN, its lists as tuples."""
-    numbers = {field.name for field in dataclasses.fields(kind) if field.type in ("float", float)}
+    numbers = {field.name for field in dataclasses.fields(kind) if field.type is float}
     values = {key: math.nan if value is None and key in numbers else value for key, value in entry.items()}
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

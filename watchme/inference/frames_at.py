@@ -1,7 +1,5 @@
 """Chosen frames of a source once more: pictures by their path, frames of a video by seeking to them."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Search among many embeddings: by all inner products, or, where they are very many, by faiss's inverted lists."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import logging

@@ -1,7 +1,5 @@
 """Pictures of matches: crops, whole frames with the match marked, and the others blurred if asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Ranks the sightings of a source by their similarity to a query, and joins matches to the times of an appearance."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass

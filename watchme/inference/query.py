@@ -1,7 +1,5 @@
 """The person who is looked for: found in one or several pictures, and embedded."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

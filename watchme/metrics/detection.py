@@ -1,7 +1,5 @@
 """Detection metrics over all frames: recall, precision and average precision of a person detector."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -33,7 +31,7 @@ class Detections:
     boxes: Floats  # (N, 4) float64: x1, y1, x2, y2, pixels
     scores: Floats  # (N,) float64 confidences
 
-    def chosen(self, chosen: Bools) -> Detections:
+    def chosen(self, chosen: Bools) -> "Detections":
         """Those that a mask (N,) chooses."""
         return Detections(self.frames[chosen], self.boxes[chosen], self.scores[chosen])
 

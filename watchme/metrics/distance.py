@@ -1,7 +1,5 @@
 """Distances between person embeddings: whole matrices, and the same rows a chunk at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Literal, get_args
 

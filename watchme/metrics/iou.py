@@ -1,7 +1,5 @@
 """Overlap of boxes (x1, y1, x2, y2), in pixels or any other unit: areas, intersections, IoU."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

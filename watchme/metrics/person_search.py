@@ -6,8 +6,6 @@ like the query among those that overlap the person by enough is a match, all els
 is multiplied by the share of the person's appearances that have a match, so that whom the detector lost counts.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,7 +91,7 @@ class Overlap:
     false: Bools  # (N,) detections that are nobody's best: background, doubles, and badly placed ones
 
     @classmethod
-    def of(cls, people: People, detections: Detections, needed: Floats) -> Overlap:
+    def of(cls, people: People, detections: Detections, needed: Floats) -> "Overlap":
         """Compare all people with all detections of their frame."""
         best = np.full(len(people.frames), -1, np.int64)
         false = np.ones(len(detections.frames), bool)

@@ -1,7 +1,5 @@
 """Pictures of retrieval: the nearest gallery images of a query, framed right or wrong, and the CMC curve."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The ranks of the true matches of each query, exact under ties, without ordering the gallery."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,7 +31,7 @@ class Identities:
     @classmethod
     def of(
         cls, query_pids: Any, gallery_pids: Any, query_cams: Any, gallery_cams: Any, num_queries: int, num_gallery: int
-    ) -> Identities:
+    ) -> "Identities":
         """Check and index the identities.
 
         Raises:

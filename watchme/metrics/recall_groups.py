@@ -1,7 +1,5 @@
 """Whom a detector misses: its recall by the size of people, by how many are in an image, and by how they overlap."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

@@ -8,8 +8,6 @@ the nearest neighbours works on sparse matrices; distances are computed in block
 that no N x N and no Q x G matrix ever exists.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -8,8 +8,6 @@ A metric depends only on the ranks of the true matches, and such a rank follows 
 images that come before it. Counting these is several times cheaper than ordering the gallery.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args

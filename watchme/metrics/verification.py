@@ -7,8 +7,6 @@ The false match rate (FMR) of a threshold is the share of non-mated comparisons 
 Counts are kept in bins, so that any number of comparisons takes the memory of a few thousand numbers.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,7 +38,7 @@ class Similarities:
     split: str = ""  # what was compared, e.g. `val`
     identities: int = 0  # how many people
 
-    def __add__(self, other: Similarities) -> Similarities:
+    def __add__(self, other: "Similarities") -> "Similarities":
         """The comparisons of both; their people are taken to be different ones."""
         split = ", ".join(dict.fromkeys(filter(None, [self.split, other.split])))
         identities = self.identities + other.identities
@@ -87,7 +85,7 @@ class Similarities:
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Similarities:
+    def from_json(cls, content: Mapping[str, Any]) -> "Similarities":
         """Read what `as_json` has made.
 
         Raises:

@@ -1,7 +1,5 @@
 """The demo world: drawn pedestrians seen by several cameras, as datasets of each task and as a film."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

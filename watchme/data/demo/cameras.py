@@ -1,7 +1,5 @@
 """The demo world's cameras: view, size of people, and the colours, blur and noise of the sensor."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

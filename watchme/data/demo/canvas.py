@@ -1,7 +1,5 @@
 """Anti-aliased drawing with Pillow, in units of the drawn object."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -95,7 +93,7 @@ class Canvas:
         self.ellipse(start, start_radius, start_radius, colour)
         self.ellipse(end, end_radius, end_radius, colour)
 
-    def overlay(self, other: Canvas, within: Sequence[Point]) -> None:
+    def overlay(self, other: "Canvas", within: Sequence[Point]) -> None:
         """Draw a canvas of the same size on this one, only within a polygon."""
         stencil = Image.new("L", self.image.size)
         ImageDraw.Draw(stencil).polygon([self.pixel(point) for point in within], fill=255)

@@ -1,7 +1,5 @@
 """Draws the demo film: the same people walk before one camera after the other, and it is known who is where."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -162,7 +160,7 @@ class _Video:
         if not self._writer.isOpened():
             raise OSError(f"OpenCV cannot write {path}: this build has no MPEG-4 encoder")
 
-    def __enter__(self) -> _Video:
+    def __enter__(self) -> "_Video":
         return self
 
     def __exit__(self, *_: object) -> None:

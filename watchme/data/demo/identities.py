@@ -1,7 +1,5 @@
 """Identities of the demo world: bodies, clothes and bags of its pedestrians."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Draws one pedestrian of the demo world in one pose."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Frames of the demo world: who walks where, and the painted scene with boxes and visibility."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Backgrounds of the demo world: painted streets, and furniture that people walk behind."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

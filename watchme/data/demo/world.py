@@ -6,8 +6,6 @@ frames, the queries and the gallery. Who is where in these frames is what person
 queries.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Collection, Iterator, Sequence
@@ -69,7 +67,7 @@ def write_world(config: DemoWorldConfig, root: Path) -> None:
 
 def _film(
     number: int, people: Sequence[Person], config: DemoWorldConfig, root: Path
-) -> tuple[list[_Crop], list[_Seen]]:
+) -> "tuple[list[_Crop], list[_Seen]]":
     """Write one camera's frames and training crops; return its test crops, whose place is not known yet, and who is
     in its test frames."""
     rng = np.random.default_rng((config.seed, 3, number))
