@@ -22,10 +22,7 @@ _READERS = 2
 class PictureSource:
     """Image files, decoded in threads, in their order. An unreadable one is left out, and named in `faults`.
 
-    Args:
-        given: As the user wrote it.
-        paths: The files.
-        anchor: The folder that names are below.
+    `given` is as the user wrote it; names are paths below the folder `anchor`.
     """
 
     kind: Kind = "pictures"

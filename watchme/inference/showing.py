@@ -50,13 +50,7 @@ class Shown:
 
 
 def show(source: FrameSource, found: Sightings, folder: Path, wanted: Wanted) -> tuple[list[Shown], list[Shown]]:
-    """Go through a source once more, and draw.
-
-    Args:
-        source: Pictures or a video.
-        found: Who was seen in it.
-        folder: The run folder.
-        wanted: What is drawn.
+    """Go through a source, pictures or a video, once more, and draw who was `found` in it.
 
     Returns:
         Pictures of people, those seen most often first, and of frames.
@@ -112,10 +106,7 @@ def _again(
 class LiveShow:
     """Draws the frames of a camera or a stream as they come.
 
-    Args:
-        folder: The run folder.
-        wanted: What is drawn.
-        fps: Frames a second of the source; None: unknown.
+    `fps` are the frames a second of the source; None: unknown.
     """
 
     def __init__(self, folder: Path, wanted: Wanted, fps: float | None) -> None:

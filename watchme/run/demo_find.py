@@ -17,12 +17,7 @@ _MOST = 200
 
 
 def demo_commands(config: RunConfig, folder: Path) -> list[str]:
-    """What to run after a training on demo data: mode=find on the demo film, or the training that it still needs.
-
-    Args:
-        config: The run's config.
-        folder: The run folder.
-    """
+    """What to run after a training on demo data: mode=find on the demo film, or the training that it still needs."""
     task = config.dataset.task
     if config.mode != "train" or task not in _PARTS or not _is_demo(config):
         return []

@@ -72,11 +72,6 @@ def command(problem: str, folder: Path, names: Mapping[str, str]) -> str:
 def mend(folder: Path, problem: str, root: Path) -> tuple[Path, int, int]:
     """Mend all findings of a kind: set files aside, or correct lines of label files, of which a copy is set aside.
 
-    Args:
-        folder: Of the check.
-        problem: Name of the kind.
-        root: Of the dataset.
-
     Returns:
         The folder of what was set aside, how many files went there, and how many lines were corrected.
 

@@ -31,12 +31,8 @@ def print_summary(
 ) -> None:
     """Print counts by split, what was left out, and notes.
 
-    Args:
-        folder: The output.
-        manifest: What `finish` wrote: `splits` holds the counts.
-        source: What was left out.
-        columns: Key of a count -> its heading.
-        heading: Of the first column.
+    `manifest` is what `finish` wrote: its `splits` hold the counts. `columns` maps the key of a count to its heading;
+    `heading` is that of the first column.
     """
     counts: Mapping[str, Mapping[str, int]] = manifest["splits"]
     rows: list[list[object]] = [[heading, *columns.values()]]

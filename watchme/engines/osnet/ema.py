@@ -12,9 +12,7 @@ Model = TypeVar("Model", bound=nn.Module)
 class ExponentialMovingAverage(Generic[Model]):
     """A copy of a model whose weights are an average over its training steps.
 
-    Args:
-        model: On its device.
-        decay: Share of the old average that a step keeps.
+    `decay` is the share of the old average that a step keeps. `module`, the copy, needs no gradient.
 
     Attributes:
         module: The copy; it needs no gradient.
