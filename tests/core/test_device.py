@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from watchme.core import device as runtime
 from watchme.core.device import choose_compile_mode, choose_deterministic, choose_device, choose_workers, use_device
 from watchme.core.errors import ConfigError
 from watchme.core.nvidia import unsupported_capability
@@ -116,8 +115,10 @@ def test_the_device_becomes_cudas_current_one_and_float32_is_exact(monkeypatch: 
 @pytest.mark.parametrize(
     ("wanted", "device", "steps", "mode"),
     [
-        ("auto", GPU, 10_000, "reduce-overhead"),
-        ("auto", GPU, 100, None),
+        ("auto", GPU, 10_000, "cudagraphs"),
+        ("auto", GPU, 99, None),
+        ("auto", GPU, 0, None),
+        ("cudagraphs", GPU, 1, "cudagraphs"),
         ("auto", CPU, 10_000, None),
         ("off", GPU, 10_000, None),
         (False, GPU, 10_000, None),
@@ -125,17 +126,14 @@ def test_the_device_becomes_cudas_current_one_and_float32_is_exact(monkeypatch: 
         ("reduce-overhead", GPU, 1, "reduce-overhead"),
     ],
 )
-def test_compile_mode(
-    wanted: Any, device: torch.device, steps: int, mode: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runtime.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: name)
+def test_compile_mode(wanted: Any, device: torch.device, steps: int, mode: str | None) -> None:
     assert choose_compile_mode(wanted, device, steps) == mode
 
 
-def test_without_a_c_compiler_auto_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime.shutil, "which", lambda name: None)
-    assert choose_compile_mode("auto", GPU, 10_000) is None
+@pytest.mark.parametrize(("device", "steps"), [(CPU, 10_000), (GPU, 0)])
+def test_graphs_that_do_not_fit_are_refused(device: torch.device, steps: int) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)train\.compile.*needs one CUDA GPU.*train\.accumulate=1"):
+        choose_compile_mode("cudagraphs", device, steps)
 
 
 def test_loader_processes_follow_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

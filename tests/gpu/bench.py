@@ -166,7 +166,7 @@ def _rated(seconds: float, steps: int, batch: int, first: float) -> dict[str, fl
         "warm_up_s": round(first, 2),
     }
     if torch.cuda.is_available():
-        found["peak_gb"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+        found["peak_gb"] = round(torch.cuda.max_memory_reserved() / 2**30, 2)
     return found
 
 

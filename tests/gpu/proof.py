@@ -38,9 +38,9 @@ from gpu.summary import render
 # others, and measures once they have ended.
 GROUPS: tuple[dict[str, float], ...] = (
     {"environment": 60},
-    {"throughput": 85},
+    {"throughput": 110},
     {"correctness": 90, "processes": 100, "resume": 100, "compile": 155},
-    {"yolo": 85, "sweep": 85, "memory": 85},
+    {"yolo": 85, "sweep": 85, "memory": 90, "inference": 100},
     {"ranking": 25},
     {"loader": 40},
 )

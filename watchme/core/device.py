@@ -1,9 +1,7 @@
 """Device, precision, compilation and loader processes of a run on this machine; the message when a GPU is full."""
 
-import importlib.util
 import logging
 import os
-import shutil
 from collections.abc import Callable
 
 import torch
@@ -13,9 +11,8 @@ from watchme.core.nvidia import unsupported_capability, unusable_gpu
 
 log = logging.getLogger(__name__)
 
-# On an H200 with slow cores reduce-overhead compiled osnet_x1_0 for 98 s and then saved 43 ms a step of batch 64 (3,607
-# instead of 1,055 images/s): it broke even after 2,300 steps. A faster host saves less.
-_COMPILE_STEPS = 5000
+# Recording takes as long as some dozens of steps.
+_GRAPH_STEPS = 100
 
 
 def choose_device(wanted: str | int | list[int], fallback: Callable[[str], None] = log.warning) -> torch.device:
@@ -44,8 +41,11 @@ def choose_device(wanted: str | int | list[int], fallback: Callable[[str], None]
         if reason := unusable_gpu():
             raise _refused(reason, wanted)
         if (device.index or 0) >= count:
-            expected = f"this machine has {count} CUDA devices; use auto or cpu"
-            raise _refused(expected + (f", or 0..{count - 1}" if count else ""), wanted)
+            here = {0: "no CUDA device that torch can use", 1: "one CUDA device, 0"}
+            there = here.get(count, f"{count} CUDA devices, 0 to {count - 1}")
+            raise _refused(
+                f"this machine has {there}; use {'auto or cpu' if count == 0 else 'auto, cpu or a number'}", wanted
+            )
         if reason := unsupported_capability(device.index or 0):
             raise _refused(reason, wanted)
     return device
@@ -116,20 +116,25 @@ def choose_workers(wanted: int | None, device: torch.device, processes: int = 1)
 
 
 def choose_compile_mode(wanted: bool | str, device: torch.device, steps: int) -> str | None:
-    """Return the mode of torch.compile; None: not compiled.
-
-    `auto` compiles on CUDA where the minutes that it takes pay off, and where triton finds a C compiler. It takes
-    reduce-overhead (CUDA graphs): `default` was no faster than no compilation where it was measured.
+    """Return a mode of torch.compile, or cudagraphs, which compiles nothing; None: neither.
 
     Args:
-        wanted: `train.compile`: auto, off, default, reduce-overhead, or true and false for default and off.
+        wanted: `train.compile`: auto, off, cudagraphs, default, reduce-overhead, or true and false for default and off.
         device: Where the model is.
         steps: With batches of one size, in all; 0 where CUDA graphs do not fit.
+
+    Raises:
+        ConfigError: If cudagraphs are asked for where they do not fit.
     """
+    fits = device.type == "cuda" and steps > 0
+    if wanted == "cudagraphs" and not fits:
+        expected = (
+            "cudagraphs needs one CUDA GPU, batches of one size (no dataset.sample_method=all), train.accumulate=1 and "
+            f"train.detect_anomaly=false; this run is on {device}. Use auto or off"
+        )
+        raise ConfigError([Problem("train.compile", expected, "'cudagraphs'")])
     if wanted == "auto":
-        able = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
-        pays = device.type == "cuda" and steps > _COMPILE_STEPS
-        return "reduce-overhead" if pays and able and importlib.util.find_spec("triton") else None
+        return "cudagraphs" if fits and steps >= _GRAPH_STEPS else None
     if wanted in (False, "off"):
         return None
     return "default" if wanted is True else str(wanted)

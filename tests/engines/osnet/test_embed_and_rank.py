@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from osnet.tiny import TINY
+from watchme.core.errors import TrainingError
 from watchme.core.interfaces import Picture
 from watchme.data.demo import DemoWorld
 from watchme.data.formats.market1501 import read_market
@@ -176,3 +177,37 @@ def test_validation_is_drawn_while_training(run_engine: Run, small_world: DemoWo
     drawn = [item for item in done.shown if isinstance(item, Picture) and item.name == "val/ranked"]
     assert [item.epoch for item in drawn] == [0, 0, 2, 2]
     assert all(item.path.is_file() and f"epoch{item.epoch:04d}" in str(item.path) for item in drawn)
+
+
+def test_a_full_gpu_halves_the_batch_that_nobody_asked_for(
+    typed_config: Callable[..., Config], small_world: DemoWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results do not depend on it; a size of the user's own is refused instead."""
+    files = sorted((small_world.reid / "query").glob("*.jpg"))
+    crops = read_market(small_world.reid).query
+    images = Images(crops, (64, 32), "none")
+    torch.manual_seed(0)
+    model = ReidNet("osnet_x0_25", 5)
+    options = (*TINY, f"dataset.root={small_world.reid}")
+    expected = Embedder(typed_config(*options), torch.device("cpu")).embed(model, images)
+    embed, sizes = ReidNet.embed, []
+
+    def full(self: ReidNet, batch: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(batch))
+        if len(batch) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return embed(self, batch)
+
+    monkeypatch.setattr(ReidNet, "embed", full)
+    monkeypatch.setattr("watchme.engines.osnet.embed_and_rank._LEAST_BATCH", 2)
+    said: list[str] = []
+    embedder = Embedder(typed_config(*options), torch.device("cpu"), said.append)
+    found = embedder.embed(model, images)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert len(found) == len(files)
+    assert max(sizes[-2:]) <= 4
+    assert said[0] == "out of memory with evaluation.batch_size=100: 50 from here on"
+    assert embedder.batch_size == 3
+    asked = Embedder(typed_config(*options, "evaluation.batch_size=8"), torch.device("cpu"), said.append)
+    with pytest.raises(TrainingError, match=r"lower evaluation\.batch_size=8"):
+        asked.embed(model, images)

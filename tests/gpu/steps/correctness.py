@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gpu.commands import Command, run_all
 from gpu.step import Step
+from gpu.steps.resume import weight_difference
 
 # Of shared/people's README: torchreid's own functions on the published weights, squared Euclidean distance.
 _PUBLISHED_MAP = 0.697909
@@ -12,6 +13,7 @@ _LOSS_TOLERANCE = 0.05
 # The gradient scaler starts at 65536 and skips steps until it fits: some of the dozen of these two epochs.
 _FP16_LOSS_TOLERANCE = 0.25
 _MAP_TOLERANCE = 1e-4
+_COMPILE_MODES = ("off", "cudagraphs")
 
 
 def run(step: Step) -> None:
@@ -37,6 +39,9 @@ def _train(step: Step) -> Path | None:
             commands[precision] = command(precision, device, f"train.precision={precision}")
         cached = ["train.device=cuda", "train.precision=bf16", "dataset.cache=gpu"]
         commands["cache=gpu"] = command("cache", *cached)
+        exact = ["train.device=cuda", "train.precision=bf16", "train.deterministic=true"]
+        for mode in _COMPILE_MODES:
+            commands[f"compile={mode}"] = command(mode, *exact, f"train.compile={mode}")
     else:
         commands["again"] = command("again", "train.device=cpu", "train.precision=fp32")
     statuses = run_all(commands, 600 if setting.tiny else 80)
@@ -60,6 +65,9 @@ def _train(step: Step) -> Path | None:
             step.check(f"run.json ({name}) names the GPU", any("cuda" in each for each in devices), devices)
     if setting.cuda:
         # A run of seconds may end before the first sample; any of them is enough.
+        one, other = (commands[f"compile={mode}"].folder for mode in _COMPILE_MODES)
+        difference = weight_difference(one, other)
+        step.check("CUDA graphs train to the same weights, bit for bit", difference == 0, difference)
         used = [line.get("perf/gpu_memory_gb") for done in commands.values() for line in done.epochs()]
         step.check("GPU use is sampled", any(each is not None for each in used), used)
     best = commands["cpu"].folder / "weights" / "best.pt"

@@ -20,6 +20,7 @@ def run(step: Step) -> None:
     size = [] if setting.tiny else ["dataset.height=128", "dataset.width=64"]
     base = setting.reid(f"train.epochs={_EPOCHS}", "train.deterministic=true", *size)
     own = [*base, f"train.device={setting.device}", f"train.precision={precision}"]
+    own += ["train.compile=cudagraphs"] if setting.cuda else []
     straight = Command(setting, "resume-straight", own)
     killed = Command(setting, "resume-killed", own)
     crossing = Command(setting, "resume-cpu", [*base, "train.device=cpu", "train.precision=fp32"])
@@ -39,7 +40,7 @@ def run(step: Step) -> None:
         text = "resume-straight" if name == "straight" else f"resumed run ({name})"
         output = (straight if name == "straight" else resumed[name]).output(400)
         step.check(f"{text} finishes", status == 0, "" if status == 0 else output)
-    difference = _difference(straight.folder, killed.folder)
+    difference = weight_difference(straight.folder, killed.folder)
     step.check("a killed and resumed run has the weights of one left alone", difference == 0, difference)
     final = _last_loss(straight)
     for name in ("to-cpu", "to-device"):
@@ -57,7 +58,7 @@ def _last_loss(command: Command) -> float | None:
     return lines[-1]["train/loss"] if lines else None
 
 
-def _difference(one: Path, other: Path) -> float | str:
+def weight_difference(one: Path, other: Path) -> float | str:
     """Largest difference of two runs' last weights."""
     try:
         states = [

@@ -32,7 +32,7 @@ def run(step: Step) -> None:
             step.fact("rows", rows)
         if cuda:
             torch.cuda.empty_cache()
-        if len(rows) == (2 if tiny else 5):
+        if len(rows) == (2 if tiny else 4):
             with step.part("profile of osnet_basic"):
                 _profile(step, "osnet_basic")
     with step.part("profile of reid_modern"):
@@ -45,19 +45,16 @@ def _variants(tiny: bool, cuda: bool) -> list[int | Variant]:
     """A number is torchreid's batch."""
     if tiny:
         return [8, Variant(8), Variant(8, ("train.channels_last=false",))]
-    shown: list[int | Variant] = [
-        64,
-        Variant(64, ("train.precision=bf16",)),
-        Variant(64, ("train.precision=fp32",)),
-        Variant(64, recipe="reid_modern"),
-        Variant(128, ("train.precision=bf16",)),
-    ]
-    # `deterministic=auto` is false on a GPU.
+    bf16, graphs = "train.precision=bf16", "train.compile=cudagraphs"
     on_gpu = [
-        Variant(64, ("train.precision=bf16", "train.deterministic=true")),
-        Variant(256, ("train.precision=bf16",)),
+        Variant(64, (bf16, graphs)),
+        Variant(64, (graphs,), "reid_modern"),
+        Variant(256, (bf16, graphs)),
     ]
-    return [*shown, *(on_gpu if cuda else []), Variant(32)]
+    shown = [Variant(64, (bf16,)), Variant(64, ("train.precision=fp32",))]
+    # `deterministic=auto` is false on a GPU.
+    more = [Variant(64, recipe="reid_modern"), Variant(64, (bf16, "train.deterministic=true"))]
+    return [64, *(on_gpu if cuda else []), *shown, *(more if cuda else [])]
 
 
 def _profile(step: Step, recipe: str) -> None:

@@ -162,8 +162,8 @@ class OsnetTrain(TrainConfig):
     base_lr_mult: float = option(0.1, "factor of the learning rate outside new_layers, where these are named", gt=0)
     channels_last: bool = option(True, "memory layout in which convolutions are faster")
     sync_bn: bool = option(False, "batch normalisation sees the batch of all GPUs instead of one GPU's share")
-    compile: bool | Literal["auto", "off", "default", "reduce-overhead"] = option(
-        "auto", "mode of torch.compile; auto: reduce-overhead for long trainings on one GPU, else off"
+    compile: bool | Literal["auto", "off", "cudagraphs", "default", "reduce-overhead"] = option(
+        "auto", "cudagraphs, or a mode of torch.compile; auto: cudagraphs on one GPU, else off"
     )
     log_every: int = option(0, "batches between lines in the log; 0: a line an epoch alone", ge=0)
     keep_last: int = option(3, "how many of the checkpoints of save_period are kept", ge=1)

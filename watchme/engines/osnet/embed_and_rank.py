@@ -1,5 +1,6 @@
 """Embeddings of query and gallery, and their metrics under canonical names."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from watchme.core.device import choose_precision, choose_workers, out_of_memory, use_device
+from watchme.core.errors import TrainingError
 from watchme.core.progress import Progress
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import Config, ReidEvaluation
@@ -17,7 +19,10 @@ from watchme.engines.osnet.data.loader import EvalSet, eval_loader, read_batches
 from watchme.engines.osnet.model import ReidNet
 from watchme.metrics.retrieval import RetrievalResult, evaluate_features
 
+log = logging.getLogger(__name__)
+
 _CPU = torch.device("cpu")
+_LEAST_BATCH = 16  # below, a full GPU has another cause
 _AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -37,20 +42,22 @@ class Embedder:
     Args:
         config: The run's.
         device: Where the models are.
+        fallback: Takes what was done instead of what was asked for.
 
     Attributes:
         precision: fp32, fp16 or bf16.
-        batch_size: Images in a batch.
+        batch_size: Images in a batch; where none was asked for, half of it after the GPU was too full.
     """
 
-    def __init__(self, config: Config, device: torch.device) -> None:
+    def __init__(self, config: Config, device: torch.device, fallback: Callable[[str], None] = log.warning) -> None:
         self.config = config
         self.device = device
+        self._fallback = fallback
         self.precision = choose_precision(config.evaluation.precision, device)
         self.batch_size = config.evaluation.batch_size or (512 if device.type == "cuda" else 100)
         # Not by `auto`: a whole training's validations take about as long as their compilation. Their batches are too
         # large for CUDA graphs to matter.
-        asked = config.train.compile not in ("auto", "off", False)
+        asked = config.train.compile not in ("auto", "off", "cudagraphs", False)
         self._compiled: Any = torch.compile(ReidNet.embed, dynamic=False) if asked else None
 
     def batches(self, model: ReidNet, images: Images, order: Sequence[int] | None = None) -> Iterator[Tensor]:
@@ -99,14 +106,32 @@ class Embedder:
 
         Raises:
             DataError: If an image cannot be read.
+            TrainingError: If the GPU is full.
         """
         model.eval()
-        features = torch.cat([part.float() for part in self.batches(model, images)]).cpu()
+        while True:
+            try:
+                features = torch.cat([part.float() for part in self.batches(model, images)]).cpu()
+                break
+            except TrainingError as error:
+                if not isinstance(error.__cause__, torch.OutOfMemoryError) or not self._halve_batch():
+                    raise
         if len(images.files) == len(images):
             return features
         owners = torch.tensor(images.owners)
         sums = torch.zeros(len(images), features.shape[1]).index_add_(0, owners, features)
         return sums / torch.bincount(owners, minlength=len(images))[:, None]
+
+    def _halve_batch(self) -> bool:
+        """Take smaller batches from here on, which changes no result; not where a size was asked for."""
+        if self.config.evaluation.batch_size is not None or self.batch_size <= _LEAST_BATCH:
+            return False
+        self.batch_size //= 2
+        self._fallback(
+            f"out of memory with evaluation.batch_size={2 * self.batch_size}: {self.batch_size} from here on"
+        )
+        torch.cuda.empty_cache()
+        return True
 
     def rank(self, model: ReidNet, data: Gallery, split: str) -> Ranking:
         """Evaluate a model on one split."""

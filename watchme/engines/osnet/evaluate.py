@@ -58,7 +58,7 @@ class Evaluator:
         self.job = job
         self.config = cast(Config, job.config)
         self.device = device
-        self.embedder = Embedder(self.config, device)
+        self.embedder = Embedder(self.config, device, job.fallback)
         self._adapted: dict[str, ReidNet] = {}  # by target, where dataset.load_train_targets adapts
         self._tested: dict[str, tuple[Tensor, Tensor]] = {}  # embeddings by split
 

@@ -1,17 +1,19 @@
 """One training step: the model with its loss, optimizer, mixed precision and moving average, and all their state."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, AutocastKwargs, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from torch import nn
 
 from watchme.core.device import use_device
 from watchme.engines.osnet.batched_gates import batch_gates
 from watchme.engines.osnet.config import Config
+from watchme.engines.osnet.cuda_graphs import record_graphs
 from watchme.engines.osnet.data.device_batches import DeviceBatch, uses_channels_last
 from watchme.engines.osnet.distributed import ProcessGroup
 from watchme.engines.osnet.ema import ExponentialMovingAverage
@@ -21,6 +23,8 @@ from watchme.engines.osnet.lr_scheduler import set_learning_rate
 from watchme.engines.osnet.model import ReidNet
 from watchme.engines.osnet.optimizer import build_optimizer, load_optimizer_state
 from watchme.engines.osnet.train_metrics import EpochMetrics
+
+log = logging.getLogger(__name__)
 
 _MIXED = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
 
@@ -34,7 +38,8 @@ class Learner:
         device: Where to train.
         precision: fp32, fp16 or bf16.
         group: The processes that train together.
-        compile_mode: Of torch.compile; None: not compiled.
+        compile_mode: A mode of torch.compile, or cudagraphs; None: neither.
+        fallback: Takes the reason where graphs were not possible after all.
 
     Attributes:
         model: As it was given, on its device.
@@ -49,6 +54,7 @@ class Learner:
         precision: str,
         group: ProcessGroup,
         compile_mode: str | None = None,
+        fallback: Callable[[str], None] = log.warning,
     ) -> None:
         train = config.train
         self.config = config
@@ -72,8 +78,11 @@ class Learner:
             mixed_precision=_MIXED[precision],
             # The model is on its device already; accelerate would take the first GPU whichever was asked for.
             device_placement=False,
-            # During fixbase_epochs most parameters get no gradient, which the exchange must expect.
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=train.fixbase_epochs > 0)],
+            kwargs_handlers=[
+                # During fixbase_epochs most parameters get no gradient, which the exchange must expect.
+                DistributedDataParallelKwargs(find_unused_parameters=train.fixbase_epochs > 0),
+                AutocastKwargs(cache_enabled=compile_mode != "cudagraphs"),
+            ],
         )
         optimizer = build_optimizer(
             self.model,
@@ -83,8 +92,12 @@ class Learner:
             proxies=list(self.criterion.parameters()),
         )
         self._wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
-        if compile_mode is not None:
-            self._wrapped = torch.compile(self._wrapped, mode=compile_mode, dynamic=False)
+        self._forward: Callable[[torch.Tensor], Any] = self._wrapped
+        self._graphs = compile_mode == "cudagraphs"
+        self._recorded: list[Sequence[str] | None] = []  # the open layers that the graphs were recorded for
+        self._fallback = fallback
+        if compile_mode is not None and not self._graphs:
+            self._wrapped = self._forward = torch.compile(self._wrapped, mode=compile_mode, dynamic=False)
         self.ema = ExponentialMovingAverage(self.model, train.ema_decay) if train.ema_decay else None
         self._normalizing: list[Any] = []  # batch normalisations that learn in this epoch, and their counters
         self._counters: list[torch.Tensor] = []
@@ -102,6 +115,25 @@ class Learner:
         layers = (each for each in self.model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm))
         self._normalizing = [each for each in layers if each.training]
         self._counters = [each.num_batches_tracked for each in self._normalizing]
+        if self._graphs and self._recorded != [open_layers]:
+            self._record_graphs()
+            self._recorded = [open_layers]
+
+    def _record_graphs(self) -> None:
+        """Let `_forward` compute by CUDA graphs; before the loader's threads begin, see `record_graphs`."""
+        data, train = self.config.dataset, self.config.train
+        count = train.batch_size * data.k_tfm * (data.seq_len if data.tracklets else 1)
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        images = torch.zeros(count, 3, data.height, data.width, device=self.device)
+        self._forward = self._wrapped
+        try:
+            with self._uncounted():
+                self._forward = record_graphs(self._wrapped, images.contiguous(memory_format=layout))
+        except torch.OutOfMemoryError:
+            if train.compile != "auto":
+                raise
+            self._graphs = False
+            self._fallback("too little GPU memory for CUDA graphs (train.compile): each kernel is launched by itself")
 
     def set_learning_rate(self, factor: float) -> float:
         """Set the learning rate to a factor of the initial one, and return it."""
@@ -121,7 +153,7 @@ class Learner:
         # Processes exchange gradients only where a step follows.
         with contextlib.nullcontext() if update else self.accelerator.no_sync(self._wrapped):
             with self._counted_at_once():
-                logits, embeddings, neck = self._wrapped(batch.images)
+                logits, embeddings, neck = self._forward(batch.images)
             parts = self.criterion(logits, embeddings, neck, batch.labels)
             self.accelerator.backward(parts.loss / summed)
         if update:
@@ -139,6 +171,13 @@ class Learner:
     @contextlib.contextmanager
     def _counted_at_once(self) -> Iterator[None]:
         """Count a batch for all batch normalisations together, where each would add its own one."""
+        with self._uncounted():
+            yield
+        if self._counters:
+            torch._foreach_add_(self._counters, 1)
+
+    @contextlib.contextmanager
+    def _uncounted(self) -> Iterator[None]:
         for layer in self._normalizing:
             layer.num_batches_tracked = None
         try:
@@ -146,8 +185,6 @@ class Learner:
         finally:
             for layer, counter in zip(self._normalizing, self._counters, strict=True):
                 layer.num_batches_tracked = counter
-        if self._counters:
-            torch._foreach_add_(self._counters, 1)
 
     def weights(self) -> dict[str, Any]:
         """What others need of a checkpoint: the evaluated weights in torchreid's names, and the BNNeck."""

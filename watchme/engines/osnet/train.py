@@ -134,6 +134,7 @@ class _Run:
             self.precision,
             group,
             StepMeter(self.job.step_every, self.job.step),
+            self.job.fallback,
         )
         self.job.record("compile", trainer.compile_mode or "off")
         if self.config.train.resume is not None:

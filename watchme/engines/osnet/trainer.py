@@ -66,10 +66,11 @@ class Trainer:
         precision: fp32, fp16 or bf16.
         group: The processes that train together, and this one's rank.
         steps: Reports points within an epoch, those of the leader; None: nobody listens.
+        fallback: Takes what was done instead of what was asked for.
 
     Attributes:
         learner: The model with its loss and optimizer.
-        compile_mode: Of torch.compile; None: not compiled.
+        compile_mode: A mode of torch.compile, or cudagraphs; None: neither.
         best: The best epoch so far, and its metrics.
         start: The epoch that was resumed; 0 for a new run.
         profiler: Of `train.profile`; none by default.
@@ -87,6 +88,7 @@ class Trainer:
         precision: str,
         group: ProcessGroup,
         steps: StepMeter | None = None,
+        fallback: Callable[[str], None] = log.warning,
     ) -> None:
         train = config.train
         self.config = config
@@ -103,9 +105,9 @@ class Trainer:
         self.loader = train_loader(dataset, self.batches, workers, train.seed, pin=device.type == "cuda")
         # CUDA graphs need batches of one size and gradients that no later step finds; with DDP they are untried.
         steady = train.accumulate == group.size == 1 and config.dataset.sample_method != "all"
-        planned = train.epochs * len(self.batches) if steady else 0
+        planned = train.epochs * len(self.batches) if steady and not train.detect_anomaly else 0
         self.compile_mode = choose_compile_mode(train.compile, device, planned)
-        self.learner = Learner(config, model, device, precision, group, self.compile_mode)
+        self.learner = Learner(config, model, device, precision, group, self.compile_mode, fallback)
         self.cache = self._gpu_cache() if config.dataset.cache == "gpu" else None
         # Which identities the classifier's outputs stand for, so that another split is not resumed by mistake.
         self.identities = sorted(dataset.classes)
