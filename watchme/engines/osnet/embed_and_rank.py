@@ -39,10 +39,7 @@ class Ranking:
 class Embedder:
     """Embeds and ranks images as the config of a run says.
 
-    Args:
-        config: The run's.
-        device: Where the models are.
-        fallback: Takes what was done instead of what was asked for.
+    `fallback` takes what was done instead of what was asked for.
 
     Attributes:
         precision: fp32, fp16 or bf16.

@@ -79,10 +79,7 @@ def _follow(config: Config, folder: Path, group: ProcessGroup, device: torch.dev
 class _Run:
     """One process of a training.
 
-    Args:
-        job: The run; nobody listens to that of another process than the leader's.
-        device: Where this process computes.
-        evaluates: Whether it evaluates.
+    Nobody listens to the job of another process than the leader's, which alone evaluates.
     """
 
     def __init__(self, job: Job, device: torch.device, *, evaluates: bool = True) -> None:
