@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from sweep.conftest import Swept
-from watchme.core.errors import ConfigError
+from watchme.core.errors import ConfigError, TrainingError
 from watchme.sweep import gpus
 from watchme.sweep.gpus import assign, environment, visible_gpus
 from watchme.sweep.settings import SweepConfig
@@ -120,6 +121,42 @@ def test_a_trial_leaves_no_gpu_memory_to_the_next(monkeypatch: pytest.MonkeyPatc
     slot = InProcess(launcher, OmegaConf.create(), capture=False)
     assert slot.run(0, Path(), []).values == [0.5]
     assert emptied == [1]
+
+
+def test_a_failed_trial_leaves_no_gpu_memory_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error's traceback holds the frames that hold model and batches; the cache is emptied once they are gone."""
+    alive: list[weakref.ref[Any]] = []
+    found = []
+    cuda = SimpleNamespace(is_initialized=lambda: True, empty_cache=lambda: found.append(alive[0]()))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+
+    def train() -> float:
+        batch = set[int]()
+        alive.append(weakref.ref(batch))
+        kept = None
+        try:
+            raise TrainingError("out of memory on cuda")
+        except TrainingError as error:
+            kept = error  # as the runner does, which makes a cycle
+            raise
+        finally:
+            assert kept
+
+    class Failed:  # as Hydra's JobReturn: the error is raised where the value is asked for
+        def __init__(self) -> None:
+            try:
+                train()
+            except TrainingError as error:
+                self.error = error
+
+        @property
+        def return_value(self) -> float:
+            raise self.error
+
+    launcher: Any = SimpleNamespace(launch=lambda *_, **__: [Failed()])
+    outcome = InProcess(launcher, OmegaConf.create(), capture=False).run(0, Path(), [])
+    assert "out of memory" in outcome.reason
+    assert found == [None]
 
 
 def test_a_slow_trial_does_not_delay_others(sweep: Sweep, tmp_path: Path) -> None:

@@ -36,16 +36,19 @@ class InProcess:
     def run(self, number: int, folder: Path, overrides: Sequence[str]) -> Outcome:
         """Run a trial; whatever it raises becomes its outcome."""
         with self._captured(folder):
-            try:
-                returned = self.launcher.launch([[*overrides, *self.extra]], initial_job_idx=number)[0]
-                value = returned.return_value
-            except KeyboardInterrupt:
-                return Outcome(reason="interrupted", lost=True)
-            except BaseException as error:  # SystemExit of a library must not end the sweep either
-                return failure(error)
-            finally:
-                _free_memory()
-        return Outcome(_numbers(value))
+            outcome = self._outcome(number, overrides)
+            # Only now is nothing left that holds the error, whose traceback holds the trial's model and batches.
+            _free_memory()
+        return outcome
+
+    def _outcome(self, number: int, overrides: Sequence[str]) -> Outcome:
+        try:
+            returned = self.launcher.launch([[*overrides, *self.extra]], initial_job_idx=number)[0]
+            return Outcome(_numbers(returned.return_value))
+        except KeyboardInterrupt:
+            return Outcome(reason="interrupted", lost=True)
+        except BaseException as error:  # SystemExit of a library must not end the sweep either
+            return failure(error)
 
     def interrupt(self) -> None:
         """Nothing to do: the trial runs in this process and gets the signal too."""

@@ -6,7 +6,7 @@ from gpu.commands import Command
 from gpu.step import Step
 from gpu.steps.processes import injected
 
-_LIMIT_S = 70.0
+_LIMIT_S = 100.0
 
 
 def run(step: Step) -> None:

@@ -32,7 +32,7 @@ def run(step: Step) -> None:
     shutil.copytree(killed.folder, copy)
     resumed = {
         "killed": _resume(step, killed.folder, own),
-        "to-cpu": _resume(step, copy, [*base, "train.device=cpu", "train.precision=fp32"]),
+        "to-cpu": _resume(step, copy, [*base, "train.device=cpu", "train.precision=fp32", "train.compile=auto"]),
         "to-device": _resume(step, crossing.folder, own),
     }
     statuses = run_all({"straight": straight, **resumed}, limit)

@@ -132,9 +132,10 @@ class Trainer:
                     self._close_epoch(epoch, metrics, timings)
                 self.stopped = bool(self.group.broadcast(self.stopped))
         except torch.OutOfMemoryError as error:
+            half = ", or set train.precision=bf16" if self.precision == "fp32" else ""
             advice = (
                 f"lower train.batch_size={self.config.train.batch_size} (train.accumulate sums the gradients of "
-                "several batches), or set train.precision=bf16; on one GPU train.batch_size=-1 finds what fits"
+                f"several batches){half}; on one GPU train.batch_size=-1 finds what fits"
             )
             raise out_of_memory(error, self.device, advice) from error
         finally:
