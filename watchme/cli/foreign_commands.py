@@ -10,16 +10,12 @@ from watchme.core.errors import Problem
 _WORDS = {
     "help": "python train.py --help lists the options, help=<key> explains a key",
     "train": "training is what happens without a mode: python train.py model=<option> dataset=<option>",
-    "val": "python train.py mode=evaluate checkpoint=<run>/weights/best.pt",
-    "test": "python train.py mode=evaluate checkpoint=<run>/weights/best.pt",
     "predict": "python train.py mode=predict source=<pictures or a video> detector=<run>",
-    "tune": "python train.py -m sweeper=<option>",
+    **dict.fromkeys(("tune", "sweep"), "python train.py -m sweeper=<option>"),
     "yolo": "this is not ultralytics' command line: python train.py model=yolo11n dataset.root=<folder>",
     **dict.fromkeys(("segment", "classify", "pose", "obb"), "detectors and re-ID models are trained here"),
-    **dict.fromkeys(("eval", "validate"), "python train.py mode=evaluate checkpoint=<run>/weights/best.pt"),
+    **{word: f"python train.py {mode_of_another_tool(word)}" for word in ("val", "validate", "eval", "test", "resume")},
     "detect": "the task follows from the model and the dataset: model=yolo11n",
-    "resume": "python train.py train.resume=<run folder>",
-    "sweep": "python train.py -m sweeper=<option>",
 }
 _MODES = ("evaluate", "check", "export", "search", "find", "embed")
 _LONGEST_PATH = 4096
