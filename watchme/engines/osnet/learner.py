@@ -123,11 +123,12 @@ class Learner:
         try:
             with self._uncounted():
                 self._forward = record_graphs(self._wrapped, images.contiguous(memory_format=layout))
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:  # a full GPU among them
             if train.compile != "auto":
                 raise
             self._graphs = False
-            self._fallback("too little GPU memory for CUDA graphs (train.compile): each kernel is launched by itself")
+            first = str(error).partition("\n")[0]
+            self._fallback(f"train.compile=off: CUDA graphs could not be recorded ({first})")
 
     def set_learning_rate(self, factor: float) -> float:
         """Set the learning rate to a factor of the initial one, and return it."""
