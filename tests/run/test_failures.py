@@ -16,12 +16,12 @@ from osnet.whole_runs import TINY
 from watchme.config.schema import RunConfig
 from watchme.config.validation import validate
 from watchme.core.errors import DataError, RunFolderError
+from watchme.core.formatting import relative
 from watchme.data.demo import DemoWorld
 from watchme.run import run_dir
 from watchme.run.failures import explain, is_full_disk, say_how_to_go_on
 from watchme.run.log_file import RunLogFile, run_log, start_log_file
 from watchme.run.runner import run
-from watchme.run.summary import relative
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "/data/run/weights/last.pt")
 

@@ -45,7 +45,8 @@ def with_run_config(arguments: Sequence[str], group_names: Collection[str]) -> l
         if not {"model", "dataset"} <= given.keys():
             _refuse_weights_of_damaged_run(given.get("checkpoint", ""))
         return list(arguments)  # a plain weights file, which validation looks for
-    if resumes and not any((folder / "weights").glob("*.pt")) and not _has_finished(folder):
+    finished = manifest_of(folder).get("status") == "finished"
+    if resumes and not finished and not any((folder / "weights").glob("*.pt")):
         # Stopped before its first checkpoint, or of a mode that makes none: start again in its folder.
         arguments = _with_resume(arguments, "null")
     elif given.get("train.resume") == "auto":
@@ -111,10 +112,6 @@ def _refuse_weights_of_damaged_run(checkpoint: str) -> None:
 def _lost(folder: Path) -> str:
     """The files of a run that a folder lacks, in words."""
     return " and no ".join(name for name in (MANIFEST, CONFIG) if not (folder / name).is_file())
-
-
-def _has_finished(folder: Path) -> bool:
-    return manifest_of(folder).get("status") == "finished"
 
 
 def _store(folder: Path, chosen: set[str], *, resumes: bool) -> None:

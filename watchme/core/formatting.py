@@ -1,7 +1,8 @@
-"""How numbers, durations and nested configs are written as text, on pages, in tables and on the console."""
+"""How numbers, durations, paths and nested configs are written as text, on pages, in tables and on the console."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 UNDEFINED = "\u2013"
@@ -42,6 +43,17 @@ def clock(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     before = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
     return f"{before}:{rest // 10:02d}.{rest % 10}"
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many characters, the last of which stands for those that were cut off."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def relative(path: Path) -> str:
+    """A path as the user would type it: relative to the working directory where it is in it."""
+    absolute, here = Path.cwd() / path, Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Collection[int]) -> list[str]:

@@ -84,7 +84,7 @@ def reranked_chunks(
 
 def _require_memory(images: int) -> None:
     needed, available = images * BYTES_PER_IMAGE, available_memory()
-    if available is not None and needed > available:
+    if needed > available:
         raise WatchmeError(
             f"re-ranking {images} images takes about {needed / 2**30:.1f} GB of memory, and {available / 2**30:.1f} GB "
             "are available; set evaluation.rerank=false, or evaluate on a machine with more"

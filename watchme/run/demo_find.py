@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from watchme.config.schema import RunConfig
+from watchme.core.formatting import relative
 from watchme.io.run_lookup import MANIFEST, manifest_of
 
 # Task of a demo dataset -> its key in mode=find, the task of its partner, and how that is trained.
@@ -19,19 +20,16 @@ _MOST = 200
 def demo_commands(config: RunConfig, folder: Path) -> list[str]:
     """What to run after a training on demo data: mode=find on the demo film, or the training that it still needs."""
     task = config.dataset.task
-    if config.mode != "train" or task not in _PARTS or not _is_demo(config):
+    is_demo = config.dataset.root is None and getattr(config.dataset, "demo", None) is not None
+    if config.mode != "train" or task not in _PARTS or not is_demo:
         return []
     key, other, training = _PARTS[task]
     partner = _newest(other, folder, Path.cwd() / config.output_root)
     if partner is None:
         return [f"{training}  # with it, a person can be found in the demo film"]
     runs = {key: folder, _PARTS[other][0]: partner}
-    given = " ".join(f"{name}={shlex.quote(_shown(runs[name]))}" for name in ("detector", "reid"))
+    given = " ".join(f"{name}={shlex.quote(relative(runs[name]))}" for name in ("detector", "reid"))
     return [f"python train.py mode=find query=demo source=demo {given}  # look for a person in the demo film"]
-
-
-def _is_demo(config: RunConfig) -> bool:
-    return config.dataset.root is None and getattr(config.dataset, "demo", None) is not None
 
 
 def _newest(task: str, folder: Path, root: Path) -> Path | None:
@@ -49,8 +47,3 @@ def _manifests(folder: Path, root: Path) -> Iterator[Path]:
     yield from folder.parent.glob(f"*/{MANIFEST}")
     for depth in ("*", "*/*"):
         yield from root.glob(f"{depth}/{MANIFEST}")
-
-
-def _shown(folder: Path) -> str:
-    here = Path.cwd()
-    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)

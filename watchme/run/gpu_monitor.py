@@ -5,7 +5,6 @@ import os
 import re
 import sys
 import threading
-from types import TracebackType
 from typing import Any
 
 _INTERVAL_S = 1.0
@@ -34,9 +33,7 @@ class GpuMonitor:
             self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ending.set()
         if self._thread is not None:
             self._thread.join(_INTERVAL_S)

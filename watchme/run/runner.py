@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from watchme.config.schema import RunConfig
 from watchme.core.batch_limit import not_comparable
 from watchme.core.errors import WatchmeError
-from watchme.core.formatting import number
+from watchme.core.formatting import number, relative
 from watchme.core.interfaces import Result
 from watchme.core.metric_names import is_better, measured_objective
 from watchme.core.registry import load_mode
@@ -169,21 +169,19 @@ def _finished_result(config: RunConfig, record: RunFolder) -> Result | None:
     if config.objective != saved.get("objective") or config.train.patience != before.get("patience"):
         return None  # a run that stopped early may train on
     if config.mode != "train":
-        log.info("%s has finished; nothing was changed", console.relative(record.path))
+        log.info("%s has finished; nothing was changed", relative(record.path))
         return Result({}, math.nan)
     result = _saved_result(record.path)
     found = f"{result.epochs} epochs, best {config.objective} {result.objective:.4f}"
     if not result.epochs:
         found = f"{SUMMARY} is damaged, report.html and metrics.jsonl tell its results"
-    log.info("%s has finished: %s", console.relative(record.path), found)
+    log.info("%s has finished: %s", relative(record.path), found)
     text = (
         "    Nothing was changed. train.epochs=N with N above %d trains on, if the engine keeps the optimizer's state;"
     )
     log.info(text, before.get("epochs", 0))
-    log.info(
-        "    a new run starts from its weights by model.weights=%s", console.relative(record.path / "weights/best.pt")
-    )
-    log.info("%s", console.relative(record.path))
+    log.info("    a new run starts from its weights by model.weights=%s", relative(record.path / "weights/best.pt"))
+    log.info("%s", relative(record.path))
     return result
 
 

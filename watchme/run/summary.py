@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from watchme.config.schema import RunConfig
+from watchme.core.formatting import relative
 from watchme.core.interfaces import Result
 from watchme.core.metric_names import is_result, measured_objective
 from watchme.core.program import as_started
@@ -195,12 +196,6 @@ def _another_query(config: RunConfig, folder: Path) -> str:
 def resume_command(folder: Path) -> str:
     """The command that goes on with a run."""
     return as_started(f"python train.py train.resume={shlex.quote(relative(folder))}")
-
-
-def relative(path: Path) -> str:
-    """The path as the user would type it: relative to the working directory where it is in it."""
-    absolute, here = Path.cwd() / path, Path.cwd()
-    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
 
 
 def _same_data(config: RunConfig, folder: Path) -> str:

@@ -11,10 +11,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.trial import FrozenTrial
 
 from watchme.config.overrides import parse_overrides
-from watchme.core.formatting import flatten
+from watchme.core.formatting import flatten, relative
 from watchme.core.program import as_started
 from watchme.io.files import replace_text
-from watchme.run.summary import relative
 from watchme.sweep.plan import Plan
 
 # Keys that belong to a sweep or to one run, not to what is trained.

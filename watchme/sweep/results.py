@@ -10,7 +10,7 @@ from pathlib import Path
 from optuna import Study
 from optuna.trial import FrozenTrial
 
-from watchme.run.summary import relative
+from watchme.core.formatting import relative
 from watchme.sweep.best_experiment import training_command, write_experiment
 from watchme.sweep.leaderboard import write_leaderboard
 from watchme.sweep.plan import Plan

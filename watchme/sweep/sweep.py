@@ -16,8 +16,8 @@ from omegaconf import DictConfig
 
 from watchme.config.validation import validate_section
 from watchme.core.errors import WatchmeError
+from watchme.core.formatting import relative
 from watchme.core.signals import sigterm_interrupts
-from watchme.run.summary import relative
 from watchme.sweep import results
 from watchme.sweep import sweep_dir as folders
 from watchme.sweep.plan import Plan, make_plan

@@ -5,9 +5,8 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from watchme.data.check.issue_kinds import KINDS, ORDER, SEVERITIES, Kind
@@ -77,9 +76,7 @@ class Facts:
     def __enter__(self) -> "Facts":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.db.close()
         if self._file is not None:
             self._file.unlink()
@@ -122,19 +119,7 @@ class Facts:
         """Keep findings. They may come from a query of this same database."""
         self.db.executemany(
             "INSERT INTO findings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                (
-                    one.kind,
-                    one.split,
-                    one.file,
-                    one.line,
-                    one.detail,
-                    one.other,
-                    one.other_split,
-                    *(one.box or [None] * 4),
-                )
-                for one in findings
-            ),
+            ((*astuple(one)[:-1], *(one.box or [None] * 4)) for one in findings),
         )
 
     def findings(self, kind: str, most: int) -> list[Finding]:

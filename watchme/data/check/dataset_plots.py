@@ -10,6 +10,7 @@ import numpy.typing as npt
 from matplotlib.ticker import MaxNLocator
 
 from watchme.core.figure import new_axes, save
+from watchme.core.formatting import shortened
 from watchme.data.check.database import Facts, Shown
 
 COLOURS = ("#1f5fa8", "#d9822b", "#3b9c5a", "#8a5fb0", "#b03a48", "#5f6b76")
@@ -94,7 +95,7 @@ def _classes(facts: Facts, names: Sequence[str], path: Path) -> Shown:
         left += widths
     for place, class_id in enumerate(chosen):
         axes.text(left[place], place, f" {totals[class_id]:,}", va="center", fontsize=9)
-    axes.set_yticks(range(len(chosen)), [_cut(names[class_id]) for class_id in chosen])
+    axes.set_yticks(range(len(chosen)), [shortened(names[class_id], 22) for class_id in chosen])
     axes.invert_yaxis()
     axes.set_ylim(len(chosen) - 0.3, -0.7)
     axes.set_xlim(0, 1.12 * left.max())
@@ -209,7 +210,3 @@ def _finish(figure: Any, axes: Any, across: str, up: str, path: Path, *, legend:
     if legend:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=6, frameon=False, fontsize=9)
     save(figure, path)
-
-
-def _cut(text: str, most: int = 22) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

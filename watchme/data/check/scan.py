@@ -18,7 +18,6 @@ LabelRules = tuple[int, int]
 """How many classes labels may name, and numbers of keypoints behind a box."""
 _TOGETHER = 64
 _MOST_THREADS = 16
-Looker = Callable[[Path], ImageProbe]
 
 
 class Scanned(NamedTuple):
@@ -29,9 +28,9 @@ class Scanned(NamedTuple):
     lines: list[Line] | None
 
 
-def scan_images(facts: Facts, least_side: int = 1, *, whole: bool = False) -> None:
+def scan_images(facts: Facts) -> None:
     """Probe every image of `facts.images`, and record sizes, hashes and faults. See `image_probe.probe_image`."""
-    for _ in scan_with_labels(facts, None, least_side, whole=whole):
+    for _ in scan_with_labels(facts, None):
         pass
 
 

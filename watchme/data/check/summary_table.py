@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from watchme.core.formatting import aligned
+from watchme.core.formatting import aligned, shortened
 from watchme.data.check.database import Count, Facts
 
 _WIDTH = 110
@@ -16,7 +16,7 @@ def table_lines(counts: Sequence[Count]) -> list[str]:
     rows = [(one.kind.severity, one.kind.name, f"{one.count:,}", one.example) for one in counts]
     head = ("severity", "problem", "count", "example")
     room = max(30, _WIDTH - 6 - sum(max(len(row[column]) for row in (head, *rows)) for column in range(3)))
-    return aligned([(*row[:3], _cut(row[3], room)) for row in (head, *rows)], right=(2,))
+    return aligned([(*row[:3], shortened(row[3], room)) for row in (head, *rows)], right=(2,))
 
 
 def summary(facts: Facts) -> dict[str, Any]:
@@ -65,7 +65,3 @@ def people_statistics(facts: Facts) -> tuple[tuple[str, ...], tuple[tuple[Any, .
         "FROM images GROUP BY split ORDER BY MIN(id)"
     )
     return columns, tuple(rows)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

@@ -71,7 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
             _room(root, size, folder)
             _unpack(path, move, folder, source, arguments.max_gib * 2**30)
         lacking = dataset.missing(root)
-        counts = {"files": sum(path.is_file() for path in root.rglob("*") if not _is_ours(path, root))}
+        ours = {root / MANIFEST, root / UNFINISHED}
+        counts = {"files": sum(path.is_file() for path in root.rglob("*") if path not in ours)}
         facts = {"sources": {"archives": dict(sorted({**known, **marks}.items()))}, "splits": {name: counts}}
         manifest = folder.finish(**facts, missing=lacking, **summary.left_out(source))
     summary.print_summary(folder, manifest, source, {"files": "files"}, heading="dataset")
@@ -85,10 +86,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         summary.print_next_commands("market1501", out / dataset.folder, model="osnet_ibn")
     return 0
-
-
-def _is_ours(path: Path, root: Path) -> bool:
-    return path.parent == root and path.name in (MANIFEST, UNFINISHED)
 
 
 def _name(paths: Sequence[Path], limit: int) -> str:

@@ -85,10 +85,6 @@ def _rate(text: str) -> float:
     return value
 
 
-def _name(video: str, number: int, suffix: str) -> str:
-    return f"{video}/{number // _SHARD:03d}/{video}_{number:06d}.{suffix}"
-
-
 def _cut(
     name: str,
     video: Path,
@@ -121,7 +117,7 @@ def _cut(
             wanted = number % every == 0 if every else _is_due(number, rate, fps or 1.0)
             if not wanted:
                 continue
-            target = _name(name, number, arguments.format)
+            target = f"{name}/{number // _SHARD:03d}/{name}_{number:06d}.{arguments.format}"
             if not folder.has(target):
                 good, pixels = capture.retrieve()
                 good, data = cv2.imencode(f".{arguments.format}", pixels, quality) if good else (False, None)

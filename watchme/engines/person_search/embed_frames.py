@@ -65,7 +65,8 @@ def embed_frames(
     data, unreadable, order = _less_unreadable(data, readable, asked)
     features, drawn, wanted = crops.all()
     people, everything = _people(data), _detections(found)
-    queries_of = Queries(wanted[np.argsort(order, kind="stable")], _pids(data), _allowed(data, config.gallery))
+    pids = np.array([query.pid for query in data.queries], np.int64)
+    queries_of = Queries(wanted[np.argsort(order, kind="stable")], pids, _allowed(data, config.gallery))
     gallery = everything.chosen(everything.scores >= config.confidence)
     return FrameFeatures(data, people, everything, gallery, features, drawn, queries_of, unreadable)
 
@@ -167,10 +168,6 @@ def _people(data: SearchSet) -> People:
 def _detections(found: Sequence[NDArray[np.float32]]) -> Detections:
     rows = np.concatenate(found).astype(np.float64)
     return Detections(np.repeat(np.arange(len(found)), [len(part) for part in found]), rows[:, :4], rows[:, 4])
-
-
-def _pids(data: SearchSet) -> NDArray[np.int64]:
-    return np.array([query.pid for query in data.queries], np.int64)
 
 
 def _allowed(data: SearchSet, gallery: str) -> NDArray[np.bool_]:

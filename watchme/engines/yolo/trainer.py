@@ -135,7 +135,8 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
             if self.parent is None:
                 raise found from error
             traceback.print_exc()
-            self.parent.fail(found if isinstance(found, WatchmeError) else _of_rank(found))
+            reason = f"the process of rank {RANK} failed: {type(found).__name__}: {found}"
+            self.parent.fail(found if isinstance(found, WatchmeError) else TrainingError(reason))
             os._exit(1)  # leaving the process group could wait for the other ranks
         if self.parent is not None:
             self.parent.finish()
@@ -272,7 +273,3 @@ def strip_checkpoints(folder: Path) -> None:
             stripped = path.with_name(f"{path.stem}.tmp")
             strip_optimizer(path, s=str(stripped))
             stripped.replace(path)
-
-
-def _of_rank(error: Exception) -> TrainingError:
-    return TrainingError(f"the process of rank {RANK} failed: {type(error).__name__}: {error}")
