@@ -5,20 +5,10 @@ from collections.abc import Iterable
 
 DETECTION = ("map50", "map50_95", "precision", "recall", "f1")
 SEARCH = (
-    "search_map",
-    "search_top1",
-    "search_top5",
-    "search_top10",
-    "search_map_gt_boxes",
-    "search_top1_gt_boxes",
-    "search_map_oracle_embedding",
-    "detection_recall",
-    "detection_precision",
-    "detection_ap50",
-    "lost_missed",
-    "lost_boxes",
-    "lost_false_detections",
-    "lost_embedding",
+    *("search_map", "search_top1", "search_top5", "search_top10"),
+    *("search_map_gt_boxes", "search_top1_gt_boxes", "search_map_oracle_embedding"),
+    *("detection_recall", "detection_precision", "detection_ap50"),
+    *("lost_missed", "lost_boxes", "lost_false_detections", "lost_embedding"),
 )
 SAME_CAMERA = "val_same_camera"
 """Validation of re-ID in which matches of a query's own camera count, where nobody is seen by two cameras."""

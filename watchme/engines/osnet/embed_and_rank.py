@@ -137,12 +137,7 @@ class Embedder:
 
 
 def compare(
-    query: Tensor,
-    gallery: Tensor,
-    data: Gallery,
-    split: str,
-    config: ReidEvaluation,
-    device: torch.device = _CPU,
+    query: Tensor, gallery: Tensor, data: Gallery, split: str, config: ReidEvaluation, device: torch.device = _CPU
 ) -> Ranking:
     """Rank by (Q, D) and (G, D) float32 embeddings on the CPU, of the crops of `data`; a CUDA GPU does it there."""
     ids = ids_of(data.query.crops, data.gallery.crops)

@@ -10,16 +10,8 @@ from watchme.core.errors import CheckpointError
 
 # Where trainers keep the tensors, in the order in which they are taken; an average (EMA) only where there is no other.
 _KEYS: Final = (
-    "state_dict",
-    "model",
-    "model_state_dict",
-    "net",
-    "network",
-    "weights",
-    "state_dict_ema",
-    "model_ema",
-    "ema_state_dict",
-    "ema",
+    *("state_dict", "model", "model_state_dict", "net", "network", "weights"),
+    *("state_dict_ema", "model_ema", "ema_state_dict", "ema"),
 )
 # What wrappers put before a name: DDP and averages, torch.compile, Lightning, fast-reid. OSNet has no such modules.
 _PREFIXES: Final = ("module.", "_orig_mod.", "model.", "backbone.", "net.", "encoder.")

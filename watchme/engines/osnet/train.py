@@ -180,10 +180,7 @@ def _build_model(job: Job, config: Config, identities: int) -> ReidNet:
     initial = find_initial(chosen.weights, chosen.pretrained, chosen.engine, chosen.name)
     if initial is not None:
         match = load_weights(
-            model.backbone,
-            initial.fetch(),
-            keep_classifier=chosen.keep_classifier,
-            min_matched=chosen.min_matched,
+            model.backbone, initial.fetch(), keep_classifier=chosen.keep_classifier, min_matched=chosen.min_matched
         )
         job.record("initial_tensors", {"loaded": len(match.loaded), "missing": match.missing})
     freeze(model.backbone, config.model.freeze)

@@ -95,13 +95,7 @@ def _show_mistakes(job: Job, config: Config, seen: "Seen", split: str, folder: P
 
 
 def validate(
-    model: Any,
-    config: Config,
-    yaml: Path,
-    split: str,
-    device: str,
-    folder: Path,
-    **changes: Any,
+    model: Any, config: Config, yaml: Path, split: str, device: str, folder: Path, **changes: Any
 ) -> tuple[Any, "Seen"]:
     """Run ultralytics' validation on one split.
 
