@@ -31,11 +31,8 @@ def higher_is_better(name: str) -> bool:
 def measured_objective(mode: str, objective: str, measured: Iterable[str]) -> str:
     """Name under which a run measured its objective: an evaluation of `val/map` on the test split has `test/map`.
 
-    Args:
-        mode: The run's mode; a training selects on the objective as it is configured, or, where nobody is seen by two
-            cameras, on the same metric of `SAME_CAMERA`.
-        objective: Canonical name from the config.
-        measured: Names of the run's metrics, or of an epoch's.
+    A training selects on the objective as it is configured, or, where nobody is seen by two cameras, on the same metric
+    of `SAME_CAMERA`. `measured` are the names of the run's metrics, or of an epoch's.
     """
     names = set(measured)
     if objective in names:

@@ -19,14 +19,11 @@ def write_clip(
     others: Callable[[Image8], Boxes] | None,
     fps: float,
 ) -> bool:
-    """Write a part of a video.
+    """Write a part of a video; return whether there was any frame to write.
 
     `path` is a .webm file, which browsers play, or .mp4. `frames` maps the indices of the clip's frames to seconds,
     `boxes` those in which the person matches to their box in pixels. `others` finds everybody in an image, to be
     blurred; None: nobody is.
-
-    Returns:
-        Whether there was any frame to write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0

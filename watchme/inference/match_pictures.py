@@ -76,10 +76,8 @@ def draw_matches(
     """Write a crop and a frame for each sighting that is shown.
 
     The frames of `source` are read once more, one at a time. `others` finds everybody in an image, to be blurred; None:
-    nobody is.
-
-    Returns:
-        Rank -> files of crop and frame below the run folder; those whose frame is gone are left out.
+    nobody is. Returns the files of crop and frame below the run folder, by rank; those whose frame is gone are left
+    out.
     """
     for part in (CROPS, FRAMES):
         (folder / part).mkdir(parents=True, exist_ok=True)

@@ -42,10 +42,7 @@ def track_means(track: NDArray[np.int64], embedding: NDArray[np.float32]) -> NDA
     """The mean embedding of each track, of unit norm: average pooling over a tracklet (MARS; Zheng et al., ECCV 2016).
 
     `track` (N,) has the number of each sighting's track, or person, from 1 on; `embedding` (N, D) may be a memory map,
-    of which a part at a time is read.
-
-    Returns:
-        (T, D), in the order of the numbers.
+    of which a part at a time is read. Returns (T, D), in the order of the numbers.
     """
     sums = np.zeros((int(track.max(initial=0)), embedding.shape[1]), np.float32)
     for start in range(0, len(track), _ROWS):

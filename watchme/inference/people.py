@@ -143,10 +143,8 @@ def split_tracks(sightings: Sightings, same_person: float) -> Tracks:
     """Cut tracks where they go over from one person to another.
 
     `sightings` have tracks from 1 on, and embeddings, of which those of one track at a time are read. Two parts are one
-    person from a cosine similarity of their means of `same_person` on.
-
-    Returns:
-        The parts, numbered in the order of their beginnings.
+    person from a cosine similarity of their means of `same_person` on. Returns the parts, numbered in the order of
+    their beginnings.
     """
     assert sightings.embedding is not None
     order = np.argsort(sightings.track, kind="stable")
@@ -198,10 +196,8 @@ def _numbered(labels: Numbers) -> tuple[Numbers, Numbers]:
 def find_persons(tracks: Tracks, same_person: float) -> Numbers:
     """The person of each track, from 1 on in the order of their first appearance.
 
-    Tracks, which have embeddings, are merged from a mean cosine similarity of `same_person` on.
-
-    Returns:
-        (T,) numbers; (N,) of sightings are `persons[tracks.of - 1]`.
+    Tracks, which have embeddings, are merged from a mean cosine similarity of `same_person` on. Returns (T,) numbers;
+    (N,) of sightings are `persons[tracks.of - 1]`.
     """
     assert tracks.means is not None
     count = len(tracks.first)

@@ -52,8 +52,7 @@ class Shown:
 def show(source: FrameSource, found: Sightings, folder: Path, wanted: Wanted) -> tuple[list[Shown], list[Shown]]:
     """Go through a source, pictures or a video, once more, and draw who was `found` in it.
 
-    Returns:
-        Pictures of people, those seen most often first, and of frames.
+    Returns pictures of people, those seen most often first, and of frames.
     """
     page = _busiest_frames(found, min(wanted.pictures, 12))
     crops = _crops_of(found, wanted.pictures)

@@ -133,9 +133,8 @@ def search(
     their product, the cosine; `matches` says which entries may stand for which person. `fair` leaves false detections
     and doubles out of the entries: what is wrong is then somebody else.
 
-    Returns:
-        The result of each query. Entries that are equally alike share the worst of their ranks, as in scikit-learn's
-        average_precision_score, by which published figures are computed.
+    Entries that are equally alike share the worst of their ranks, as in scikit-learn's average_precision_score, by
+    which published figures are computed.
     """
     total = len(queries.pids)
     score = SearchScore(

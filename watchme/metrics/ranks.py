@@ -110,10 +110,8 @@ def single_shot_ranks(
     """Ranks of a query's match in random galleries that hold one image of each person.
 
     `distances` (G,) are those of the query, which has at least one match. People are drawn in the order in which they
-    appear in the ranking, so that a legacy ``RandomState`` gives what torchreid draws from numpy's global one.
-
-    Returns:
-        (repeats,) 1-based ranks.
+    appear in the ranking, so that a legacy ``RandomState`` gives what torchreid draws from numpy's global one. Returns
+    (repeats,) 1-based ranks.
     """
     order = np.argsort(distances.cpu().numpy())
     pids = identities.gallery_pids[order[~identities.left_out(query)[order]]]

@@ -134,10 +134,8 @@ def mean_by_camera(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
     """The mean of what each camera has of each identity: what a track of that person is to a search.
 
-    `features` are (N, D) embeddings, which are divided by their norm; identities and cameras are (N,).
-
-    Returns:
-        (M, D) means, (M,) their identities, (M,) their cameras.
+    `features` are (N, D) embeddings, which are divided by their norm; identities and cameras are (N,). Returns (M, D)
+    means, (M,) their identities, (M,) their cameras.
     """
     keys, group = np.unique(np.stack([pids, cams], axis=1), axis=0, return_inverse=True)
     sums = np.zeros((len(keys), features.shape[1]), np.float32)

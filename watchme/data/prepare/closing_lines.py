@@ -56,13 +56,8 @@ def print_summary(
 def print_next_commands(dataset: str, root: Path, model: str = "", use: str = "both", more: str = "") -> None:
     """Print the commands that check the dataset and train on it.
 
-    Args:
-        dataset: Option of `dataset=`.
-        root: Its folder.
-        model: Option of `model=`; empty: the default one.
-        use: `test` for a dataset that has no training set, `train` for one of torchreid's that has nothing to test
-            on, `no test` for one of your own.
-        more: A further override.
+    `model` empty is the default one. `use` is `test` for a dataset that has no training set, `train` for one of
+    torchreid's that has nothing to test on, `no test` for one of your own; `more` is a further override.
     """
     where = f"dataset={dataset} dataset.root={quoted(root)}" + (f" {more}" if more else "")
     chosen = f"model={model} " if model else ""

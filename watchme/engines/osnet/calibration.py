@@ -28,8 +28,7 @@ def calibrate(
     compare tracks. Only people who are among the queries count: a validation's distractors were trained on. `galleries`
     holds the images of each split, `features` their (Q, D) and (G, D) embeddings on the CPU.
 
-    Returns:
-        For the summary's details: the threshold at a false match rate of 1%, the rates there, and of what.
+    Returns, for the summary's details, the threshold at a false match rate of 1%, the rates there, and of what.
     """
     parts = [_similarities(galleries[split], *features[split], split) for split in galleries]
     found, means = (sum(each[1:], start=each[0]) for each in zip(*parts, strict=True))

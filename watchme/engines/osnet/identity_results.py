@@ -87,10 +87,8 @@ def draw_map(
     """Embeddings of some identities in two dimensions, as a PNG, by t-SNE (van der Maaten and Hinton, JMLR 2008).
 
     The identities are chosen evenly from the hardest to the easiest. `hardest` is as `hardest_first` gives it; `config`
-    has the distance, and how many identities (`tsne`). The folder of `path` is made if absent.
-
-    Returns:
-        A caption; empty where there are too few images, and no file.
+    has the distance, and how many identities (`tsne`). The folder of `path` is made if absent. Returns a caption, empty
+    where there are too few images, and no file.
     """
     people, features, crops = _sample(hardest, ranking, data, config.tsne)
     if len(people) < 2 or len(crops) < _FEWEST:

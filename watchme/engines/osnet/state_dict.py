@@ -50,9 +50,8 @@ def _bare(name: str) -> str:
 def best_place(content: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> tuple[str, str, float]:
     """Where in a checkpoint most of a model's tensors are, whatever the keys and prefixes are called.
 
-    Returns:
-        The dotted key ("" for the file itself), the prefix of the names there, and the share of `wanted` that matches
-        in name and shape.
+    Returns the dotted key ("" for the file itself), the prefix of the names there, and the share of `wanted` that
+    matches in name and shape.
     """
     best = ("", "", 0.0)
     for key, tensors in _mappings(content, "", _DEPTH):

@@ -97,14 +97,11 @@ def _show_mistakes(job: Job, config: Config, seen: "Seen", split: str, folder: P
 def validate(
     model: Any, config: Config, yaml: Path, split: str, device: str, folder: Path, **changes: Any
 ) -> tuple[Any, "Seen"]:
-    """Run ultralytics' validation on one split.
+    """Run ultralytics' validation on one split; return its metrics, and what was found in each image.
 
     `model` is a `YOLO`, of weights or of an exported file, `yaml` the data.yaml of the checked copy, `split` is train,
     val or test, `device` in ultralytics' spelling. ultralytics writes into `folder`; `changes` are arguments of it that
     replace the config's.
-
-    Returns:
-        Its metrics, and what was found in each image.
     """
     validator: dict[str, _Validator] = {}
 
