@@ -21,8 +21,11 @@ def default_model(given: Mapping[str, str], folders: Sequence[Path]) -> str | No
 
     mode=search, predict, find and embed name their models by `detector` and `reid`. Otherwise the dataset's `task`
     decides: the model is the one with the shortest name of an engine that takes it, so that `dataset=market1501` alone
-    trains a re-ID model. `given` are the command line's overrides, see `values_by_key`; of the `folders` of config
-    groups the project's is first.
+    trains a re-ID model.
+
+    Args:
+        given: The command line's overrides, see `values_by_key`.
+        folders: Folders of config groups, the project's first.
     """
     dataset = given.get("dataset")
     if "model" not in given and (model := _MODELS.get(given.get("mode", ""))):

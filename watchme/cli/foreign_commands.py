@@ -40,7 +40,14 @@ def problems_of_flags(flags: Sequence[str], keys: Iterable[str]) -> list[Problem
 def foreign_option(group: str, value: str, options: Sequence[str], names: Mapping[str, str]) -> str:
     """What another tool's value of a group means here: `model=yolo11n.pt`, `model=osnet_x1_0`, `dataset=coco.yaml`.
 
-    Empty where nothing is known. `names` maps architectures and datasets to the `options` of the group.
+    Args:
+        group: The group.
+        value: What was given.
+        options: The group's.
+        names: Architecture or dataset name -> option.
+
+    Returns:
+        The command; empty where nothing is known.
     """
     path = Path(value)
     stem = names.get(path.name.removesuffix(".pt").removesuffix(".yaml"), "")

@@ -7,8 +7,19 @@ from watchme.core.program import as_started
 
 _WIDTH = 80
 _ORDER = (
-    *("model", "dataset", "optimizer", "scheduler", "augmentation", "loss", "evaluation", "export"),
-    *("train", "tracker", "sweeper", "experiment", "debug"),
+    "model",
+    "dataset",
+    "optimizer",
+    "scheduler",
+    "augmentation",
+    "loss",
+    "evaluation",
+    "export",
+    "train",
+    "tracker",
+    "sweeper",
+    "experiment",
+    "debug",
 )
 _EXAMPLES = (
     ("python train.py", "YOLO11n on the built-in demo world"),

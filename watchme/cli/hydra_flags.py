@@ -63,7 +63,11 @@ def problems_of_hydra_flags(
 ) -> list[Problem]:
     """Hydra's flags that cannot be: values that they do not take, or two of which each is something to do.
 
-    `flags` are as `split_flags` returns them, `arguments` the others, `keys` all of a config.
+    Args:
+        flags: As `split_flags` returns them.
+        arguments: The others.
+        keys: All keys of a config.
+        conf: The project's conf/.
     """
     given = {long_name(flag): flag.partition("=")[2] for flag in flags}
     if given.keys() & set(_ALONE):

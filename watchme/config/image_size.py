@@ -22,8 +22,10 @@ _SQUARE, _HEIGHT, _WIDTH = (f"dataset.{name}" for name in ("image_size", "height
 def with_image_size(config: DictConfig, overrides: Iterable[str]) -> DictConfig:
     """A composed config whose image size stands under the keys of its engine; the same one where it did already.
 
-    `overrides` of the command line beat what files say: with `dataset.height=128` an image_size of debug=tiny counts no
-    more.
+    Args:
+        config: As Hydra composed it.
+        overrides: Of the command line, which beat what files say: with `dataset.height=128` an image_size of
+            debug=tiny counts no more.
     """
     engine = _value(config, "model.engine")
     if engine not in engine_names():

@@ -143,9 +143,13 @@ def mode_of_another_tool(value: object) -> str | None:
 
 
 def unknown_key(name: str, path: str, names: Collection[str], keys: Collection[str] = ()) -> str:
-    """What to say of a key `name` that the section `path` does not have; an empty path is the top level.
+    """What to say of a key that does not exist.
 
-    `names` are the keys of that section, `keys` all dotted keys of the config.
+    Args:
+        name: The last part of the key.
+        path: The section that it was given in; empty for the top level.
+        names: Keys of that section.
+        keys: Every dotted key of the config.
     """
     if meant := meant_key(name, path, keys):
         return f"unknown key; it is {meant} here"

@@ -38,7 +38,10 @@ _NOTHING = object()
 
 
 def validate(config: DictConfig) -> RunConfig:
-    """Turn a composed config into the `Config` class of `watchme/engines/<model.engine>/config.py`.
+    """Turn a composed config into its engine's typed config.
+
+    Returns:
+        An instance of the `Config` class of `watchme/engines/<model.engine>/config.py`.
 
     Raises:
         ConfigError: With every problem found: unknown keys at any depth, wrong types, values out of range,

@@ -118,8 +118,10 @@ def choose_workers(wanted: int | None, device: torch.device, processes: int = 1)
 def choose_compile_mode(wanted: bool | str, device: torch.device, steps: int) -> str | None:
     """Return a mode of torch.compile, or cudagraphs, which compiles nothing; None: neither.
 
-    `wanted` is `train.compile`: auto, off, cudagraphs, default, reduce-overhead, or true and false for default and off.
-    `steps` counts those with batches of one size; it is 0 where CUDA graphs do not fit.
+    Args:
+        wanted: `train.compile`: auto, off, cudagraphs, default, reduce-overhead, or true and false for default and off.
+        device: Where the model is.
+        steps: With batches of one size, in all; 0 where CUDA graphs do not fit.
 
     Raises:
         ConfigError: If cudagraphs are asked for where they do not fit.

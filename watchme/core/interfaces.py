@@ -145,7 +145,10 @@ class Detector(Protocol):
     assumed: tuple[str, ...]  # what was taken for granted because the weights are in no run folder, a sentence each
 
     def detect(self, images: Sequence["NDArray[np.uint8]"]) -> "list[NDArray[np.float32]]":
-        """Find people in RGB images, each of shape (height, width, 3), of any size.
+        """Find people.
+
+        Args:
+            images: RGB, each of shape (height, width, 3), of any size.
 
         Returns:
             For each image an array of shape (n, 5): x1, y1, x2, y2 in pixels of that image, and the confidence,
@@ -160,7 +163,10 @@ class Embedder(Protocol):
     assumed: tuple[str, ...]  # what was taken for granted because the weights are in no run folder, a sentence each
 
     def embed(self, crops: Sequence["NDArray[np.uint8]"]) -> "NDArray[np.float32]":
-        """Return an embedding of each crop of one person: RGB, of shape (height, width, 3), of any size.
+        """Return an embedding of each crop of one person.
+
+        Args:
+            crops: RGB, each of shape (height, width, 3), of any size.
 
         Returns:
             Array of shape (n, dimensions), divided by its L2 norm, as the backend does.

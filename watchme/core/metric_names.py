@@ -5,10 +5,20 @@ from collections.abc import Iterable
 
 DETECTION = ("map50", "map50_95", "precision", "recall", "f1")
 SEARCH = (
-    *("search_map", "search_top1", "search_top5", "search_top10"),
-    *("search_map_gt_boxes", "search_top1_gt_boxes", "search_map_oracle_embedding"),
-    *("detection_recall", "detection_precision", "detection_ap50"),
-    *("lost_missed", "lost_boxes", "lost_false_detections", "lost_embedding"),
+    "search_map",
+    "search_top1",
+    "search_top5",
+    "search_top10",
+    "search_map_gt_boxes",
+    "search_top1_gt_boxes",
+    "search_map_oracle_embedding",
+    "detection_recall",
+    "detection_precision",
+    "detection_ap50",
+    "lost_missed",
+    "lost_boxes",
+    "lost_false_detections",
+    "lost_embedding",
 )
 SAME_CAMERA = "val_same_camera"
 """Validation of re-ID in which matches of a query's own camera count, where nobody is seen by two cameras."""
@@ -31,8 +41,11 @@ def higher_is_better(name: str) -> bool:
 def measured_objective(mode: str, objective: str, measured: Iterable[str]) -> str:
     """Name under which a run measured its objective: an evaluation of `val/map` on the test split has `test/map`.
 
-    A training selects on the objective as it is configured, or, where nobody is seen by two cameras, on the same metric
-    of `SAME_CAMERA`. `measured` are the names of the run's metrics, or of an epoch's.
+    Args:
+        mode: The run's mode; a training selects on the objective as it is configured, or, where nobody is seen by two
+            cameras, on the same metric of `SAME_CAMERA`.
+        objective: Canonical name from the config.
+        measured: Names of the run's metrics, or of an epoch's.
     """
     names = set(measured)
     if objective in names:

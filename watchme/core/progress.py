@@ -20,8 +20,12 @@ _COUNT = "{desc} {n_fmt} {unit}s  {elapsed}{postfix}"
 class Progress:
     """Counts what is done; as a context it removes its bar at the end, where the result is logged.
 
-    `unit` is what is counted, in the singular, `total` of how many (None: nobody knows), `done` before. `note` returns
-    what else is to be shown, such as losses.
+    Args:
+        title: What is done, a word or two.
+        total: Of how many; None: nobody knows.
+        unit: What is counted, in the singular.
+        done: Counted before.
+        note: Returns what else is to be shown, such as losses.
     """
 
     def __init__(

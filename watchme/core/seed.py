@@ -11,8 +11,9 @@ import torch
 def seed_everything(seed: int, *, deterministic: bool) -> None:
     """Seed Python, NumPy and torch, and choose deterministic operations where torch has them.
 
-    `seed` is any non-negative integer, which NumPy takes modulo 2**32. With `deterministic` the same seed gives the
-    same numbers on the same machine, at some cost in speed.
+    Args:
+        seed: Any non-negative integer; NumPy takes it modulo 2**32.
+        deterministic: Whether the same seed must give the same numbers on the same machine, at some cost in speed.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)

@@ -7,9 +7,14 @@ from watchme.core.interfaces import StepEvent
 
 
 class StepMeter:
-    """Reports a point every `every` steps (0: never) by `report`, which must return at once.
+    """Reports every `every` steps. It reads no clock and no tensor at the others.
 
-    It reads no clock and no tensor at the others.
+    Args:
+        every: Steps between two points; 0: none.
+        report: Takes a point; it must return at once.
+
+    Attributes:
+        every: As given.
     """
 
     def __init__(self, every: int = 0, report: Callable[[StepEvent], None] = lambda event: None) -> None:
@@ -23,12 +28,23 @@ class StepMeter:
         self._begun, self._images = time.perf_counter(), 0
 
     def count(self, step: int, images: int) -> bool:
-        """Count the images of a step (from 1, over all epochs) on all devices; whether `report` is due."""
+        """Count a step's images; whether `report` is due.
+
+        Args:
+            step: Its number over all epochs, from 1.
+            images: How many were trained on, over all devices.
+        """
         self._images += images
         return bool(self.every) and step % self.every == 0
 
     def report(self, step: int, loss: float, lr: float) -> None:
-        """Report a point: the loss of the step's batch, and the learning rate of the first parameter group."""
+        """Report a point.
+
+        Args:
+            step: As counted.
+            loss: Of the step's batch.
+            lr: Learning rate of the first parameter group.
+        """
         now = time.perf_counter()
         speed = self._images / max(now - self._begun, 1e-9)
         self._report(StepEvent(step, {"step/loss": loss, "step/lr": lr, "step/images_per_s": speed}))

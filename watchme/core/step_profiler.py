@@ -26,7 +26,9 @@ _NAN = re.compile(r"Function '(\w+)' returned nan values")
 class StepProfiler:
     """Profiles some steps of the first epoch; writes a trace, and keeps a table of the slowest operators.
 
-    `on_gpu` says whether the time of a GPU counts rather than that of the CPU.
+    Args:
+        folder: The run folder.
+        on_gpu: Whether the time of a GPU counts rather than that of the CPU.
 
     Attributes:
         table: Operators by the time that they themselves took, over the recorded steps, times in milliseconds; None
@@ -41,7 +43,12 @@ class StepProfiler:
         self._first = 0
 
     def over(self, batches: Iterable[T], steps: int) -> Iterator[T]:
-        """The batches of an epoch; what is done between one and the next is a step."""
+        """The batches of an epoch; what is done between one and the next is a step.
+
+        Args:
+            batches: Of the epoch.
+            steps: Their number.
+        """
         if self._used:
             yield from batches
             return

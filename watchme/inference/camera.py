@@ -19,7 +19,10 @@ _PATIENCE_S = 40.0
 
 
 class LiveSource:
-    """A camera, by its number, or a stream, by its address. It is opened once, as some cameras cannot be opened twice.
+    """A camera or a stream. It is opened once, as some cameras cannot be opened twice.
+
+    Args:
+        given: The number of a camera, or an address.
 
     Raises:
         DataError: If OpenCV cannot open it.

@@ -56,8 +56,10 @@ class Certainty:
 def of_run(weights: Path, named: Path | None = None, *, means: bool = False) -> Similarities | None:
     """The similarities that a re-ID model's run has measured, or another that is named; None where there are none.
 
-    `weights` are the re-ID model's; `named` is a run folder or a calibration.json, such as of an evaluation of the same
-    weights. `means` are those of an image and a mean of images, as of a track; older files have none.
+    Args:
+        weights: Of the re-ID model.
+        named: A run folder or a calibration.json, such as of an evaluation of the same weights.
+        means: Those of an image and a mean of images, as of a track; older files have none.
 
     Raises:
         CheckpointError: If a file that is there, or is named, cannot be read.

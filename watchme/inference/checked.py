@@ -47,8 +47,10 @@ class CheckedEmbedder:
 def checked_images(images: Any) -> list[Image8]:
     """Images as models take them: RGB, uint8, each of shape (height, width, 3), of any sizes.
 
-    They are a list of NumPy arrays, or one array of shape (n, height, width, 3). Whether channels are in the order RGB
-    cannot be seen; OpenCV reads BGR: `image[:, :, ::-1]`.
+    Whether channels are in the order RGB cannot be seen; OpenCV reads BGR: `image[:, :, ::-1]`.
+
+    Args:
+        images: A list of NumPy arrays, or one array of shape (n, height, width, 3).
 
     Raises:
         ValueError: With the image's number, what it is, and how to turn it into what is wanted.

@@ -19,11 +19,18 @@ def write_clip(
     others: Callable[[Image8], Boxes] | None,
     fps: float,
 ) -> bool:
-    """Write a part of a video; return whether there was any frame to write.
+    """Write a part of a video.
 
-    `path` is a .webm file, which browsers play, or .mp4. `frames` maps the indices of the clip's frames to seconds,
-    `boxes` those in which the person matches to their box in pixels. `others` finds everybody in an image, to be
-    blurred; None: nobody is.
+    Args:
+        path: A .webm file, which browsers play, or .mp4.
+        source: The video.
+        frames: Index -> seconds of the frames of the clip.
+        boxes: Index -> box of the person in pixels, in the frames where they match.
+        others: Finds everybody in an image, to be blurred; None: nobody is.
+        fps: Frames a second of the clip.
+
+    Returns:
+        Whether there was any frame to write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0

@@ -31,8 +31,11 @@ def draw_people(
 ) -> Image8:
     """A copy of an image with a box for each person, and its number or else its confidence.
 
-    `image` is (H, W, 3) RGB; `boxes` are (n, 4) x1, y1, x2, y2 in pixels, `scores` (n,) confidences, `persons` (n,)
-    numbers; -1 where it is not known who is who.
+    Args:
+        image: (H, W, 3) RGB.
+        boxes: (n, 4) x1, y1, x2, y2 in pixels.
+        scores: (n,) confidences.
+        persons: (n,) numbers; -1 where it is not known who is who.
     """
     import cv2
 
@@ -59,7 +62,10 @@ def draw_people(
 def label_place(box: Sequence[float], label: tuple[int, int], picture: tuple[int, int]) -> tuple[int, int]:
     """Left and top of a label: above its box, else below, so that it hides no face; else within; never outside.
 
-    `box` is x1, y1, x2, y2 in pixels, `label` and `picture` are width and height.
+    Args:
+        box: x1, y1, x2, y2 in pixels.
+        label: Width and height.
+        picture: Width and height.
     """
     left, top, _, bottom = (round(value) for value in box)
     wide, high = label
@@ -86,7 +92,9 @@ def write_jpeg(path: Path, image: Image8) -> None:
 class VideoFile:
     """A video that is written frame by frame, and is there once it is whole.
 
-    The suffix of `path` names the format: .mp4 or .webm; `fps` are frames a second.
+    Args:
+        path: Its suffix names the format: .mp4 or .webm.
+        fps: Frames a second.
     """
 
     def __init__(self, path: Path, fps: float) -> None:

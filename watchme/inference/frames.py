@@ -32,9 +32,12 @@ class FrameSource(Protocol):
     faults: list[str]  # what could not be read so far, a sentence each
 
     def frames(self, start: int = 0, stride: int = 1, only: Collection[int] | None = None) -> Iterator[Frame]:
-        """The frames from `start` on whose number is a multiple of `stride`.
+        """Some of the frames.
 
-        With `only`, those of them that have these numbers; the others are not decoded.
+        Args:
+            start: The first.
+            stride: Only those whose number is a multiple of it.
+            only: Only those with these numbers; the others are not decoded.
 
         Raises:
             DataError: If none can be read.

@@ -21,8 +21,9 @@ _SAME_S = 0.0015  # by which a frame's time may differ between two passes: the c
 def frames_at(source: FrameSource, wanted: Mapping[int, float]) -> Iterator[Frame]:
     """Frames of a source that was gone through before, in ascending order; those that are gone are left out.
 
-    A live source gives none: what it showed is past. `wanted` maps the index of a frame to its time in seconds, NaN for
-    pictures.
+    Args:
+        source: Pictures or a video. A live one gives none: what it showed is past.
+        wanted: Index of a frame -> its time in seconds, NaN for pictures.
     """
     if isinstance(source, VideoSource):
         yield from _of_video(source, wanted)

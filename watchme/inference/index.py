@@ -39,8 +39,8 @@ class Hits:
 class ExactIndex:
     """Compares with every embedding.
 
-    `embeddings` are (N, D) of unit norm, float32 or float16, and may be a memory map, of which a part at a time is
-    read.
+    Args:
+        embeddings: (N, D) of unit norm, float32 or float16; may be a memory map, of which a part at a time is read.
     """
 
     about = "all inner products"
@@ -76,8 +76,12 @@ class FaissIndex:
     """Compares with the embeddings of the lists nearest to the query (an inverted file; Jegou et al., TPAMI 2011).
 
     Embeddings are kept as float16 in memory, so that N of D dimensions take 2 N D bytes; the similarities that are
-    returned are those of the embeddings themselves. `embeddings` are (N, D) of unit norm, as faiss's `index` was built
-    from; `recall` is the share of the nearest neighbours that it has found of a sample.
+    returned are those of the embeddings themselves.
+
+    Args:
+        embeddings: (N, D) of unit norm, as the index was built from.
+        index: faiss's.
+        recall: Share of the nearest neighbours that it has found of a sample.
     """
 
     def __init__(self, embeddings: Embeddings, index: Any, recall: float) -> None:
@@ -101,8 +105,10 @@ class FaissIndex:
 def open_index(embeddings: Embeddings, folder: Path, search: Search = "auto") -> ExactIndex | FaissIndex:
     """An index of these embeddings; that of faiss is built once and kept in `folder`.
 
-    `embeddings` are (N, D) of unit norm, `folder` is that of the sightings. `search` is `exact`, `faiss`, or `auto`:
-    faiss from `LARGE` embeddings on where it is installed.
+    Args:
+        embeddings: (N, D) of unit norm.
+        folder: Of the sightings.
+        search: `exact`; `faiss`; `auto`: faiss from `LARGE` embeddings on where it is installed.
 
     Raises:
         ConfigError: If faiss is asked for and is not installed.

@@ -27,8 +27,10 @@ Boxes = NDArray[np.float32]
 def blur_people(image: Image8, boxes: Boxes, spared: Sequence[float] | None = None) -> Image8:
     """A copy of an image with the people in it blurred beyond recognition, as far as they are in a box.
 
-    `image` is (H, W, 3) uint8, `boxes` are (n, 4) x1, y1, x2, y2. The pixels of the box `spared` stay as they are, but
-    for people in front of it: whose feet are lower in the picture.
+    Args:
+        image: (H, W, 3) uint8.
+        boxes: (n, 4) x1, y1, x2, y2 of the people to blur.
+        spared: A box whose pixels stay as they are, but for people in front of it: whose feet are lower in the picture.
     """
     result = image.copy()
     nearer = np.zeros(len(boxes), bool) if spared is None else boxes[:, 3] > spared[3]
@@ -75,9 +77,14 @@ def draw_matches(
 ) -> dict[int, tuple[str, str]]:
     """Write a crop and a frame for each sighting that is shown.
 
-    The frames of `source` are read once more, one at a time. `others` finds everybody in an image, to be blurred; None:
-    nobody is. Returns the files of crop and frame below the run folder, by rank; those whose frame is gone are left
-    out.
+    Args:
+        source: Where the frames are; they are read once more, one at a time.
+        wanted: The sightings.
+        others: Finds everybody in an image, to be blurred; None: nobody is.
+        folder: The run folder.
+
+    Returns:
+        Rank -> files of crop and frame below the run folder; those whose frame is gone are left out.
     """
     for part in (CROPS, FRAMES):
         (folder / part).mkdir(parents=True, exist_ok=True)

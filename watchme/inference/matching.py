@@ -41,8 +41,12 @@ def mean_embedding(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
 def track_means(track: NDArray[np.int64], embedding: NDArray[np.float32]) -> NDArray[np.float32]:
     """The mean embedding of each track, of unit norm: average pooling over a tracklet (MARS; Zheng et al., ECCV 2016).
 
-    `track` (N,) has the number of each sighting's track, or person, from 1 on; `embedding` (N, D) may be a memory map,
-    of which a part at a time is read. Returns (T, D), in the order of the numbers.
+    Args:
+        track: (N,) number of each sighting's track, or person, from 1 on.
+        embedding: (N, D); may be a memory map, of which a part at a time is read.
+
+    Returns:
+        (T, D), in the order of the numbers.
     """
     sums = np.zeros((int(track.max(initial=0)), embedding.shape[1]), np.float32)
     for start in range(0, len(track), _ROWS):
@@ -56,8 +60,11 @@ def track_means(track: NDArray[np.int64], embedding: NDArray[np.float32]) -> NDA
 def of_persons(hits: Hits, sightings: Sightings, query: NDArray[np.float32], most: int) -> Hits:
     """The sightings of the persons that were found, each as similar as its person is.
 
-    `hits` are of a search among the means of persons, from 1 on. Of each person the sightings most like the `query`, of
-    shape (D,), come first; there are `most` at most.
+    Args:
+        hits: Of a search among the means of persons.
+        sightings: All, with persons from 1 on.
+        query: (D,) what was looked for; of each person the sightings most like it come first.
+        most: So many sightings at most.
     """
     assert sightings.embedding is not None
     rank = np.full(int(sightings.person.max(initial=0)) + 1, len(hits.place), np.int64)
@@ -72,8 +79,11 @@ def of_persons(hits: Hits, sightings: Sightings, query: NDArray[np.float32], mos
 def appearances(sightings: Sightings, ranking: Ranking, gap_s: float, gap_frames: int) -> list[Appearance]:
     """The appearances of the person, the most similar first; in a video each is of one track.
 
-    Matches of a video are of one appearance up to `gap_s` seconds apart, those of pictures, which have no time, up to
-    `gap_frames` pictures.
+    Args:
+        sightings: All.
+        ranking: Of them.
+        gap_s: Matches of a video so many seconds apart, at most, are of one appearance.
+        gap_frames: Of pictures, which have no time: at most so many pictures apart.
     """
     matched = ranking.is_match
     frames, tracks = sightings.frame[ranking.place[matched]], _tracks(sightings, ranking.place[matched])

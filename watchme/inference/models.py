@@ -17,9 +17,13 @@ _ENGINES: dict[Kind, str] = {"detector": "yolo", "re-ID model": "osnet"}
 def load_kind(
     kind: Kind, weights: Path, load: Callable[[str, Path], Detector | Embedder], named: str
 ) -> Detector | Embedder:
-    """Load weights by the engine of their run, or by the usual one of their kind where they are in none.
+    """Load weights by the engine of their run, or by the usual one of their kind where they lie in none.
 
-    `load` takes engine and file, as `Job.load_model`; `named` is what messages call the file.
+    Args:
+        kind: What they must be.
+        weights: The file.
+        load: Engine and file to the model, as `Job.load_model`.
+        named: What messages call the file.
 
     Raises:
         CheckpointError: If they are of an engine without such models; and what `load` raises.

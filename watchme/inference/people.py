@@ -117,7 +117,8 @@ class _Tracker:
 def find_tracks(parts: Iterable[Sightings]) -> Tracks:
     """Follow people from frame to frame.
 
-    `parts` are sightings in the order of their frames; a part does not end within a frame.
+    Args:
+        parts: Sightings in the order of their frames; a part does not end within a frame.
     """
     tracker = _Tracker()
     for part in parts:
@@ -142,9 +143,12 @@ def tell_apart(sightings: Sightings, same_person: float) -> tuple[Numbers, Numbe
 def split_tracks(sightings: Sightings, same_person: float) -> Tracks:
     """Cut tracks where they go over from one person to another.
 
-    `sightings` have tracks from 1 on, and embeddings, of which those of one track at a time are read. Two parts are one
-    person from a cosine similarity of their means of `same_person` on. Returns the parts, numbered in the order of
-    their beginnings.
+    Args:
+        sightings: All, with tracks from 1 on, and embeddings, of which those of one track at a time are read.
+        same_person: Cosine similarity of the means of two parts from which on they are one person.
+
+    Returns:
+        The parts, numbered in the order of their beginnings.
     """
     assert sightings.embedding is not None
     order = np.argsort(sightings.track, kind="stable")
@@ -196,8 +200,12 @@ def _numbered(labels: Numbers) -> tuple[Numbers, Numbers]:
 def find_persons(tracks: Tracks, same_person: float) -> Numbers:
     """The person of each track, from 1 on in the order of their first appearance.
 
-    Tracks, which have embeddings, are merged from a mean cosine similarity of `same_person` on. Returns (T,) numbers;
-    (N,) of sightings are `persons[tracks.of - 1]`.
+    Args:
+        tracks: Tracks with embeddings.
+        same_person: Mean cosine similarity from which on tracks are merged.
+
+    Returns:
+        (T,) numbers; (N,) of sightings are `persons[tracks.of - 1]`.
     """
     assert tracks.means is not None
     count = len(tracks.first)

@@ -22,7 +22,10 @@ _READERS = 2
 class PictureSource:
     """Image files, decoded in threads, in their order. An unreadable one is left out, and named in `faults`.
 
-    `given` is as the user wrote it; names are paths below the folder `anchor`.
+    Args:
+        given: As the user wrote it.
+        paths: The files.
+        anchor: The folder that names are below.
     """
 
     kind: Kind = "pictures"

@@ -44,7 +44,13 @@ def sightings_of(
 
     While one batch is embedded, the next is detected in, and the one after it is read; no more wait than that, so that
     memory does not grow with the source. A caller that stops iterating, or closes the generator, stops the threads.
-    Without an embedder crops are not embedded; `start` is the first frame.
+
+    Args:
+        source: Where frames come from.
+        detector: Finds people.
+        embedder: Embeds their crops; None: nobody does.
+        settings: Thresholds and batches.
+        start: The first frame.
 
     Yields:
         Batches of frames, each frame with what was seen in it.
@@ -158,9 +164,13 @@ def _ahead(
 ) -> Generator[Out, None, None]:
     """Make the next result in a thread while the caller works on the last, of which one more waits.
 
-    The thread also runs `items`, and closes it at its end, so that closing the last of a chain ends them all. `left`,
-    of the whole chain, is set once nobody wants its results any more. A thread that does not end within `patience`
-    seconds is left behind, as it waits for a camera.
+    The thread also runs `items`, and closes it at its end, so that closing the last of a chain ends them all.
+
+    Args:
+        make: Runs in the thread.
+        items: What it gets.
+        left: Of the whole chain; set once nobody wants its results any more.
+        patience: Seconds after which a thread that does not end is left behind, as it waits for a camera.
     """
     waiting: queue.Queue[Any] = queue.Queue(1)
     stop = threading.Event()

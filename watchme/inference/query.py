@@ -53,8 +53,11 @@ class QueryPicture:
 def read_queries(given: Sequence[str], detector: Detector, confidence: float, person: int | None) -> list[QueryPicture]:
     """Read the pictures of a person, and find the person in each.
 
-    `given` are image files, folders or globs; detections count from `confidence` on. `person` is the number of the
-    person in each picture, from 1, counted from left to right; None: the largest.
+    Args:
+        given: Image files, folders or globs.
+        detector: Finds people.
+        confidence: Detections from here on count.
+        person: Number of the person in each picture, from 1, counted from left to right; None: the largest.
 
     Raises:
         DataError: If there is no such picture, or it cannot be read.

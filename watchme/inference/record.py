@@ -28,7 +28,13 @@ def record_sightings(
 ) -> None:
     """Append everybody in a source to a store, from the frame on that it stands at.
 
-    Without an embedder nobody is embedded. `watch` gets each batch of frames as soon as it is in the store.
+    Args:
+        source: Where frames come from.
+        detector: Finds people.
+        embedder: Embeds them; None: nobody does.
+        writer: The store.
+        settings: Thresholds and batches.
+        watch: Gets each batch of frames as soon as it is in the store.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C, with all that was seen in the store; a live source just ends with it.
@@ -61,7 +67,11 @@ def open_store(
 ) -> SightingsWriter:
     """The store of what is seen in a source; with what is there of an earlier run that was stopped.
 
-    `weights` maps a key such as `detector` to its file; None where there is none.
+    Args:
+        folder: Of the store.
+        source: Where frames come from.
+        settings: Thresholds and batches.
+        weights: Key such as `detector` -> its file; None where there is none.
 
     Raises:
         RunFolderError: If the folder holds sightings of something else, or a part of what a camera showed.

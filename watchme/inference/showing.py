@@ -50,9 +50,16 @@ class Shown:
 
 
 def show(source: FrameSource, found: Sightings, folder: Path, wanted: Wanted) -> tuple[list[Shown], list[Shown]]:
-    """Go through a source, pictures or a video, once more, and draw who was `found` in it.
+    """Go through a source once more, and draw.
 
-    Returns pictures of people, those seen most often first, and of frames.
+    Args:
+        source: Pictures or a video.
+        found: Who was seen in it.
+        folder: The run folder.
+        wanted: What is drawn.
+
+    Returns:
+        Pictures of people, those seen most often first, and of frames.
     """
     page = _busiest_frames(found, min(wanted.pictures, 12))
     crops = _crops_of(found, wanted.pictures)
@@ -105,7 +112,10 @@ def _again(
 class LiveShow:
     """Draws the frames of a camera or a stream as they come.
 
-    `fps` are the frames a second of the source; None: unknown.
+    Args:
+        folder: The run folder.
+        wanted: What is drawn.
+        fps: Frames a second of the source; None: unknown.
     """
 
     def __init__(self, folder: Path, wanted: Wanted, fps: float | None) -> None:

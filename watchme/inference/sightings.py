@@ -86,8 +86,9 @@ def rows_by_frame(found: Sightings) -> Iterator[tuple[int, slice]]:
 class SightingsWriter:
     """Appends what is seen, frame by frame; goes on with what a killed process left in the folder.
 
-    Nothing is written into the run folder before the first chunk. `key` is what the sightings depend on (source,
-    weights, thresholds), name -> value.
+    Args:
+        folder: The run folder. Nothing is written before the first chunk.
+        key: What the sightings depend on (source, weights, thresholds), name -> value.
 
     Raises:
         RunFolderError: If the folder holds sightings of something else.
@@ -183,9 +184,15 @@ def load(folder: Path) -> Sightings:
 
 
 def merge(folder: Path, track: NDArray[np.int64], person: NDArray[np.int64]) -> Path:
-    """Make one file of all chunks, or that file once more with other tracks, and return it; memory holds but a part.
+    """Make one file of all chunks, or the file once more with other tracks, so that memory holds but a part.
 
-    `track` and `person` are (N,), of all sightings.
+    Args:
+        folder: The run folder.
+        track: (N,) of all sightings.
+        person: (N,) of all sightings.
+
+    Returns:
+        The file.
     """
     parts = _parts(folder)
     given: dict[str, Array] = {"track": track, "person": person}

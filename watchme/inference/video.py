@@ -27,6 +27,9 @@ _MOST_BROKEN = 500
 class VideoSource:
     """A video file.
 
+    Args:
+        given: Its path.
+
     Raises:
         DataError: If OpenCV cannot open it, or reads no frame.
     """

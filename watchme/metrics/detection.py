@@ -89,9 +89,16 @@ def score_detections(
 
     In each frame the most confident detection chooses first: it is right if a person whom no other has taken overlaps
     it by at least `iou`, and takes the one that overlaps most, as COCO's evaluation does. A detection in an ignored
-    region that is not right does not count. `detections` are all that the detector found, of the lowest confidences
-    too, for the average precision: the area under the curve of precision (made monotonous) over recall, not sampled at
-    points. Recall and precision are those of the detections with at least `confidence`.
+    region that is not right does not count.
+
+    Args:
+        people: Who is there.
+        detections: All that the detector found, of the lowest confidences too, for the average precision.
+        iou: Overlap that makes a detection right.
+        confidence: Recall and precision are those of the detections with at least this confidence.
+
+    Returns:
+        `ap` is the area under the curve of precision (made monotonous) over recall, not sampled at points.
     """
     right = np.zeros(len(detections.frames), bool)
     for _, there, overlaps in side_by_side(people, detections):

@@ -38,7 +38,10 @@ def pairwise_distance(query: Tensor, gallery: Tensor, distance: Distance = "eucl
 def checked_features(query: Tensor, gallery: Tensor, *, normalize: bool = False) -> tuple[Tensor, Tensor]:
     """The two feature sets, detached, in float32 or float64, found fit to compare (L2-normalised if asked).
 
-    They are (Q, D) and (G, D); `normalize` divides each row by its L2 norm (a zero row stays zero).
+    Args:
+        query: (Q, D) features.
+        gallery: (G, D) features.
+        normalize: divide each row by its L2 norm (a zero row stays zero).
 
     Raises:
         ValueError: what is wrong with the features, and in how many rows.
@@ -92,7 +95,11 @@ def at_least_float32(matrix: Tensor) -> Tensor:
 def distance_chunks(query: Tensor, gallery: Tensor, distance: Distance, rows: int) -> Iterator[Tensor]:
     """Consecutive row blocks of the distance matrix, about ``rows`` rows (at least ``MIN_ROWS``) each.
 
-    The features, (Q, D) and (G, D), are what ``checked_features`` returned; `distance` is as for ``pairwise_distance``.
+    Args:
+        query: (Q, D) features that ``checked_features`` returned.
+        gallery: (G, D) features that ``checked_features`` returned.
+        distance: as for ``pairwise_distance``.
+        rows: wanted rows in a block.
 
     Yields:
         Matrices (n, G), all of them finite, whose concatenation is ``pairwise_distance(query, gallery, distance)``.

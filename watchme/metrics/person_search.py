@@ -68,8 +68,11 @@ class SearchScore:
 def needed_iou(boxes: Floats, iou: float, *, small_boxes: bool) -> Floats:
     """(P,) IoU that a detection must reach to be a match.
 
-    `boxes` are the people's, (P, 4) in pixels. `small_boxes` lowers it for small boxes to w h / ((w + 10) (h + 10)), as
-    in the evaluation of CUHK-SYSU and PRW: what is left where a box is 10 pixels too wide and too high.
+    Args:
+        boxes: (P, 4) of the people, pixels.
+        iou: What it is as a rule.
+        small_boxes: Lower it for small boxes to w h / ((w + 10) (h + 10)), as in the evaluation of CUHK-SYSU and PRW:
+            what is left where a box is 10 pixels too wide and too high.
     """
     if not small_boxes:
         return np.full(len(boxes), iou)
@@ -129,12 +132,17 @@ def search(
 ) -> SearchScore:
     """Rank a gallery for each query.
 
-    `entry_frames` (N,) has the frame of each gallery entry; `features` (N, D) are float32 of unit length: likeness is
-    their product, the cosine; `matches` says which entries may stand for which person. `fair` leaves false detections
-    and doubles out of the entries: what is wrong is then somebody else.
+    Args:
+        queries: Who is looked for, and where.
+        people: Who is there.
+        entry_frames: (N,) frame of each gallery entry.
+        features: (N, D) float32 of unit length; likeness is their product, the cosine.
+        matches: Which entries may stand for which person.
+        fair: Of the entries, to leave false detections and doubles out: what is wrong is then somebody else.
 
-    Entries that are equally alike share the worst of their ranks, as in scikit-learn's average_precision_score, by
-    which published figures are computed.
+    Returns:
+        The result of each query. Entries that are equally alike share the worst of their ranks, as in scikit-learn's
+        average_precision_score, by which published figures are computed.
     """
     total = len(queries.pids)
     score = SearchScore(
@@ -201,9 +209,16 @@ def decompose(
 ) -> tuple[SearchScore, Decomposition]:
     """Search, and again with one fault after the other repaired; what each repair gains was lost to that fault.
 
-    The order is: false detections leave the gallery; boxes become those drawn by hand; matches are ranked first; badly
-    placed detections count; missed people are found. The gallery is the `detections` with their (N, D) `features`;
-    `drawn_features` (P, D) are of the people in the boxes drawn by hand, and `overlap` is of people and detections.
+    The order is: false detections leave the gallery; boxes become those drawn by hand; matches are ranked first;
+    badly placed detections count; missed people are found.
+
+    Args:
+        queries: Who is looked for, and where.
+        people: Who is there.
+        detections: The gallery.
+        features: (N, D) of the detections.
+        drawn_features: (P, D) of the people in the boxes drawn by hand.
+        overlap: Of `people` and `detections`.
     """
     real = search(queries, people, detections.frames, features, overlap.matches)
     fair = search(queries, people, detections.frames, features, overlap.matches, fair=overlap)

@@ -61,7 +61,10 @@ class Identities:
 def match_ranks(block: Tensor, identities: Identities, start: int) -> tuple[Ints, Bools]:
     """Ranks of the gallery images of each query's person.
 
-    `block` has the (n, G) finite distances of the queries ``start`` to ``start + n``, float32 or float64.
+    Args:
+        block: (n, G) finite distances of the queries ``start`` to ``start + n``, float32 or float64.
+        identities: of all queries and the gallery.
+        start: index of the block's first query.
 
     Returns:
         Two (n, M) arrays, a query's images in order of distance: 1-based ranks in the gallery without the
@@ -109,9 +112,16 @@ def single_shot_ranks(
 ) -> Ints:
     """Ranks of a query's match in random galleries that hold one image of each person.
 
-    `distances` (G,) are those of the query, which has at least one match. People are drawn in the order in which they
-    appear in the ranking, so that a legacy ``RandomState`` gives what torchreid draws from numpy's global one. Returns
-    (repeats,) 1-based ranks.
+    Args:
+        distances: (G,) of the query.
+        identities: of all queries and the gallery.
+        query: its index; it has at least one match.
+        random: source of the choices. People are drawn in the order in which they appear in the ranking, so
+            that a legacy ``RandomState`` gives what torchreid draws from numpy's global one.
+        repeats: number of galleries.
+
+    Returns:
+        (repeats,) 1-based ranks.
     """
     order = np.argsort(distances.cpu().numpy())
     pids = identities.gallery_pids[order[~identities.left_out(query)[order]]]
@@ -137,7 +147,10 @@ def _counts(block: Tensor, own: Tensor) -> tuple[Ints, Ints]:
     """How many other people's images are nearer than each of the person's own, and how many at most as far.
 
     numpy sorts values without carrying indices, with SIMD, and outside the GIL; a row at a time stays in the cache.
-    `block` has (n, G) distances on the CPU, `own` the (n, M) to images of the query's person, ascending.
+
+    Args:
+        block: (n, G) distances on the CPU.
+        own: (n, M) distances to images of the query's person, ascending.
     """
     lines, values = block.numpy(), own.numpy()
     before, upto = np.empty(own.shape, np.int64), np.empty(own.shape, np.int64)

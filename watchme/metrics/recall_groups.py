@@ -35,6 +35,9 @@ def recall_by_group(frames: Sequence[Frame]) -> Iterator[tuple[str, str, int, in
     person's greatest IoU with another one. False detections are counted by their own size, and by the crowd of their
     image; an overlap they do not have. Groups that hold nothing are left out.
 
+    Args:
+        frames: All images.
+
     Yields:
         What is grouped by, group, people, found, recall (NaN where there is nobody), false detections.
     """

@@ -183,7 +183,9 @@ def _reciprocal_vectors(original: _Original, nearest: Ints, largest: Tensor, k1:
 def _jaccard(queries: Sparse, holders: Sparse) -> Floats:
     """(n, G) Jaccard distances of non-negative rows that sum to 1: 1 - sum min / sum max.
 
-    `queries` is (n, N) csr, `holders` (G, N) csc: for every entry of a vector, the gallery images that have it.
+    Args:
+        queries: (n, N) csr.
+        holders: (G, N) csc: for every entry of a vector, the gallery images that have it.
     """
     lengths = np.diff(holders.indptr)
     distances = np.empty((queries.shape[0], holders.shape[0]), np.float32)

@@ -112,8 +112,14 @@ def compare_pairs(
 ) -> Similarities:
     """Compare every embedding of one set with those of the other from other cameras.
 
-    `one` (N, D) and `other` (M, D) are embeddings, which are divided by their norm; identities and cameras are (N,) and
-    (M,). Those of the other set whose identity `one` does not have are left out.
+    Args:
+        one: (N, D) embeddings; they are divided by their norm.
+        other: (M, D) embeddings.
+        one_pids: (N,) identities.
+        other_pids: (M,) identities; those that `one` does not have are left out.
+        one_cams: (N,) cameras.
+        other_cams: (M,) cameras.
+        split: What it is.
     """
     known = np.isin(other_pids, one_pids)
     first, second = unit_rows(one), unit_rows(other[known])
@@ -134,8 +140,13 @@ def mean_by_camera(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
     """The mean of what each camera has of each identity: what a track of that person is to a search.
 
-    `features` are (N, D) embeddings, which are divided by their norm; identities and cameras are (N,). Returns (M, D)
-    means, (M,) their identities, (M,) their cameras.
+    Args:
+        features: (N, D) embeddings; they are divided by their norm.
+        pids: (N,) identities.
+        cams: (N,) cameras.
+
+    Returns:
+        (M, D) means, (M,) their identities, (M,) their cameras.
     """
     keys, group = np.unique(np.stack([pids, cams], axis=1), axis=0, return_inverse=True)
     sums = np.zeros((len(keys), features.shape[1]), np.float32)

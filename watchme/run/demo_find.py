@@ -18,7 +18,12 @@ _MOST = 200
 
 
 def demo_commands(config: RunConfig, folder: Path) -> list[str]:
-    """What to run after a training on demo data: mode=find on the demo film, or the training that it still needs."""
+    """What to run after a training on demo data: mode=find on the demo film, or the training that it still needs.
+
+    Args:
+        config: The run's config.
+        folder: The run folder.
+    """
     task = config.dataset.task
     is_demo = config.dataset.root is None and getattr(config.dataset, "demo", None) is not None
     if config.mode != "train" or task not in _PARTS or not is_demo:

@@ -41,9 +41,10 @@ class GpuMonitor:
     def take(self) -> dict[str, float]:
         """What was seen since the last call.
 
-        They are `perf/gpu_utilisation` (mean share of time that the GPUs were busy, 0 to 1) and `perf/gpu_memory_gb`
-        (most memory that was in use on one GPU, in GiB), without what was not sampled: slices of a GPU (MIG) have no
-        utilisation.
+        Returns:
+            `perf/gpu_utilisation` (mean share of time that the GPUs were busy, 0 to 1) and `perf/gpu_memory_gb`
+            (most memory that was in use on one GPU, in GiB); without what was not sampled: slices of a GPU (MIG)
+            have no utilisation.
         """
         with self._lock:
             busy, self._busy = self._busy, []

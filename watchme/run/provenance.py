@@ -18,8 +18,18 @@ from watchme.core.program import as_started, is_console_script
 from watchme.weights.initial import find_initial, random_weights
 
 _PACKAGES = (
-    *("torch", "torchvision", "ultralytics-opencv-headless", "torchreid", "accelerate"),
-    *("hydra-core", "omegaconf", "optuna", "numpy", "onnx", "onnxruntime", "wandb"),
+    "torch",
+    "torchvision",
+    "ultralytics-opencv-headless",
+    "torchreid",
+    "accelerate",
+    "hydra-core",
+    "omegaconf",
+    "optuna",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "wandb",
 )
 _DIFF_CHARACTERS = 1_000_000
 # The command as it was typed; `sys.argv` is rewritten before Hydra reads it.

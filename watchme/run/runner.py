@@ -38,8 +38,11 @@ class Refused(WatchmeError):
 def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[str]) -> Result:
     """Run one job in its folder.
 
-    `config` was made from `composed`, whose resolved form is written into the folder; the `overrides` of the command
-    line are for the manifest.
+    Args:
+        config: The validated config.
+        composed: The config that it was made from; its resolved form is written into the folder.
+        folder: The run folder.
+        overrides: The command line's overrides, for the manifest.
 
     Returns:
         The engine's result. `run.json`, `summary.json` and `metrics.jsonl` are written by then. A sweep's trial that

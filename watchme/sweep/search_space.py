@@ -96,8 +96,11 @@ def parse_space(
 ) -> SearchSpace:
     """Read the search space of `hydra.sweeper.params` and of the command line, which takes precedence.
 
-    `params` maps a key to a sweep as on the command line, a list of choices, or a fixed value. Hydra's `loader` lists
-    the options of a group for `glob(*)`; with `seed` (`hydra.sweeper.seed`) `shuffle(...)` orders values.
+    Args:
+        params: Key -> sweep as on the command line, a list of choices, or a fixed value.
+        arguments: Overrides.
+        loader: Hydra's, which lists the options of a group for `glob(*)`.
+        seed: `hydra.sweeper.seed`, with which `shuffle(...)` orders values.
 
     Raises:
         ConfigError: If an override cannot be parsed or searched.

@@ -51,7 +51,8 @@ def start(
 ) -> Any:
     """Run a sweep, or the trials of one as its worker. A `WatchmeError` ends the program with its message.
 
-    Returns the best value; with several objectives, the values of the Pareto front.
+    Returns:
+        The best value; with several objectives, the values of the Pareto front.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

@@ -100,9 +100,12 @@ class Facts:
     ) -> None:
         """Put images on the list, in the order of their paths.
 
-        `role` is train, val, test, query or gallery; `side` is 0 for what is trained on: images of different sides must
-        not be the same. `rows` are path, label file, identity (0: a distractor) and camera; None where there is none.
-        `dataset` is its name, where identities of several are compared.
+        Args:
+            split: As it is shown.
+            role: train, val, test, query or gallery.
+            side: 0 for what is trained on; images of different sides must not be the same.
+            rows: Path, label file, identity (0: a distractor) and camera; None where there is none.
+            dataset: Its name, where identities of several are compared.
         """
         self.db.executemany("INSERT INTO listed VALUES (?, ?, ?, ?)", rows)
         self.db.execute(

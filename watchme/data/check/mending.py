@@ -54,8 +54,10 @@ _BOX_COLUMNS = 5
 def command(problem: str, folder: Path, names: Mapping[str, str]) -> str:
     """The command that mends a kind of problem; empty for notes that need nothing.
 
-    Files can be set aside where `folder`, of the run that found it, holds every finding, as a check's does. `names` has
-    `root`, `dataset` (its option), `model` (its option) and `task`.
+    Args:
+        problem: Name of the kind.
+        folder: Of the run that found it. Files can be set aside where it holds every finding, as a check's does.
+        names: `root`, `dataset` (its option), `model` (its option), `task`.
     """
     quoted = {name: shlex.quote(value) for name, value in names.items()}
     if problem in _SET_ASIDE | _LINES:
@@ -70,7 +72,13 @@ def command(problem: str, folder: Path, names: Mapping[str, str]) -> str:
 def mend(folder: Path, problem: str, root: Path) -> tuple[Path, int, int]:
     """Mend all findings of a kind: set files aside, or correct lines of label files, of which a copy is set aside.
 
-    Returns the folder of what was set aside, how many files went there, and how many lines were corrected.
+    Args:
+        folder: Of the check.
+        problem: Name of the kind.
+        root: Of the dataset.
+
+    Returns:
+        The folder of what was set aside, how many files went there, and how many lines were corrected.
 
     Raises:
         DataError: If there is no such kind, or it is not mended this way.

@@ -15,7 +15,10 @@ PICTURES = "pictures"
 
 
 def report_check(
-    job: Job, facts: Facts, shown: Iterable[Shown], statistics: tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]
+    job: Job,
+    facts: Facts,
+    shown: Iterable[Shown],
+    statistics: tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]],
 ) -> Result:
     """Write issues.csv, log and emit tables and pictures, and return the result.
 

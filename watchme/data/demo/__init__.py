@@ -69,9 +69,11 @@ class DemoFilm:
 
 
 def ensure_demo_film(config: DemoFilmConfig | None = None, cache: Path | None = None) -> DemoFilm:
-    """Return the film of these parameters (None: the defaults), drawn if it is not in the cache yet.
+    """Return the film of these parameters, drawn if it is not in the cache yet, whole or not at all.
 
-    It appears there whole or not at all. The cache is watchme's by default.
+    Args:
+        config: parameters of the film; None: the defaults.
+        cache: folder that it is kept in; by default watchme's cache folder.
 
     Raises:
         OSError: if OpenCV cannot write MPEG-4.

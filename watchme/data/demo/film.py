@@ -53,7 +53,13 @@ class Walk:
 
 
 class Scene:
-    """The part of the film that one camera shows, numbered from 1; each of the people walks through the view once."""
+    """The part of the film that one camera shows.
+
+    Args:
+        number: the camera, from 1.
+        people: everybody; each walks through the view once.
+        config: parameters of the film.
+    """
 
     def __init__(self, number: int, people: Sequence[Person], config: DemoFilmConfig) -> None:
         world = DemoWorldConfig(seed=config.seed, frame_size=config.frame_size)

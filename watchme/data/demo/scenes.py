@@ -82,7 +82,8 @@ def paint_scene(
 ) -> tuple[NDArray[np.float32], list[Sighting]]:
     """Paint one moment before a camera, as yet untouched by its sensor; identity `pid` is `people[pid - 1]`.
 
-    Returns the light, RGB of shape (size, size, 3), 0 to 255, and one sighting per walker, in their order.
+    Returns:
+        The light, RGB of shape (size, size, 3), 0 to 255, and one sighting per walker, in their order.
     """
     frame = Image.fromarray(np.clip(camera.street, 0, 255).astype(np.uint8))
     # (y of the ground, what, left, top, index of the walker or -1), painted from far to near.

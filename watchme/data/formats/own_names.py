@@ -49,7 +49,11 @@ class Pattern(NamedTuple):
 
 
 def compiled(pattern: str, called: str = "dataset.pattern") -> Pattern:
-    """The regular expression of a template, or the one that is given. `called` is its option or key, for messages.
+    """The regular expression of a template, or the one that is given.
+
+    Args:
+        pattern: Template or regular expression.
+        called: Its option or key, for messages.
 
     Raises:
         DataError: If it is none, or says no identity.
@@ -83,7 +87,11 @@ def is_list(path: Path) -> bool:
 def views_of_folder(folder: Path, pattern: Pattern, fault: Fault, left_out: Callable[[Path], None]) -> Iterator[View]:
     """The images below a folder, in the order of their paths.
 
-    `fault` gets each image whose path does not match the pattern, `left_out` each of a format that is not read.
+    Args:
+        folder: The folder.
+        pattern: See `compiled`.
+        fault: Gets each image whose path does not match.
+        left_out: Gets each image of a format that is not read.
 
     Raises:
         DataError: If the folder cannot be listed.
@@ -104,7 +112,10 @@ def views_of_folder(folder: Path, pattern: Pattern, fault: Fault, left_out: Call
 def views_of_list(path: Path, text: str, fault: Fault) -> Iterator[View]:
     """The images that a CSV names, in its order.
 
-    Paths in the file are relative to its folder; `fault` gets each row that cannot be used.
+    Args:
+        path: The file; paths in it are relative to its folder.
+        text: Its content.
+        fault: Gets each row that cannot be used.
 
     Raises:
         DataError: If it has no header with path and id.
@@ -154,8 +165,11 @@ def divided(own: Sequence[Sighting]) -> tuple[list[Sighting], list[Sighting], bo
     """Queries and gallery of a test identity, and whether a single camera saw it.
 
     A query of each camera, and the rest in the gallery. Seen by a single camera: the first sighting as the query, the
-    last third as the gallery, which is to count as another camera's; what is between them is in neither. Both are empty
-    where there is one sighting. `own` are its images or tracklets, of each camera in the order of time.
+    last third as the gallery, which is to count as another camera's; what is between them is in neither. Both are
+    empty where there is one sighting.
+
+    Args:
+        own: Its images or tracklets, of each camera in the order of time.
     """
     if len({one[0].camera for one in own}) > 1:
         first: dict[str, Sighting] = {}

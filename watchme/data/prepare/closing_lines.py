@@ -31,8 +31,12 @@ def print_summary(
 ) -> None:
     """Print counts by split, what was left out, and notes.
 
-    `manifest` is what `finish` wrote: its `splits` hold the counts. `columns` maps the key of a count to its heading;
-    `heading` is that of the first column.
+    Args:
+        folder: The output.
+        manifest: What `finish` wrote: `splits` holds the counts.
+        source: What was left out.
+        columns: Key of a count -> its heading.
+        heading: Of the first column.
     """
     counts: Mapping[str, Mapping[str, int]] = manifest["splits"]
     rows: list[list[object]] = [[heading, *columns.values()]]
@@ -56,8 +60,13 @@ def print_summary(
 def print_next_commands(dataset: str, root: Path, model: str = "", use: str = "both", more: str = "") -> None:
     """Print the commands that check the dataset and train on it.
 
-    `model` empty is the default one. `use` is `test` for a dataset that has no training set, `train` for one of
-    torchreid's that has nothing to test on, `no test` for one of your own; `more` is a further override.
+    Args:
+        dataset: Option of `dataset=`.
+        root: Its folder.
+        model: Option of `model=`; empty: the default one.
+        use: `test` for a dataset that has no training set, `train` for one of torchreid's that has nothing to test
+            on, `no test` for one of your own.
+        more: A further override.
     """
     where = f"dataset={dataset} dataset.root={quoted(root)}" + (f" {more}" if more else "")
     chosen = f"model={model} " if model else ""

@@ -25,10 +25,15 @@ def calibrate(
     """Write `calibration.json`: queries against gallery images of other cameras, of all splits together.
 
     As `means` it holds the same of queries and the mean of each other camera's images of an identity, for searches that
-    compare tracks. Only people who are among the queries count: a validation's distractors were trained on. `galleries`
-    holds the images of each split, `features` their (Q, D) and (G, D) embeddings on the CPU.
+    compare tracks. Only people who are among the queries count: a validation's distractors were trained on.
 
-    Returns, for the summary's details, the threshold at a false match rate of 1%, the rates there, and of what.
+    Args:
+        job: The run.
+        galleries: Split -> its images.
+        features: Split -> (Q, D) and (G, D) embeddings on the CPU.
+
+    Returns:
+        For the summary's details: the threshold at a false match rate of 1%, the rates there, and of what.
     """
     parts = [_similarities(galleries[split], *features[split], split) for split in galleries]
     found, means = (sum(each[1:], start=each[0]) for each in zip(*parts, strict=True))

@@ -40,8 +40,9 @@ _LOST_PEER = "lost"
 def spawn_followers(devices: list[torch.device], follow: Follow) -> Iterator[ProcessGroup]:
     """Start a follower for each device but the first, and be their leader within the block.
 
-    `devices` has one for each process, the leader's first; one alone starts nobody. `follow` runs in each follower and
-    must be picklable.
+    Args:
+        devices: One for each process, the leader's first. One alone starts nobody.
+        follow: Runs in each follower; must be picklable.
 
     Raises:
         WatchmeError: What a follower raised.

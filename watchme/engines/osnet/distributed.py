@@ -97,8 +97,12 @@ def joined_group(
 ) -> Iterator[ProcessGroup]:
     """Membership of a process group; environment and thread count are put back afterwards.
 
-    Exchanges are NCCL's between GPUs, gloo's elsewhere. `address` is a host and port that are free on the leader's
-    machine, `threads` is the number of torch's in this process.
+    Args:
+        rank: Of this process.
+        size: How many processes join.
+        device: Where this process computes; NCCL between GPUs, gloo elsewhere.
+        address: Host and port that are free on the leader's machine.
+        threads: Of torch, in this process.
     """
     variables = {
         "RANK": str(rank),

@@ -12,7 +12,9 @@ Model = TypeVar("Model", bound=nn.Module)
 class ExponentialMovingAverage(Generic[Model]):
     """A copy of a model whose weights are an average over its training steps.
 
-    `decay` is the share of the old average that a step keeps. `module`, the copy, needs no gradient.
+    Args:
+        model: On its device.
+        decay: Share of the old average that a step keeps.
 
     Attributes:
         module: The copy; it needs no gradient.

@@ -39,7 +39,10 @@ class Ranking:
 class Embedder:
     """Embeds and ranks images as the config of a run says.
 
-    `fallback` takes what was done instead of what was asked for.
+    Args:
+        config: The run's.
+        device: Where the models are.
+        fallback: Takes what was done instead of what was asked for.
 
     Attributes:
         precision: fp32, fp16 or bf16.
@@ -137,7 +140,12 @@ class Embedder:
 
 
 def compare(
-    query: Tensor, gallery: Tensor, data: Gallery, split: str, config: ReidEvaluation, device: torch.device = _CPU
+    query: Tensor,
+    gallery: Tensor,
+    data: Gallery,
+    split: str,
+    config: ReidEvaluation,
+    device: torch.device = _CPU,
 ) -> Ranking:
     """Rank by (Q, D) and (G, D) float32 embeddings on the CPU, of the crops of `data`; a CUDA GPU does it there."""
     ids = ids_of(data.query.crops, data.gallery.crops)

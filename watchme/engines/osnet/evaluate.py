@@ -47,7 +47,12 @@ def evaluate(job: Job) -> Result:
 
 
 class Evaluator:
-    """Evaluates models of one run."""
+    """Evaluates models of one run.
+
+    Args:
+        job: The run.
+        device: Where to compute.
+    """
 
     def __init__(self, job: Job, device: torch.device) -> None:
         self.job = job
@@ -85,7 +90,9 @@ class Evaluator:
     def calibrate(self, galleries: Mapping[str, Gallery], model: ReidNet | None = None) -> dict[str, Any]:
         """Write calibration.json, see `calibrate`.
 
-        Without a model `galleries` are those of `test`, whose embeddings are at hand.
+        Args:
+            galleries: Split -> its images.
+            model: Embeds them; None: they are those of `test`, whose embeddings are at hand.
         """
         features = self._tested
         if model is not None:
@@ -96,7 +103,9 @@ class Evaluator:
     def save_adapted(self, best: Mapping[str, Any], folder: Path) -> dict[str, Path]:
         """Save the weights that were tested, as `best_<target>.pt`, where they were adapted.
 
-        `best` is the content of best.pt.
+        Args:
+            best: Content of best.pt.
+            folder: Of the checkpoints.
         """
         paths = {f"best_{name}": folder / f"best_{name}.pt" for name in self._adapted}
         for path, model in zip(paths.values(), self._adapted.values(), strict=True):

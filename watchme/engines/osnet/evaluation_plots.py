@@ -23,8 +23,13 @@ _MOST_HARDEST = 4
 def plot_ranking(job: Job, ranking: Ranking, data: Gallery, split: str, config: ReidEvaluation) -> None:
     """Draw the results of one split into `<run>/evaluation/<split>` and pass them to the trackers.
 
-    `config` says how many queries are drawn (`visrank`), and with how many gallery images (`visrank_topk`); how many
-    identities the t-SNE shows (`tsne`); whether features are kept (`save_features`).
+    Args:
+        job: The run.
+        ranking: What was evaluated.
+        data: The images it was evaluated on.
+        split: e.g. test.
+        config: How many queries are drawn (`visrank`), and with how many gallery images (`visrank_topk`); how many
+            identities the t-SNE shows (`tsne`); whether features are kept (`save_features`).
     """
     folder = job.folder / "evaluation" / split
     query = data.query.crops

@@ -44,9 +44,10 @@ _LOWEST_COSINE = 0.8  # on real people int8 keeps 0.98
 def export(job: Job) -> Result:
     """Write `handoff/`, compare each format with the trained model, and measure what the small formats lose.
 
-    The metrics returned are those of the chosen split; folder, files and the backend's settings are in `details`. It is
-    `refused` where a format differs by more than `export.max_difference` or loses more than `export.max_loss`; such a
-    hand-off is left in `handoff-refused/`.
+    Returns:
+        Metrics on the chosen split; folder, files and the backend's settings in `details`; `refused` where a format
+        differs by more than `export.max_difference` or loses more than `export.max_loss`. Such a hand-off is left in
+        `handoff-refused/`.
 
     Raises:
         CheckpointError: If the checkpoint is not an OSNet of `model.name`.

@@ -30,7 +30,11 @@ _IDENTITY_COLUMNS = ("identity", "queries", "map", "rank1", "worst_query", "wors
 def camera_pairs(ranking: Ranking, data: Gallery, split: str, config: ReidEvaluation) -> Table | None:
     """mAP and rank-1 of the queries of one camera in the gallery of another; None where there are too many cameras.
 
-    Distance and protocol are those of `config`, without re-ranking.
+    Args:
+        ranking: What was evaluated.
+        data: The images it was evaluated on.
+        split: e.g. test.
+        config: Distance and protocol; without re-ranking.
     """
     query_pids, gallery_pids, query_cams, gallery_cams = (part.numpy() for part in ids_of(*_crops(data)))
     cameras = np.union1d(query_cams, gallery_cams).tolist()
@@ -66,7 +70,12 @@ def identity_table(
 ) -> Table:
     """The hardest identities: their mAP, their worst query, and who is ranked first in their place most often.
 
-    `hardest` is as `hardest_first` gives it; `config` has the distance.
+    Args:
+        hardest: As `hardest_first` gives it.
+        ranking: What was evaluated.
+        data: The images it was evaluated on.
+        split: e.g. test.
+        config: Distance.
     """
     precision, first = ranking.result.average_precision, ranking.result.first_match_rank
     rows = []
@@ -86,9 +95,17 @@ def draw_map(
 ) -> str:
     """Embeddings of some identities in two dimensions, as a PNG, by t-SNE (van der Maaten and Hinton, JMLR 2008).
 
-    The identities are chosen evenly from the hardest to the easiest. `hardest` is as `hardest_first` gives it; `config`
-    has the distance, and how many identities (`tsne`). The folder of `path` is made if absent. Returns a caption, empty
-    where there are too few images, and no file.
+    The identities are chosen evenly from the hardest to the easiest.
+
+    Args:
+        hardest: As `hardest_first` gives it.
+        ranking: What was evaluated.
+        data: The images it was evaluated on.
+        config: Distance, and how many identities (`tsne`).
+        path: File to write; its folder is made if absent.
+
+    Returns:
+        A caption; empty where there are too few images, and no file.
     """
     people, features, crops = _sample(hardest, ranking, data, config.tsne)
     if len(people) < 2 or len(crops) < _FEWEST:

@@ -32,8 +32,14 @@ _MIXED = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
 class Learner:
     """What learns: a model, and all that changes it.
 
-    `model` is filled with its initial weights; `precision` is fp32, fp16 or bf16; `compile_mode` is a mode of
-    torch.compile, or cudagraphs; None: neither. `fallback` takes the reason where graphs were not possible after all.
+    Args:
+        config: The run's config.
+        model: Filled with its initial weights.
+        device: Where to train.
+        precision: fp32, fp16 or bf16.
+        group: The processes that train together.
+        compile_mode: A mode of torch.compile, or cudagraphs; None: neither.
+        fallback: Takes the reason where graphs were not possible after all.
 
     Attributes:
         model: As it was given, on its device.
@@ -139,8 +145,11 @@ class Learner:
     def step(self, batch: DeviceBatch, metrics: EpochMetrics, *, update: bool = True, summed: int = 1) -> None:
         """One batch forward and backward, and a step of the optimizer if asked for; never waits for the GPU.
 
-        `batch` is this process's share. `update` says whether the gradients summed so far are enough for a step, which
-        goes by the mean of `summed` batches.
+        Args:
+            batch: This process's share.
+            metrics: Takes the losses.
+            update: Whether the gradients summed so far are enough for a step.
+            summed: How many batches' gradients a step is made of; it goes by their mean.
         """
         # Processes exchange gradients only where a step follows.
         with contextlib.nullcontext() if update else self.accelerator.no_sync(self._wrapped):

@@ -40,9 +40,11 @@ class ReidCriterion(nn.Module):
     def forward(self, logits: Tensor, embeddings: Tensor, neck: Tensor, labels: Tensor) -> LossParts:
         """Compute the loss of a batch in float32.
 
-        `logits` are (B, classes), `labels` (B,) int64 class indices. `embeddings` (B, D) are compared at test time:
-        triplet, circle and center loss shape them. `neck` (B, D) is the classifier's input, the same without a BNNeck:
-        ArcFace and CosFace classify it.
+        Args:
+            logits: (B, classes).
+            embeddings: (B, D), compared at test time: triplet, circle and center loss shape it.
+            neck: (B, D), the classifier's input; the same without a BNNeck. ArcFace and CosFace classify it.
+            labels: (B,) int64 class indices.
         """
         config = self.config
         softmax = triplet = metric = logits.new_tensor(torch.nan, dtype=torch.float32)
@@ -124,8 +126,12 @@ class CenterLoss(nn.Module):
 def batch_hard_triplet(embeddings: Tensor, labels: Tensor, margin: float) -> Tensor:
     """Triplet loss with the farthest positive and the nearest negative of each anchor (Hermans et al., 2017).
 
-    Equal to torchreid's TripletLoss: Euclidean distances of the (B, D) float32 embeddings, mean over the batch of
-    max(0, d_pos - d_neg + margin). The (B,) int64 labels have at least two identities.
+    Equal to torchreid's TripletLoss: Euclidean distances, mean over the batch of max(0, d_pos - d_neg + margin).
+
+    Args:
+        embeddings: (B, D) float32.
+        labels: (B,) int64; the batch holds at least two identities.
+        margin: In the unit of the embeddings' distances.
     """
     squared = embeddings.pow(2).sum(1, keepdim=True)
     distances = torch.addmm(squared + squared.T, embeddings, embeddings.T, alpha=-2).clamp(min=1e-12).sqrt()

@@ -15,8 +15,9 @@ log = logging.getLogger(__name__)
 def resume(trainer: Trainer, path: Path) -> None:
     """Make a trainer go on after the epoch of a checkpoint, bit for bit as if it had not stopped.
 
-    `trainer` is a new one, of the same config but for what may change on the way, e.g. `train.epochs`; `path` is a run
-    folder or one of its checkpoints.
+    Args:
+        trainer: A new one, of the same config but for what may change on the way, e.g. `train.epochs`.
+        path: A run folder or one of its checkpoints.
 
     Raises:
         CheckpointError: If it holds no training state, or that of another model, optimizer or set of identities.

@@ -10,8 +10,16 @@ from watchme.core.errors import CheckpointError
 
 # Where trainers keep the tensors, in the order in which they are taken; an average (EMA) only where there is no other.
 _KEYS: Final = (
-    *("state_dict", "model", "model_state_dict", "net", "network", "weights"),
-    *("state_dict_ema", "model_ema", "ema_state_dict", "ema"),
+    "state_dict",
+    "model",
+    "model_state_dict",
+    "net",
+    "network",
+    "weights",
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "ema",
 )
 # What wrappers put before a name: DDP and averages, torch.compile, Lightning, fast-reid. OSNet has no such modules.
 _PREFIXES: Final = ("module.", "_orig_mod.", "model.", "backbone.", "net.", "encoder.")
@@ -50,8 +58,9 @@ def _bare(name: str) -> str:
 def best_place(content: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> tuple[str, str, float]:
     """Where in a checkpoint most of a model's tensors are, whatever the keys and prefixes are called.
 
-    Returns the dotted key ("" for the file itself), the prefix of the names there, and the share of `wanted` that
-    matches in name and shape.
+    Returns:
+        The dotted key ("" for the file itself), the prefix of the names there, and the share of `wanted` that matches
+        in name and shape.
     """
     best = ("", "", 0.0)
     for key, tensors in _mappings(content, "", _DEPTH):

@@ -79,7 +79,10 @@ def _follow(config: Config, folder: Path, group: ProcessGroup, device: torch.dev
 class _Run:
     """One process of a training.
 
-    Nobody listens to the job of another process than the leader's, which alone evaluates.
+    Args:
+        job: The run; nobody listens to that of another process than the leader's.
+        device: Where this process computes.
+        evaluates: Whether it evaluates.
     """
 
     def __init__(self, job: Job, device: torch.device, *, evaluates: bool = True) -> None:
@@ -180,7 +183,10 @@ def _build_model(job: Job, config: Config, identities: int) -> ReidNet:
     initial = find_initial(chosen.weights, chosen.pretrained, chosen.engine, chosen.name)
     if initial is not None:
         match = load_weights(
-            model.backbone, initial.fetch(), keep_classifier=chosen.keep_classifier, min_matched=chosen.min_matched
+            model.backbone,
+            initial.fetch(),
+            keep_classifier=chosen.keep_classifier,
+            min_matched=chosen.min_matched,
         )
         job.record("initial_tensors", {"loaded": len(match.loaded), "missing": match.missing})
     freeze(model.backbone, config.model.freeze)

@@ -18,7 +18,9 @@ _NAMES = (*LossParts._fields, "hits", "images")
 class EpochMetrics:
     """Sums of losses and hits over the images of an epoch.
 
-    `paths` name the images of a batch whose loss is not finite; its error advises fp32 where `precision` is another.
+    Args:
+        paths: Name the images of a batch whose loss is not finite.
+        precision: Of the training; the error of such a batch advises fp32 where it is another.
     """
 
     def __init__(self, paths: Sequence[str], precision: str = "fp32") -> None:

@@ -10,7 +10,11 @@ from typing import Any
 
 import torch
 
-from watchme.core.device import choose_compile_mode, choose_workers, out_of_memory
+from watchme.core.device import (
+    choose_compile_mode,
+    choose_workers,
+    out_of_memory,
+)
 from watchme.core.errors import ConfigError, Problem
 from watchme.core.formatting import time_left
 from watchme.core.interfaces import EpochEvent, Stop
@@ -51,10 +55,18 @@ class BestEpoch:
 class Trainer:
     """Trains one model.
 
-    `model` is filled with its initial weights. `validate` returns `val/...` metrics of a model after an epoch; None
-    where nothing is held out. `emit` passes an epoch to the callbacks, and returns their request to stop. `weights` is
-    the folder of best.pt and last.pt; `precision` is fp32, fp16 or bf16. `steps` reports points within an epoch, those
-    of the leader; None: nobody listens. `fallback` takes what was done instead of what was asked for.
+    Args:
+        config: The run's config.
+        model: The model, already filled with its initial weights.
+        dataset: Augmented training images.
+        validate: Returns `val/...` metrics of a model after an epoch; None where nothing is held out.
+        emit: Passes an epoch to the callbacks, and returns their request to stop.
+        weights: Folder of best.pt and last.pt.
+        device: Where to train.
+        precision: fp32, fp16 or bf16.
+        group: The processes that train together, and this one's rank.
+        steps: Reports points within an epoch, those of the leader; None: nobody listens.
+        fallback: Takes what was done instead of what was asked for.
 
     Attributes:
         learner: The model with its loss and optimizer.

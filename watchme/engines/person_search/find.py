@@ -103,7 +103,9 @@ def _given(config: Config) -> list[str]:
 def _measured(config: Config, *, means: bool = False) -> Similarities | None:
     """The similarities that the re-ID run has measured, or that are named; None where the source must do.
 
-    With `means`, those of means of images, as of a track.
+    Args:
+        config: Of the run.
+        means: Those of means of images, as of a track.
     """
     named = config.find.calibration
     if named == "source":

@@ -232,5 +232,8 @@ def _clips(job: Job, config: Config, source: FrameSource, outcome: Outcome, othe
 def _span(outcome: Outcome, each: Appearance, ranks: Sequence[int], clip: str) -> Span:
     shared = {field.name: getattr(each, field.name) for field in dataclasses.fields(Stretch)}
     return Span(
-        **shared, higher_than=float(outcome.certainty.higher_than(each.similarity)), ranks=tuple(ranks), clip=clip
+        **shared,
+        higher_than=float(outcome.certainty.higher_than(each.similarity)),
+        ranks=tuple(ranks),
+        clip=clip,
     )

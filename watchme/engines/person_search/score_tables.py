@@ -17,8 +17,18 @@ _FAULTS = (
     ("embedding", "embedding (re-ID model)", "other people who are ranked above the person"),
 )
 _QUERY_COLUMNS = (
-    *("query", "identity", "camera", "average_precision", "first_match_rank", "appearances", "detected", "ap_gt_boxes"),
-    *("lost_missed", "lost_boxes", "lost_false_detections", "lost_embedding"),
+    "query",
+    "identity",
+    "camera",
+    "average_precision",
+    "first_match_rank",
+    "appearances",
+    "detected",
+    "ap_gt_boxes",
+    "lost_missed",
+    "lost_boxes",
+    "lost_false_detections",
+    "lost_embedding",
 )
 
 

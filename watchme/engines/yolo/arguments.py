@@ -12,21 +12,30 @@ from typing import Any
 from watchme.engines.yolo.config import Config, YoloAugmentation, YoloTrain
 
 OPTIMIZERS = {"auto": "auto", "sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSProp", "radam": "RAdam"}
-_SAME_IN_TRAIN = ("epochs", "workers", "seed", "deterministic", "rect", "freeze", "compile", "dropout")
 _AUGMENTATIONS = [each.name for each in fields(YoloAugmentation) if each.name != "engine"]
 
 # ultralytics' name -> the key whose value is passed on as it is.
 _TRAINING = {
+    "epochs": "train.epochs",
     "batch": "train.batch_size",
     "imgsz": "dataset.image_size",
+    "workers": "train.workers",
+    "seed": "train.seed",
+    "deterministic": "train.deterministic",
     "single_cls": "dataset.single_class",
+    "rect": "train.rect",
     "fraction": "dataset.fraction",
+    "freeze": "train.freeze",
+    "compile": "train.compile",
+    "dropout": "train.dropout",
     "lr0": "optimizer.lr",
     "momentum": "optimizer.momentum",
     "weight_decay": "optimizer.weight_decay",
     "warmup_epochs": "scheduler.warmup_epochs",
-    **{name: f"train.{name}" for name in _SAME_IN_TRAIN},
-    **{name: f"loss.{name}" for name in ("box", "cls", "dfl", "cls_pw")},
+    "box": "loss.box",
+    "cls": "loss.cls",
+    "dfl": "loss.dfl",
+    "cls_pw": "loss.cls_pw",
     **{name: f"augmentation.{name}" for name in _AUGMENTATIONS},
 }
 _EVALUATION = {

@@ -8,10 +8,15 @@ _EVERY = 10  # of ultralytics' 1000 confidences
 
 
 def chart_tables(found: Any, split: str, confidence: float) -> list[Table]:
-    """Tables with a `chart`: `<split>/confusion`, and with boxes `<split>/pr` at 101 confidences from 0 to 1.
+    """Tables with a `chart`.
 
-    `found` is ultralytics' DetMetrics of an evaluation with its confusion matrix, which counts boxes from `confidence`
-    on; `split` is train, val or test.
+    Args:
+        found: ultralytics' DetMetrics of an evaluation with its confusion matrix.
+        split: train, val or test.
+        confidence: From which on the confusion matrix counts a box.
+
+    Returns:
+        `<split>/pr` at 101 confidences from 0 to 1, and `<split>/confusion`; without boxes the latter alone.
     """
     tables = []
     rows: list[tuple[Any, ...]] = []

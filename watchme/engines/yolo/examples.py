@@ -55,7 +55,12 @@ class Matches:
         return 1 - 2 * found / max(1, 2 * found + missed + false)
 
     def drawn(self, confidence: float, names: Any) -> tuple[Box, ...]:
-        """`Picture.boxes` from a confidence on; `names` maps class numbers to names."""
+        """`Picture.boxes` from a confidence on.
+
+        Args:
+            confidence: The lowest that is drawn.
+            names: Class number -> name.
+        """
         drawn: list[Box] = []
         for box, score, number, right in zip(self.boxes, self.scores, self.classes, self.right, strict=True):
             if score >= confidence:
@@ -75,8 +80,10 @@ class Matches:
 def match(image: Path, predicted: dict[str, Any], truth: dict[str, Any]) -> Matches:
     """Match predictions with ground truth, the most confident first, one to one and within a class.
 
-    `predicted` has `bboxes` (n, 4) in pixels, `conf` (n,) and `cls` (n,); `truth` has `bboxes` (m, 4) in pixels and
-    `cls` (m,).
+    Args:
+        image: The dataset's file.
+        predicted: `bboxes` (n, 4) in pixels, `conf` (n,), `cls` (n,).
+        truth: `bboxes` (m, 4) in pixels, `cls` (m,).
     """
     scores = _array(predicted["conf"])
     order = np.argsort(-scores, kind="stable")
@@ -100,7 +107,8 @@ def match(image: Path, predicted: dict[str, Any], truth: dict[str, Any]) -> Matc
 def best_confidence(curves: Any) -> float:
     """The confidence with the best F1, at which ultralytics reports precision and recall.
 
-    `curves` is ultralytics' `Metric` of the boxes: `f1_curve` (classes, 1000) over `px` (1000,).
+    Args:
+        curves: ultralytics' `Metric` of the boxes: `f1_curve` (classes, 1000) over `px` (1000,).
     """
     from ultralytics.utils.metrics import smooth
 

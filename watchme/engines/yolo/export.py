@@ -31,9 +31,11 @@ log = logging.getLogger(__name__)
 def export(job: Job) -> Result:
     """Write `handoff/`, compare each format with the trained model, and measure what the small formats lose.
 
-    The metrics returned are those of the validation split where fp16 or int8 is asked for; folder, files and the
-    backend's settings are in `details`. It is `refused` where a format differs by more than `export.max_difference` or
-    `export.max_box_difference`, or loses more than `export.max_loss`; such a hand-off is left in `handoff-refused/`.
+    Returns:
+        Metrics on the validation split where fp16 or int8 is asked for; folder, files and the backend's settings in
+        `details`; `refused` where a format differs by more than `export.max_difference` or
+        `export.max_box_difference`, or loses more than `export.max_loss`. Such a hand-off is left in
+        `handoff-refused/`.
 
     Raises:
         CheckpointError: If the checkpoint is no detector of ultralytics, or has fewer classes than the dataset.

@@ -82,7 +82,10 @@ def architecture_of(path: Path) -> str | None:
 
 
 def load(path: Path) -> tuple[Any, dict[str, Any]]:
-    """Load a detector's weights: the model (float32, with `.names`, `.yaml`, `.args`), and what else the file holds.
+    """Load a detector's weights file.
+
+    Returns:
+        The model (float32, with `.names`, `.yaml`, `.args`), and what else the file holds.
 
     Raises:
         CheckpointError: If the file is missing or damaged, or holds no detector of ultralytics.

@@ -12,8 +12,12 @@ def limit_images(dataset: Any, batch_size: int, limit: Limit) -> Any:
     """Keep the images of so many batches, spread over the dataset, and return it.
 
     Its cached labels are those of all images, so that the next training need not read them again. Of rectangular
-    batches, whose images share a shape, the first are kept. `dataset` is a `YOLODataset`, changed in place;
-    `batch_size` counts images over all devices.
+    batches, whose images share a shape, the first are kept.
+
+    Args:
+        dataset: A `YOLODataset`; changed in place.
+        batch_size: Images in a batch, over all devices.
+        limit: `train.limit_batches`.
     """
     images = len(dataset.labels)
     kept = limited_images(images, batch_size, limit)

@@ -20,10 +20,23 @@ from watchme.io.files import read_json, replace_text
 from watchme.io.metrics_log import read_metrics
 
 # What ultralytics lets change when a run is resumed, and `amp`, which `WatchmeTrainer.check_resume` sets again.
-_CHANGEABLE = {
-    *("amp", "batch", "cache", "channels_last", "close_mosaic", "device", "distill_model", "freeze", "imgsz"),
-    *("plots", "save_period", "time", "workers"),
-}
+_CHANGEABLE = frozenset(
+    [
+        "amp",
+        "batch",
+        "cache",
+        "channels_last",
+        "close_mosaic",
+        "device",
+        "distill_model",
+        "freeze",
+        "imgsz",
+        "plots",
+        "save_period",
+        "time",
+        "workers",
+    ]
+)
 # Place and kind of the run rather than its training; `_identity` holds those of them that must not change.
 _PLACE = frozenset(
     ["data", "device", "mode", "model", "patience", "pretrained", "resume", "save_dir", "split", "task", "verbose"]

@@ -50,8 +50,13 @@ class Evaluation:
 def evaluate(job: Job, config: Config, checkpoint: Path, yaml: Path, split: str, device: str) -> Evaluation:
     """Evaluate a weights file on one split as `YOLO(checkpoint).val(...)` does, and show its pictures.
 
-    `job` gets the table and the pictures, which are written to `job.folder / "evaluation" / split`. `yaml` is the
-    data.yaml of the checked copy, `split` is train, val or test, `device` is in ultralytics' spelling.
+    Args:
+        job: Gets the table and the pictures, which are written to `job.folder / "evaluation" / split`.
+        config: The run's config.
+        checkpoint: Weights of a detector.
+        yaml: The data.yaml of the checked copy.
+        split: train, val or test.
+        device: In ultralytics' spelling.
 
     Raises:
         CheckpointError: If the weights cannot be loaded or have fewer classes than the dataset.
@@ -95,13 +100,27 @@ def _show_mistakes(job: Job, config: Config, seen: "Seen", split: str, folder: P
 
 
 def validate(
-    model: Any, config: Config, yaml: Path, split: str, device: str, folder: Path, **changes: Any
+    model: Any,
+    config: Config,
+    yaml: Path,
+    split: str,
+    device: str,
+    folder: Path,
+    **changes: Any,
 ) -> tuple[Any, "Seen"]:
-    """Run ultralytics' validation on one split; return its metrics, and what was found in each image.
+    """Run ultralytics' validation on one split.
 
-    `model` is a `YOLO`, of weights or of an exported file, `yaml` the data.yaml of the checked copy, `split` is train,
-    val or test, `device` in ultralytics' spelling. ultralytics writes into `folder`; `changes` are arguments of it that
-    replace the config's.
+    Args:
+        model: A `YOLO`, of weights or of an exported file.
+        config: The run's config.
+        yaml: The data.yaml of the checked copy.
+        split: train, val or test.
+        device: In ultralytics' spelling.
+        folder: Where ultralytics writes.
+        changes: Arguments of ultralytics that replace the config's.
+
+    Returns:
+        Its metrics, and what was found in each image.
     """
     validator: dict[str, _Validator] = {}
 

@@ -34,8 +34,10 @@ def augment(
 ) -> tuple[Image, Box | None]:
     """Augment one image for training, (H, W, 3) uint8 RGB, contiguous, which is not changed.
 
-    `rng` decides everything; `other` returns a random other image of the training set, for patches. Returns (H, W, 3)
-    uint8, and the rectangle that `to_network` is to erase.
+    `rng` decides everything; `other` returns a random other image of the training set, for patches.
+
+    Returns:
+        (H, W, 3) uint8, and the rectangle that `to_network` is to erase.
     """
     if config.random_flip and rng.random() < config.random_flip:
         image = np.asarray(cv2.flip(image, 1), np.uint8)
@@ -60,11 +62,15 @@ def draw_erased(size: tuple[int, ...], config: ReidAugmentation, rng: Rng) -> Bo
 def to_network(images: Tensor, erased: Tensor | None = None, *, normalize: bool = True) -> Tensor:
     """Normalise a batch on the device that it is on, and fill rectangles with ImageNet's mean.
 
-    `images` are (B, H, W, 3) uint8 RGB, contiguous; `erased` is (B, 4) int64 top, left, height, width, of which a
-    height of 0 erases nothing; `normalize` is by ImageNet's mean and deviation, else only scaled to 0..1. Returns
-    (B, 3, H, W) float32, channels last in memory.
-
     torchreid erases after normalising, with the mean itself rather than 0, and so does this.
+
+    Args:
+        images: (B, H, W, 3) uint8 RGB, contiguous.
+        erased: (B, 4) int64 top, left, height, width; a height of 0 erases nothing.
+        normalize: By ImageNet's mean and deviation; else only scaled to 0..1.
+
+    Returns:
+        (B, 3, H, W) float32, channels last in memory.
     """
     count, height, width, _ = images.shape
     scale, mean, std = _constants(width, images.device)

@@ -37,7 +37,10 @@ def target_names(dataset: ReidDataset) -> list[str]:
 def with_targets(dataset: ReidDataset, root: Path | None, mode: str = "train") -> ReidDataset:
     """The config with `targets` named, where it names none and sources have nothing to test on: all others.
 
-    `root` is `dataset.root`, or the demo world. An evaluation (`mode`) needs its targets, so that nothing is left out.
+    Args:
+        dataset: The config.
+        root: `dataset.root`, or the demo world.
+        mode: An evaluation needs its targets, so that nothing is left out.
     """
     if dataset.targets is not None or mode == "evaluate":
         return dataset
@@ -103,9 +106,13 @@ def has_500k(dataset: ReidDataset, name: str) -> bool:
 def folder_of(dataset: ReidDataset, name: str, root: Path | None) -> Path:
     """The folder in which a dataset is, checked for what it must hold.
 
-    `dataset.roots` comes first. Else it is in `dataset.root`: the dataset itself and those that torchreid knows as
-    torchreid nests them, any other in a folder of its name. `name` is one of `source_names` or `target_names`, `root`
-    is `dataset.root` or the demo world.
+    `dataset.roots` comes first. Else it is in `dataset.root`: the dataset itself and those that torchreid knows
+    as torchreid nests them, any other in a folder of its name.
+
+    Args:
+        dataset: The config.
+        name: One of `source_names` or `target_names`.
+        root: `dataset.root`, or the demo world.
 
     Raises:
         DataError: If it is not there; says what is expected.
@@ -161,7 +168,12 @@ def used_dataset(config: Config) -> tuple[ReidDataset, Path | None]:
 
 
 def read_datasets(dataset: ReidDataset, root: Path | None, mode: str = "train") -> Datasets:
-    """Read all sources and targets, each once; see `used_names` for `mode`.
+    """Read all sources and targets, each once.
+
+    Args:
+        dataset: The config.
+        root: `dataset.root`, or the demo world.
+        mode: See `used_names`.
 
     Raises:
         DataError: If one is not there or cannot be read.

@@ -45,9 +45,13 @@ def hold_out(crops: Sequence[Crop], wanted: float, seed: int) -> Holdout:
 
     Of several sources each gives in proportion to such identities. They are drawn in a random order that is fixed by
     the seed, each time for the camera that is least served so far in proportion to its identities. One image of each
-    identity and camera is a query; the gallery is all of their images (a query's own image is of its own camera and so
-    never counts). `wanted` is a share of the identities below 1 (in sources where two cameras see any), or a number of
-    them.
+    identity and camera is a query; the gallery is all of their images (a query's own image is of its own camera and
+    so never counts).
+
+    Args:
+        crops: The training set.
+        wanted: A share of the identities below 1 (in sources where two cameras see any), or a number of them.
+        seed: Fixes the choice.
 
     Raises:
         DataError: If there are not enough such identities, or too few would be left to train on.

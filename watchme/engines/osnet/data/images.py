@@ -52,8 +52,10 @@ def padded_batch(crops: Sequence[npt.NDArray[np.uint8]], size: tuple[int, int]) 
 class Images:
     """The images of a list of crops, at the network's size; in memory if asked for.
 
-    `size` is (height, width) in pixels. `cache` = `ram` reads all images now, with 8 threads, into one (N, H, W, 3)
-    uint8 tensor that workers share.
+    Args:
+        crops: What to read. A tracklet has several images.
+        size: (height, width), pixels.
+        cache: `ram` reads all of them now, with 8 threads, into one (N, H, W, 3) uint8 tensor that workers share.
 
     Attributes:
         files: Every image, those of a tracklet in a row; `images[n]` reads the nth.

@@ -10,10 +10,14 @@ from watchme.engines.osnet.config import ReidDataset
 
 
 def sample_frames(count: int, length: int, method: str, rng: np.random.Generator) -> list[int]:
-    """Numbers of the images taken of a tracklet of `count`, in order of time.
+    """Numbers of the images taken of a tracklet, in order of time.
 
-    Methods are `evenly`: `length` at equal distances, a short tracklet's last image repeated; `random`: so many drawn
-    by `rng`, with repetition only where there are too few; `all`: every image, whatever `length` says.
+    Args:
+        count: Images that it has.
+        length: Images wanted.
+        method: `evenly`: at equal distances, a short tracklet's last image repeated; `random`: drawn, with repetition
+            only where there are too few; `all`: every image, whatever `length` says.
+        rng: Decides for `random`.
     """
     if method == "all":
         return list(range(count))
