@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 
 from inference.drawn import film
 from inference.untrained import write_detector, write_embedder
+from watchme.core.process_state import torch_threads
 from watchme.core.registry import load_model
 from watchme.engines.osnet.export_formats import load_trained, write_onnx
-from watchme.engines.yolo.isolation import threads_kept
 from watchme.inference.pipeline import Settings, cut_out, sightings_of
 from watchme.inference.sources import open_source
 
@@ -28,7 +28,7 @@ def models(folder: Path, composed_config: Callable[..., DictConfig]) -> tuple[Pa
     reid = write_embedder(folder / "osnet" / "reid.pth", "osnet_x1_0")
     from ultralytics import YOLO
 
-    with threads_kept():
+    with torch_threads():
         YOLO(str(detector)).export(format="onnx", dynamic=True, simplify=False, imgsz=640, verbose=False)
     write_onnx(load_trained(reid, "osnet_x1_0"), reid.with_suffix(".onnx"), (256, 128))
     return detector, reid
@@ -46,7 +46,7 @@ def naive(source: Path, detector: Path, reid: Path, threads: int | None = None) 
     extract = FeatureExtractor("osnet_x1_0", str(reid), device="cpu", verbose=False)
 
     def loop() -> NDArray[np.float32]:
-        with threads_kept():
+        with torch_threads():
             select_device("cpu", verbose=False)  # as at a model's first prediction
             if threads is not None:
                 torch.set_num_threads(threads)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from watchme.core.errors import DataError
 from watchme.core.interfaces import Job, Result, Table
 from watchme.core.metric_names import measured_objective
+from watchme.core.process_state import torch_threads
 from watchme.export import latency, onnx_files
 from watchme.export.handoff import Handoff, card_of, evenly, staged
 from watchme.export.handoff_text import HandoffText
@@ -236,18 +237,6 @@ class Exporter(ABC):
         title = f"{config.model.name} on {config.dataset.name}"
         card = card_of(self.checkpoint, title) + text.card_section(self.handoff.tables)
         self.handoff.write(f"Hand-off: {title}", text.sections(), text.preprocessing(), card)
-
-
-@contextlib.contextmanager
-def torch_threads(wanted: int | None) -> Iterator[int]:
-    """Run a block with `wanted` threads in torch (None: as many as it has), then restore the number."""
-    before = torch.get_num_threads()
-    try:
-        if wanted is not None:
-            torch.set_num_threads(wanted)
-        yield torch.get_num_threads()
-    finally:
-        torch.set_num_threads(before)
 
 
 def torch_reader(module: Callable[[torch.Tensor], Any], device: str | torch.device = "cpu") -> Reader:

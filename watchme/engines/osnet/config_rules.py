@@ -1,7 +1,7 @@
 """What is wrong with a config of this engine, found without torch: refusals, combinations, folders, files."""
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from watchme.config.devices import device_problems
 from watchme.config.suggestions import one_of
@@ -9,6 +9,7 @@ from watchme.core.errors import CheckpointError, Problem
 from watchme.core.metric_names import SAME_CAMERA
 from watchme.engines.osnet.config import OWN_HEAD, Config, OsnetTrain, ReidLoss
 from watchme.engines.osnet.dataset_rules import dataset_problems
+from watchme.export.config_rules import export_problems
 from watchme.weights.initial import find_initial
 
 _ADAM = ("adam", "adamw", "amsgrad", "radam")
@@ -232,18 +233,12 @@ def _option_rules(config: Config) -> Iterator[Problem]:
 
 
 def _export_problems(config: Config) -> Iterator[Problem]:
-    export, place = config.export, PurePosixPath(config.export.place)
+    export = config.export
     for name in export.formats:
         if name not in _FORMATS:
             yield Problem("export.formats", one_of(name, _FORMATS), repr(name))
-    if len(set(export.formats)) < len(export.formats):
-        yield Problem("export.formats", "names a format twice", repr(export.formats))
-    for key in ("fp16", "int8"):
-        if getattr(export, key) and "onnx" not in export.formats:
-            yield Problem(f"export.{key}", "is made of onnx: name it in export.formats", "True")
-    if not export.place or place.is_absolute() or ".." in place.parts:
-        expected = "expected a path below the backend's folder, e.g. src/infrastructure/osnet/client"
-        yield Problem("export.place", expected, repr(export.place))
+    example = "src/infrastructure/osnet/client"
+    yield from export_problems(export.formats, export.place, example, fp16=export.fp16, int8=export.int8)
     yield from _file_problems("checkpoint", config.checkpoint, "give checkpoint=<run>/weights/best.pt")
 
 

@@ -5,7 +5,6 @@ leader, alone evaluates, writes checkpoints and reports epochs. ddp_processes.py
 """
 
 import contextlib
-import os
 import socket
 import warnings
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from watchme.core.process_state import environment, torch_threads
 
 # An exchange of a training step; NCCL itself never notices that a peer is gone.
 _STEP_TIMEOUT = timedelta(minutes=10)
@@ -114,26 +115,17 @@ def joined_group(
         "MASTER_PORT": str(address[1]),
         "OMP_NUM_THREADS": str(threads),
     }
-    before = {name: os.environ.get(name) for name in variables}
-    threads_before = torch.get_num_threads()
-    os.environ.update(variables)
-    torch.set_num_threads(threads)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_STEP_TIMEOUT)
-            yield ProcessGroup(rank, size, dist.new_group(backend="gloo", timeout=_CONTROL_TIMEOUT))
-        dist.destroy_process_group()
-    finally:
-        abort()
-        torch.set_num_threads(threads_before)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    with environment(variables), torch_threads(threads):
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_STEP_TIMEOUT)
+                yield ProcessGroup(rank, size, dist.new_group(backend="gloo", timeout=_CONTROL_TIMEOUT))
+            dist.destroy_process_group()
+        finally:
+            abort()
 
 
 def abort() -> None:

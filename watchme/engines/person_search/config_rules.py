@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from watchme.config.suggestions import nearest
+from watchme.config.suggestions import one_of
 from watchme.core.errors import CheckpointError, DataError, Problem
 from watchme.core.metric_names import SEARCH
 from watchme.data.person_search.readers import EXPECTED, find_format
@@ -90,9 +90,7 @@ def _other_problems(config: Config) -> Iterator[Problem]:
             yield Problem(key, expected, repr(value))
     names = [f"test/{name}" for name in SEARCH]
     if config.objective not in names:
-        close = nearest(config.objective, names)
-        hint = f"; did you mean {close}?" if close else ""
-        yield Problem("objective", f"expected one of {', '.join(names)}{hint}", repr(config.objective))
+        yield Problem("objective", one_of(config.objective, names), repr(config.objective))
 
 
 def _dataset_problems(config: Config) -> Iterator[Problem]:

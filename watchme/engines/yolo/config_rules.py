@@ -2,16 +2,17 @@
 
 import importlib.util
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from watchme.config.devices import device_problems
-from watchme.config.suggestions import nearest
+from watchme.config.suggestions import nearest, one_of
 from watchme.core.errors import CheckpointError, DataError, Problem
 from watchme.core.metric_names import DETECTION
 from watchme.engines.yolo import arguments, data_yaml, export_formats
 from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.config import Config
+from watchme.export.config_rules import export_problems
 from watchme.io.run_lookup import folder_of
 
 _LOSSES = ("box_loss", "cls_loss", "dfl_loss")
@@ -105,11 +106,10 @@ def _objective(config: Config) -> Iterator[Problem]:
         names += [f"{split}/{name}" for split in ("train", "test") for name in DETECTION]
     if config.objective in names:
         return
-    close = nearest(config.objective, names)
-    hint = f"; did you mean {close}?" if close else ""
+    expected = one_of(config.objective, names)
     if config.objective.startswith("test/"):
-        hint = "; the test split is evaluated once, after selection"
-    yield Problem("objective", f"expected one of {', '.join(names)}{hint}", repr(config.objective))
+        expected = f"expected one of {', '.join(names)}; the test split is evaluated once, after selection"
+    yield Problem("objective", expected, repr(config.objective))
 
 
 def _free_arguments(config: Config) -> Iterator[Problem]:
@@ -178,17 +178,11 @@ def _export(config: Config) -> Iterator[Problem]:
     """Formats that cannot be written here, and a path that is not below the backend's folder."""
     if config.mode != "export":
         return
-    export, place = config.export, PurePosixPath(config.export.place)
+    export = config.export
     for name, fault in export_formats.problems_of(export.formats):
         yield Problem("export.formats", fault, repr(name))
-    if len(set(export.formats)) < len(export.formats):
-        yield Problem("export.formats", "names a format twice", repr(export.formats))
-    for key in ("fp16", "int8"):
-        if getattr(export, key) and "onnx" not in export.formats:
-            yield Problem(f"export.{key}", "is made from onnx: add it to export.formats", "True")
-    if not export.place or place.is_absolute() or ".." in place.parts:
-        expected = "expected a path below the backend's folder, e.g. src/infrastructure/yolo/projects/<name>/weights"
-        yield Problem("export.place", expected, repr(export.place))
+    example = "src/infrastructure/yolo/projects/<name>/weights"
+    yield from export_problems(export.formats, export.place, example, fp16=export.fp16, int8=export.int8)
 
 
 def _dataset(config: Config) -> Iterator[Problem]:

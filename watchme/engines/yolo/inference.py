@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from watchme.core.errors import CheckpointError
 from watchme.core.interfaces import Detector
+from watchme.core.process_state import torch_threads
 from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo import isolation
 from watchme.engines.yolo.preparation import choose_device
@@ -128,7 +129,7 @@ class YoloDetector:
         shapes: dict[tuple[int, ...], list[int]] = {}
         for number, image in enumerate(images):
             shapes.setdefault(image.shape, []).append(number)
-        with isolation.threads_kept():
+        with torch_threads():
             for numbers in shapes.values():
                 # ultralytics expects arrays in OpenCV's BGR.
                 arrays = [np.ascontiguousarray(images[number][:, :, ::-1]) for number in numbers]

@@ -3,19 +3,19 @@
 Import ultralytics only after `isolate()`, which sets what it reads at import.
 """
 
-import contextlib
 import importlib.util
 import logging
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from watchme.core.errors import CheckpointError
+from watchme.core.process_state import environment
 from watchme.io.cache import cache_dir
+from watchme.io.files import replacing
 
 _INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "vscode_msg", "openvino_msg")
 _SAFE_LOAD = "ULTRALYTICS_SAFE_LOAD"
@@ -35,7 +35,9 @@ def isolate() -> None:
     (home / "ultralytics").mkdir(parents=True, exist_ok=True)
     Path(os.environ["MPLCONFIGDIR"]).mkdir(parents=True, exist_ok=True)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    with _quiet_import():
+    # For the import alone, which else prints lines about a new settings file and looks for a network: YOLO_OFFLINE also
+    # forbids the fetching of weights.
+    with environment({"YOLO_VERBOSE": "false", "YOLO_OFFLINE": "true"}):
         from ultralytics import utils
     # In memory only: several runs would write one settings file at once.
     wanted = {"sync": False, "api_key": "", "weights_dir": str(home / "weights")}
@@ -68,37 +70,6 @@ def allow_code_in_files(allowed: bool) -> None:
     tasks.SAFE_LOAD = not allowed
 
 
-@contextlib.contextmanager
-def threads_kept() -> Iterator[None]:
-    """Restore torch's number of threads after a block: ultralytics sets its own on a CPU."""
-    import torch
-
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextlib.contextmanager
-def _quiet_import() -> Iterator[None]:
-    """Mute the lines about a new settings file, and the look for a network, which ultralytics does at import.
-
-    Both variables are restored, since YOLO_OFFLINE also forbids the fetching of weights.
-    """
-    wanted = {"YOLO_VERBOSE": "false", "YOLO_OFFLINE": "true"}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ |= wanted
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 def _provide_fonts(folder: Path) -> None:
     """Put matplotlib's font where ultralytics expects Arial, which it would download otherwise."""
     found = importlib.util.find_spec("matplotlib")
@@ -107,9 +78,8 @@ def _provide_fonts(folder: Path) -> None:
     font = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
     for name in ("Arial.ttf", "Arial.Unicode.ttf"):
         if font.is_file() and not (folder / name).is_file():
-            temporary = folder / f".{name}.{os.getpid()}"
-            shutil.copyfile(font, temporary)
-            temporary.replace(folder / name)
+            with replacing(folder / name) as temporary:
+                shutil.copyfile(font, temporary)
 
 
 def _route_logs(logger: logging.Logger) -> None:

@@ -16,7 +16,7 @@ from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.arguments import MAPPED
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.metric_names import canonical_metrics
-from watchme.io.files import read_json, replace_text
+from watchme.io.files import read_json, replace_text, replacing
 from watchme.io.metrics_log import read_metrics
 
 # What ultralytics lets change when a run is resumed, and `amp`, which `WatchmeTrainer.check_resume` sets again.
@@ -83,10 +83,8 @@ def read_checkpoint(folder: Path, config: Config, names: list[str], wanted: Mapp
     best_content = weights.load(best)[1] if best.is_file() else {}
     best_epoch = int(best_content.get("epoch", -1)) + 1
     if not 1 <= best_epoch <= epoch:
-        best.parent.mkdir(parents=True, exist_ok=True)
-        temporary = best.with_name("best.tmp")
-        shutil.copyfile(checkpoint, temporary)
-        temporary.replace(best)
+        with replacing(best) as temporary:
+            shutil.copyfile(checkpoint, temporary)
         best_content, best_epoch = content, epoch
     _drop_rows(folder / "yolo" / "results.csv", epoch)
     metrics = best_content.get("train_metrics") or {}

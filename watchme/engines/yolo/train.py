@@ -11,6 +11,7 @@ from typing import Any, cast
 from watchme.core.errors import ConfigError, Problem
 from watchme.core.formatting import time_left
 from watchme.core.interfaces import EpochEvent, Job, Result, Stop
+from watchme.core.process_state import torch_threads
 from watchme.core.step_meter import StepMeter
 from watchme.engines.yolo import arguments, isolation, resume
 from watchme.engines.yolo import initial_weights as weights
@@ -113,7 +114,7 @@ def _train(job: Job, config: Config, overrides: dict[str, Any], names: list[str]
             job.fallback(f"out of memory with a batch of {batch_size}: ultralytics trains on with {used}")
         batch_size = used
 
-    with passing_on(config, job.step_every), isolation.threads_kept():
+    with passing_on(config, job.step_every), torch_threads():
         trainer = _build_trainer(WatchmeTrainer, overrides)
         trainer.emit, trainer.note_batch_size = emit, note_batch_size
         if config.train.profile:

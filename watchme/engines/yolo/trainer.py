@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from watchme.core.batch_limit import Limit
 from watchme.core.errors import TrainingError, WatchmeError
 from watchme.core.interfaces import EpochEvent
 from watchme.core.metric_names import higher_is_better
+from watchme.core.process_state import environment
 from watchme.core.step_meter import StepMeter
 from watchme.core.step_profiler import StepProfiler, anomalies_detected
 from watchme.engines.yolo import isolation
@@ -24,7 +25,7 @@ from watchme.engines.yolo.limit import limit_images
 from watchme.engines.yolo.metric_names import canonical_metrics
 from watchme.engines.yolo.out_of_memory import is_out_of_memory, training_error
 from watchme.engines.yolo.progress import BatchProgress, validation_progress
-from watchme.io.files import locked
+from watchme.io.files import locked, replacing
 
 isolation.isolate()  # the ranks of a multi-GPU run start with this module
 
@@ -39,8 +40,7 @@ _SETTINGS = "WATCHME_TRAINER"
 _UNDEFINED = -1.0
 
 
-@contextlib.contextmanager
-def passing_on(config: Config, step_every: int = 0) -> Iterator[None]:
+def passing_on(config: Config, step_every: int = 0) -> contextlib.AbstractContextManager[None]:
     """Let trainers that are created within the block, also in other processes, know what is no ultralytics argument."""
     settings = {
         "objective": config.objective,
@@ -48,11 +48,7 @@ def passing_on(config: Config, step_every: int = 0) -> Iterator[None]:
         "detect_anomaly": config.train.detect_anomaly,
         "step_every": step_every,
     }
-    os.environ[_SETTINGS] = json.dumps(settings)
-    try:
-        yield
-    finally:
-        os.environ.pop(_SETTINGS, None)
+    return environment({_SETTINGS: json.dumps(settings)})
 
 
 class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
@@ -231,8 +227,8 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
             saved: bool = super().save_model()
             epoch = self.epoch + 1
             if self.keep_every > 0 and epoch % self.keep_every == 0:
-                shutil.copyfile(self.last, last.with_name("epoch.tmp"))
-                last.with_name("epoch.tmp").replace(last.with_name(f"epoch{epoch}.pt"))
+                with replacing(last.with_name(f"epoch{epoch}.pt")) as temporary:
+                    shutil.copyfile(self.last, temporary)
             for temporary, final in ((self.best, best), (self.last, last)):
                 if temporary.exists():
                     temporary.replace(final)
@@ -270,6 +266,5 @@ def strip_checkpoints(folder: Path) -> None:
     """Strip the optimizer from last.pt and best.pt, each file whole or not at all."""
     for path in (folder / "last.pt", folder / "best.pt"):
         if path.exists():
-            stripped = path.with_name(f"{path.stem}.tmp")
-            strip_optimizer(path, s=str(stripped))
-            stripped.replace(path)
+            with replacing(path) as stripped:
+                strip_optimizer(path, s=str(stripped))

@@ -8,6 +8,7 @@ from typing import Any
 from watchme.core.batch_limit import Limit
 from watchme.core.errors import CheckpointError
 from watchme.core.interfaces import Job, Picture, Table
+from watchme.core.process_state import torch_threads
 from watchme.engines.yolo import arguments, examples, isolation
 from watchme.engines.yolo import initial_weights as weights
 from watchme.engines.yolo.chart_tables import chart_tables
@@ -143,7 +144,7 @@ def validate(
         **changes,
     }
     try:
-        with isolation.threads_kept(), validation_progress(f"evaluating {split}"):
+        with torch_threads(), validation_progress(f"evaluating {split}"):
             found = model.val(validator=build, **settings)
     except RuntimeError as error:
         if not is_out_of_memory(error):
