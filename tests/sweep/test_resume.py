@@ -19,7 +19,7 @@ from sweep.conftest import Swept, states, trials_of
 from sweep.test_failures import wait_for, wait_until
 from watchme.sweep.heartbeats import OWNER
 from watchme.sweep.search_space import SearchSpace
-from watchme.sweep.study import Budget, SweepStudy
+from watchme.sweep.study import SweepStudy
 from watchme.sweep.trial_outcome import Outcome
 
 Sweep = Callable[..., Swept]
@@ -98,7 +98,8 @@ def study(tmp_path: Path) -> Iterator[Callable[..., SweepStudy]]:
             hook=None,
             config=None,
             sampler=lambda number: RandomSampler(seed=number),
-            budget=Budget(n_trials, space.grid() if grid else None),
+            n_trials=n_trials,
+            grid=space.grid() if grid else None,
             turn=nullcontext,
             grace_s=0.0,
         )

@@ -37,7 +37,7 @@ def key_help(key: str) -> str:
     for text, engines in texts.items():
         lines += [f"  {', '.join(engines)}:", text] if len(found) > 1 else [text]
     if key in groups():
-        lines += ["  options:", *_wrapped(", ".join(group_options(key)), "    ")]
+        lines += ["  options:", *_wrapped(", ".join(group_options(key)))]
     defaults = list(_defaults(key, list(found)))
     if defaults:
         lines += ["  set by:", *(f"    {file}: {value}" for file, value in defaults)]
@@ -63,15 +63,15 @@ def _sections(hint: Any) -> list[Any]:
 
 def _describe(hint: Any, field: "dataclasses.Field[Any]") -> Iterator[str]:
     if meaning := field.metadata.get("help"):
-        yield from _wrapped(str(meaning), "    ")
+        yield from _wrapped(str(meaning))
     for part in _sections(hint):
-        yield from _wrapped(str(part.__doc__ or "").splitlines()[0], "    ")
-        yield from _wrapped("keys: " + ", ".join(fields_of(part)), "    ")
+        yield from _wrapped(str(part.__doc__ or "").splitlines()[0])
+        yield from _wrapped("keys: " + ", ".join(fields_of(part)))
     literals = [str(choice) for option in options_of(hint) for choice in literals_of(option)]
     null = ["null"] if literals and type(None) in options_of(hint) else []
     values = "one of " + ", ".join(literals + null) if literals else describe(options_of(hint), field.metadata)
     if values:
-        yield from _wrapped(f"values: {values}", "    ")
+        yield from _wrapped(f"values: {values}")
 
 
 def _defaults(key: str, engines: list[str]) -> Iterator[tuple[str, Any]]:
@@ -96,5 +96,5 @@ def _lookup(node: Any, key: str) -> Any:
     return "null" if node is None else None if isinstance(node, Mapping) else node
 
 
-def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)

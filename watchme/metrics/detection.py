@@ -70,15 +70,15 @@ def side_by_side(people: People, detections: Detections) -> Iterator[tuple[slice
             yield here, there, iou_matrix(people.boxes[here], detections.boxes[there])
 
 
-def in_ignored(people: People, detections: Detections, share: float = 0.5) -> Bools:
-    """(N,) which detections have at least `share` of their area in an ignored region, as COCO does for crowds."""
+def in_ignored(people: People, detections: Detections) -> Bools:
+    """(N,) which detections have at least half of their area in an ignored region, as COCO does for crowds."""
     found = np.zeros(len(detections.frames), bool)
     for frame in np.unique(people.ignored_frames):
         regions = people.ignored_boxes[people.ignored_frames == frame]
         own = np.flatnonzero(detections.frames == frame)
         boxes = detections.boxes[own]
         inside = intersection_matrix(boxes, regions).max(axis=1, initial=0)
-        found[own] = inside >= share * np.maximum(box_areas(boxes), 1e-9)
+        found[own] = inside >= 0.5 * np.maximum(box_areas(boxes), 1e-9)
     return found
 
 

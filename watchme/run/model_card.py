@@ -74,7 +74,7 @@ Objective `{summary["objective"]}`: {number(summary.get("objective_value"))} \
 (epoch {summary.get("best_epoch")} of {summary.get("epochs")}, run {summary.get("status")}). \
 `val...` are of the best epoch and chose it, `test/...` were measured once at the end.
 
-{_table([("metric", "value"), *_metrics(summary)])}
+{_table([("metric", "value"), *((name, number(value)) for name, value in summary.items() if is_result(name))])}
 
 ## Data
 
@@ -106,10 +106,6 @@ pictures, say so to who is seen, and keep a person in every decision that concer
 
 {licence} Licences of the initial weights and of the data may add terms.
 """
-
-
-def _metrics(summary: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return [(name, number(value)) for name, value in summary.items() if is_result(name)]
 
 
 def _recipe(config: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -24,7 +24,7 @@ from watchme.sweep.pruning_callback import PRUNER
 from watchme.sweep.samplers import make_pruner, make_sampler
 from watchme.sweep.search_space import SearchSpace, parse_space
 from watchme.sweep.settings import SweepConfig
-from watchme.sweep.study import Budget, SweepStudy
+from watchme.sweep.study import SweepStudy
 from watchme.sweep.sweep_rules import (
     compose_trial,
     first_points,
@@ -81,7 +81,9 @@ class Plan:
             hook=self.hook,
             config=self.config,
             sampler=self.make_sampler,
-            budget=Budget(self.n_trials, self.grid, first=self.first),
+            n_trials=self.n_trials,
+            grid=self.grid,
+            first=self.first,
             turn=turn,
             grace_s=settings.grace_s,
         )

@@ -11,7 +11,6 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +36,7 @@ DIED = "its process ended without a word"
 _GRID = "watchme:grid"
 _RETRY_OF = "watchme:retry_of"
 _TRIES = "watchme:tries"
-
-
-@dataclass
-class Budget:
-    """How many trials there are to be, and how they are chosen."""
-
-    n_trials: int
-    grid: list[dict[str, Any]] | None = None
-    retries: int = 1
-    first: Sequence[Mapping[str, Any]] = field(default_factory=list)
+_RETRIES = 1  # of a lost trial
 
 
 class SweepStudy:
@@ -62,11 +52,14 @@ class SweepStudy:
         hook: Hook | None,  # draws conditional parameters
         config: Any,  # the composed config, for the hook
         sampler: Callable[[int], BaseSampler],  # makes the sampler that draws the parameters of a trial by its number
-        budget: Budget,
+        n_trials: int,
+        grid: list[dict[str, Any]] | None,  # its points, where the sampler is grid
         turn: Callable[[], AbstractContextManager[None]],  # the lock that all processes share
         grace_s: float,  # seconds without a heartbeat after which a trial of another machine is lost
+        first: Sequence[Mapping[str, Any]] = (),  # parameters of the trials that are run first
     ) -> None:
-        self.name, self.space, self.hook, self.config, self.budget = name, space, hook, config, budget
+        self.name, self.space, self.hook, self.config = name, space, hook, config
+        self.n_trials, self.grid = n_trials, grid
         self._turn, self._sampler = turn, sampler
         self._heartbeats = Heartbeats(grace_s)
         self._me = this_process()
@@ -81,7 +74,7 @@ class SweepStudy:
             self._study_id = self.storage.get_study_id_from_name(name)
             self._compare(identity)
             if not self.study.get_trials(deepcopy=False):
-                for point in budget.first:
+                for point in first:
                     self.study.enqueue_trial(dict(point))
 
     def _compare(self, wanted: Mapping[str, Any]) -> None:
@@ -119,7 +112,7 @@ class SweepStudy:
         try:
             with self._turn():
                 trials = self._recover()
-                if sum(map(counts, trials)) >= self.budget.n_trials:
+                if sum(map(counts, trials)) >= self.n_trials:
                     return None
                 trial_id = self._take_waiting(trials)
                 if trial_id is None:
@@ -161,8 +154,7 @@ class SweepStudy:
     @property
     def available(self) -> int:
         """How many trials there can be: the budget, or the points of the grid if they are fewer."""
-        grid = self.budget.grid
-        return self.budget.n_trials if grid is None else min(self.budget.n_trials, len(grid))
+        return self.n_trials if self.grid is None else min(self.n_trials, len(self.grid))
 
     def finish(self, claim: Claim, outcome: Outcome) -> FrozenTrial:
         """Store the outcome of a trial, and return it. One that another process took for lost stays lost."""
@@ -245,7 +237,7 @@ class SweepStudy:
         params = {**trial.system_attrs.get(FIXED_PARAMS, {}), **trial.params}
         queued = any(other.system_attrs.get(_RETRY_OF) == trial.number for other in trials)
         # A point of a grid is never given up: nothing else would ever try it.
-        again = _GRID in trial.system_attrs or tries <= self.budget.retries
+        again = _GRID in trial.system_attrs or tries <= _RETRIES
         if params and again and not queued:
             kept = {_GRID: trial.system_attrs[_GRID]} if _GRID in trial.system_attrs else {}
             attrs = {FIXED_PARAMS: params, _RETRY_OF: trial.number, _TRIES: tries, **kept}
@@ -269,14 +261,14 @@ class SweepStudy:
     def _create(self, trials: Sequence[FrozenTrial]) -> int | None:
         """Start a new trial, or the first point of the grid that has none."""
         attrs: dict[str, Any] = {OWNER: self._me}
-        if self.budget.grid is not None:
+        if self.grid is not None:
             taken = {
                 trial.system_attrs.get(_GRID) for trial in trials if counts(trial) or trial.state == TrialState.WAITING
             }
-            index = next((index for index in range(len(self.budget.grid)) if index not in taken), None)
+            index = next((index for index in range(len(self.grid)) if index not in taken), None)
             if index is None:
                 return None
-            attrs |= {_GRID: index, FIXED_PARAMS: self.budget.grid[index]}
+            attrs |= {_GRID: index, FIXED_PARAMS: self.grid[index]}
         return self._add(TrialState.RUNNING, attrs)
 
     def _add(self, state: TrialState, attrs: dict[str, Any], shown: dict[str, Any] | None = None) -> int:

@@ -1,6 +1,7 @@
 """A running sweep: slots that each start the next trial as soon as they are free, until the budget is used up."""
 
 import dataclasses
+import math
 import os
 import sys
 import threading
@@ -89,7 +90,7 @@ class Sweep:
         self._stop = threading.Event()
         self._interrupted = False
         self._error: BaseException | None = None
-        self._deadline = time.monotonic() + self.settings.timeout_s if self.settings.timeout_s else None
+        self._deadline = time.monotonic() + (self.settings.timeout_s or math.inf)
 
     def run(self) -> Any:
         """Run trials until the budget is used up, write the report, and return the best values.
@@ -157,7 +158,7 @@ class Sweep:
     def _work(self, slot: Slot, wait: bool) -> None:
         """Run one trial after the other. The slot that waits goes on until no trial runs that might be lost."""
         announced = False
-        while not self._stop.is_set() and not self._is_late():
+        while not self._stop.is_set() and time.monotonic() <= self._deadline:
             claim = self.study.claim()
             self._mark_lost()
             if claim is None:
@@ -219,9 +220,6 @@ class Sweep:
             except Exception as error:  # the slots end the sweep if the database stays away
                 if not is_outage(error):
                     raise
-
-    def _is_late(self) -> bool:
-        return self._deadline is not None and time.monotonic() > self._deadline
 
     def _conclude(self) -> Any:
         trials = self.study.trials()

@@ -13,7 +13,7 @@ from optuna import Study
 from optuna.trial import FrozenTrial
 
 from watchme.core.formatting import duration, number
-from watchme.io.files import replace_bytes, replace_text
+from watchme.io.files import replace_text
 from watchme.io.run_lookup import SWEEP_REPORT
 from watchme.report.images import Figure, data_url
 from watchme.report.rendering import render_page
@@ -33,10 +33,9 @@ def write_page(plan: Plan, study: Study) -> Path:
     trials = study.get_trials(deepcopy=False)
     front: set[int] = set()
     figures = []
-    if len(plan.objectives) > 1 and (picture := draw_pareto(study, plan.objectives)) is not None:
+    if len(plan.objectives) > 1 and draw_pareto(study, plan.objectives, folder / "pareto.png"):
         front = {trial.number for trial in study.best_trials}
-        replace_bytes(folder / "pareto.png", picture)
-        figures.append(Figure("Pareto front", data_url(picture)))
+        figures.append(Figure("Pareto front", data_url((folder / "pareto.png").read_bytes())))
     done = sum(counts(trial) and trial.state.is_finished() for trial in trials)
     parameters = list(dict.fromkeys(name for trial in trials for name in trial.params))
     text = render_page(

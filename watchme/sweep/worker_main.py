@@ -1,4 +1,4 @@
-"""The worker process of a `workers.WorkerProcess`: runs the trials that it reads from a pipe until that is closed."""
+"""The worker process of a `slots.WorkerProcess`: runs the trials that it reads from a pipe until that is closed."""
 
 import dataclasses
 import json

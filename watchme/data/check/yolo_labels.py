@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from watchme.metrics.detection import Floats, iou_matrix
+from watchme.metrics.iou import Floats, iou_matrix
 
 # As in ultralytics: coordinates may exceed 0..1 by rounding.
 TOLERANCE = 0.01

@@ -34,7 +34,7 @@ examples:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    sources.add_parts(parser, "annotations", "JSON", "looked for near the json")
+    sources.add_parts(parser, "JSON", "looked for near the json")
     sources.add_splits(parser, given=True)
     sources.add_negatives(parser, "`iscrowd` regions of people", "drop")
     sources.add_category(parser, "category")
@@ -43,7 +43,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     source = Source(Faults(arguments.skip_bad))
-    parts, shares = sources.parts_of(arguments, "annotations")
+    parts, shares = sources.parts_of(arguments)
     group = splits.grouping(arguments.group_by)
     categories = arguments.category or ["person"]
     photos: list[Photo] = []

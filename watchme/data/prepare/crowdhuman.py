@@ -31,7 +31,7 @@ _BOXES = {"full": "fbox", "visible": "vbox"}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    sources.add_parts(parser, "annotations", "ODGT", "Images beside the odgt")
+    sources.add_parts(parser, "ODGT", "Images beside the odgt")
     parser.add_argument("--box", choices=tuple(_BOXES), default="full", help="which box is the label (default: full)")
     sources.add_splits(parser, given=True)
     sources.add_negatives(parser, "`mask` and `ignore` regions", "paint")
@@ -40,7 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     source = Source(Faults(arguments.skip_bad))
-    parts, shares = sources.parts_of(arguments, "annotations")
+    parts, shares = sources.parts_of(arguments)
     group = splits.grouping(arguments.group_by)
     photos: list[Photo] = []
     folders: list[Path] = []

@@ -118,9 +118,10 @@ class Part:
     option: str  # the option that gives it
 
 
-def add_parts(parser: argparse.ArgumentParser, name: str, metavar: str, place: str) -> None:
+def add_parts(parser: argparse.ArgumentParser, metavar: str, place: str) -> None:
     """Declare an annotation file, and folders of images for it and for those of --val and --test."""
-    parser.add_argument(name, type=Path, metavar=metavar, help="annotations; those of the training split beside --val")
+    help_text = "annotations; those of the training split beside --val"
+    parser.add_argument("annotations", type=Path, metavar=metavar, help=help_text)
     for split in ("", "val-", "test-"):
         text = f"images of {metavar} (default: {place})"
         if split:
@@ -128,7 +129,7 @@ def add_parts(parser: argparse.ArgumentParser, name: str, metavar: str, place: s
         parser.add_argument(f"--{split}images", type=Path, metavar="FOLDER", help=text)
 
 
-def parts_of(arguments: argparse.Namespace, name: str) -> tuple[list[Part], dict[str, float]]:
+def parts_of(arguments: argparse.Namespace) -> tuple[list[Part], dict[str, float]]:
     """The annotation files that are given, and the shares by which the first is divided.
 
     Raises:
@@ -137,7 +138,7 @@ def parts_of(arguments: argparse.Namespace, name: str) -> tuple[list[Part], dict
     given = [split for split in ("val", "test") if getattr(arguments, split)]
     divided = shares(arguments, given)
     main = None if any(divided.values()) else "train"
-    parts = [Part(main, getattr(arguments, name), arguments.images, "--images")]
+    parts = [Part(main, arguments.annotations, arguments.images, "--images")]
     for split in given:
         own = getattr(arguments, f"{split}_images")
         parts.append(Part(split, getattr(arguments, split), own or arguments.images, f"--{split}-images"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from watchme.core.errors import CheckpointError, ExportError
 from watchme.engines.osnet.inference import architecture_of
@@ -53,10 +53,15 @@ def load_trained(path: Path, name: str) -> Trained:
     classifier = state.get(f"{CLASSIFIER}weight")
     classes = 1 if classifier is None else len(classifier)
     net = ReidNet(name, classes)
-    counters = {key: value for key, value in net.backbone.state_dict().items() if key.endswith("num_batches_tracked")}
-    own = {} if classifier is not None else _classifier(net)
+    # A file without a classifier gets that of the new network, and one of an old torch its counters.
+    lacking = () if classifier is not None else (CLASSIFIER,)
+    own = {
+        key: value
+        for key, value in net.backbone.state_dict().items()
+        if key.endswith("num_batches_tracked") or key.startswith(lacking)
+    }
     try:
-        net.backbone.load_state_dict({**counters, **own, **state})
+        net.backbone.load_state_dict({**own, **state})
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit {name}: {str(error).splitlines()[-1].strip()}") from None
     epoch = content.get("epoch")
@@ -135,11 +140,6 @@ def new_embedding_layer(trained: Trained, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         layer: nn.Module = ReidNet(trained.name, 1).backbone.fc
     return layer.eval()
-
-
-def _classifier(net: ReidNet) -> dict[str, Tensor]:
-    own: dict[str, Tensor] = net.backbone.state_dict()
-    return {name: value for name, value in own.items() if name.startswith(CLASSIFIER)}
 
 
 def _refuse_yolo(path: Path) -> None:

@@ -64,7 +64,9 @@ def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> E
         if _shapes(state) != _shapes_of(name):
             raise CheckpointError(f"{path} does not hold the {name} of its run's config")
     model = ReidNet(name, 1)
-    model.backbone.load_state_dict({**_classifier_of(model), **state})
+    own: dict[str, Any] = model.backbone.state_dict()
+    kept = {key: value for key, value in own.items() if _dropped(key) or key.endswith("num_batches_tracked")}
+    model.backbone.load_state_dict({**kept, **state})
     _fold_batch_norms(model.eval())
     use_device(chosen, tf32=False)
     layout = torch.channels_last if uses_channels_last(True, chosen) else torch.contiguous_format
@@ -140,9 +142,3 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 def _shapes_of(name: str) -> dict[str, tuple[int, ...]]:
     own: dict[str, Any] = ReidNet(name, 1).backbone.state_dict()
     return _shapes({key: value for key, value in own.items() if not _dropped(key)})
-
-
-def _classifier_of(model: ReidNet) -> dict[str, Tensor]:
-    own: dict[str, Tensor] = model.backbone.state_dict()
-    kept = (name for name in own if _dropped(name) or name.endswith("num_batches_tracked"))
-    return {name: own[name] for name in kept}

@@ -195,9 +195,9 @@ def _build(folder: Path, layout: Layout, kept: Mapping[int, int], items: Mapping
         (temporary / _DONE).write_text(json.dumps(asdict(scan)), encoding="utf-8")
 
 
-def some_of(paths: Sequence[str], count: int = 5) -> str:
-    """The first few of many file names."""
-    return ", ".join(paths[:count]) + (f" and {len(paths) - count} more" if len(paths) > count else "")
+def some_of(paths: Sequence[str]) -> str:
+    """The first five of many file names."""
+    return ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
 
 
 def _link(root: Path, split: str, item: _Item, lines: list[str], converted_beside: set[Path] | None) -> None:

@@ -2,8 +2,8 @@
 
 import importlib.util
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from watchme.config.devices import device_problems
 from watchme.config.suggestions import nearest, one_of
@@ -23,7 +23,7 @@ def check(config: Config) -> list[Problem]:
     if config.mode == "check":  # only the dataset is used
         return list(_dataset(config))
     rules = [*_optimizer_rules(config), *_scheduler_rules(config), *_training_rules(config)]
-    broken = [Problem(key, expected, _value(config, key)) for holds, key, expected in rules if not holds]
+    broken = [Problem(key, expected, repr(attrgetter(key)(config))) for holds, key, expected in rules if not holds]
     return [
         *broken,
         *device_problems(config.train.device),
@@ -211,10 +211,3 @@ def required_splits(config: Config) -> tuple[str, ...]:
     if config.mode == "export":
         return ("val",)
     return (config.evaluation.split,) if config.evaluation.split else ()
-
-
-def _value(config: Config, key: str) -> str:
-    node: Any = config
-    for part in key.split("."):
-        node = getattr(node, part)
-    return repr(node)

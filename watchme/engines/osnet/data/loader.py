@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from watchme.core.errors import DataError, TrainingError
 from watchme.engines.osnet.config import ReidAugmentation, ReidDataset
-from watchme.engines.osnet.data.augmentation import Box, augment
+from watchme.engines.osnet.data.augmentation import augment
 from watchme.engines.osnet.data.images import Images
 from watchme.engines.osnet.data.sampler import Draw, EpochBatches
 from watchme.engines.osnet.data.tracklets import sample_frames
@@ -67,7 +67,7 @@ class TrainSet(Dataset[Any]):
 
         def augmented() -> Iterator[npt.NDArray[np.uint8]]:
             for place, view in enumerate(views):
-                image, box = self._augmented(view)
+                image, box = augment(self.images[view.file], self.augmentation, view.rng(), self._other)
                 if erased is not None and box is not None:
                     erased[place] = torch.tensor(box)
                 yield image
@@ -85,9 +85,6 @@ class TrainSet(Dataset[Any]):
                 files = [files[place] for place in sample_frames(len(files), length, method, rng)]
             files = [*files] * self.dataset.k_tfm
         return [View(draw, place, file) for place, file in enumerate(files)]
-
-    def _augmented(self, view: View) -> tuple[npt.NDArray[np.uint8], Box | None]:
-        return augment(self.images[view.file], self.augmentation, view.rng(), self._other)
 
     def _other(self, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         return self.images[int(rng.integers(len(self.images.files)))]
