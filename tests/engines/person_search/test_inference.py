@@ -204,16 +204,16 @@ def test_any_number_of_crops_is_embedded_in_batches_of_few_sizes(
     torch.manual_seed(1)
     torch.save(ReidNet("osnet_x0_25", 5).backbone.state_dict(), tmp_path / "reid.pth")
     model = embedder(tmp_path / "reid.pth")
-    monkeypatch.setattr(model, "_size", (64, 32))
+    monkeypatch.setattr(model, "size", (64, 32))
     sizes: set[int] = set()
-    embed = model._model.embed
+    embed = model.model.embed
 
     def noted(pixels: torch.Tensor) -> torch.Tensor:
         sizes.add(len(pixels))
         result: torch.Tensor = embed(pixels)
         return result
 
-    monkeypatch.setattr(model._model, "embed", noted)
+    monkeypatch.setattr(model.model, "embed", noted)
     crops = [photos[0][number : number + 60, number : number + 30] for number in range(20)]
     each = np.concatenate([model.embed([crop]) for crop in crops])
     for count in range(1, 21):

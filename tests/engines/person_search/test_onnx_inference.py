@@ -91,7 +91,7 @@ def test_an_embedder_gives_the_same(normalize: bool | None, tmp_path: Path) -> N
         (tmp_path / "preprocessing.json").write_text(json.dumps({"steps": steps}))
     model: Any = load_model("osnet", path, "cpu")
     trained: Any = load_model("osnet", weights, "cpu")
-    trained._normalize = normalize is not False
+    trained.normalize = normalize is not False
     crops = [*noise(2, 120, 50), *noise(1, 31, 77), np.full((40, 20, 3), 128, np.uint8)]
     # The limit of an export, `export.max_difference`.
     np.testing.assert_allclose(model.embed(crops), trained.embed(crops), atol=1e-5)
