@@ -97,7 +97,7 @@ def test_a_folder_that_lacks_a_file_is_named(train_py: TrainPy, finished: Path, 
     assert done.stderr.startswith(f"train.resume={folder}: {folder} is no run that could go on: it has no {name}.")
     evaluated = train_py("mode=evaluate", f"checkpoint={folder}/weights/last.pt")
     assert evaluated.returncode == 1
-    assert f"{folder} has no {name}, which tells what the weights need" in evaluated.stderr
+    assert f"{folder} has no {name}, which says what the weights need" in evaluated.stderr
 
 
 def test_a_folder_in_a_files_place_is_named_before_anything_changes(

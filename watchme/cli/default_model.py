@@ -41,7 +41,7 @@ def default_model(given: Mapping[str, str], folders: Sequence[Path]) -> str | No
 
 
 def engine_of(given: Mapping[str, str], folders: Sequence[Path]) -> str | None:
-    """The engine that a command line means, as far as it can be told without composing the config."""
+    """The engine that a command line means, as far as it is known without composing the config."""
     model = given.get("model") or default_model(given, folders) or _chosen_model(given, folders)
     if model is None:
         if given.keys() & _COME_WITH_A_MODEL:

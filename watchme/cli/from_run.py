@@ -100,11 +100,11 @@ def _refuse_no_run(path: Path) -> None:
 
 
 def _refuse_weights_of_damaged_run(checkpoint: str) -> None:
-    """Raise a RunFolderError for weights in a run's folder that has lost what tells their model and dataset."""
+    """Raise a RunFolderError for weights in a run's folder that has lost the record of their model and dataset."""
     folder = Path(checkpoint).expanduser().parent.parent
     if Path(checkpoint).expanduser().is_file() and any(os.path.lexists(folder / name) for name in (MANIFEST, CONFIG)):
         raise RunFolderError(
-            f"checkpoint={checkpoint}: {folder} has no {_lost(folder)}, which tells what the weights need.\n"
+            f"checkpoint={checkpoint}: {folder} has no {_lost(folder)}, which says what the weights need.\n"
             "    Name it: model=<option> dataset=<option> dataset.root=<folder>."
         )
 

@@ -58,10 +58,10 @@ def validate(config: DictConfig) -> RunConfig:
     if typed is not None and typed.mode not in modes(engine):
         problems.append(Problem("mode", f"the {engine} engine offers {', '.join(modes(engine))}", repr(typed.mode)))
     elif typed is not None:
-        # With stand-ins where a value was wrong, so that a missing folder is told together with a typo.
+        # With stand-ins where a value was wrong, so that a missing folder is reported together with a typo.
         problems += idle_options(typed)
-        told = {problem.key for problem in problems}
-        problems += [walk.with_source(found) for found in check_config(engine, typed) if found.key not in told]
+        known = {problem.key for problem in problems}
+        problems += [walk.with_source(found) for found in check_config(engine, typed) if found.key not in known]
     if problems or typed is None:
         raise ConfigError(problems)
     return typed

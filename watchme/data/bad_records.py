@@ -47,7 +47,7 @@ class Source:
     faults: Faults  # bad records
     # Why something is left out -> how often, e.g. `boxes without area`
     dropped: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)  # what the user is told at the end, one line each
+    notes: list[str] = field(default_factory=list)  # what the user reads at the end, one line each
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def mark(self, *values: object) -> None:

@@ -28,7 +28,7 @@ def box_of(values: object) -> Box:
 
 
 def clipped(box: Box, size: Size) -> Box | None:
-    """The part of a box that lies in the image; None where that has no area."""
+    """The part of a box that is in the image; None where that has no area."""
     width, height = size
     left, top, right, bottom = max(0.0, box[0]), max(0.0, box[1]), min(width, box[2]), min(height, box[3])
     return (left, top, right, bottom) if right > left and bottom > top else None

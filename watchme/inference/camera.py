@@ -80,12 +80,12 @@ class _Clock:
         self._first: float | None = None
         self._last = 0.0
 
-    def seconds(self, told: float) -> float:
-        """Of a frame, by the time that the source tells, which may be 0 for all frames, or count from anywhere."""
+    def seconds(self, reported: float) -> float:
+        """Of a frame, by the time that the source gives, which may be 0 for all frames, or count from anywhere."""
         if self._first is None:
-            self._first, self._began = told, time.monotonic()
+            self._first, self._began = reported, time.monotonic()
             return 0.0
-        seconds = told - self._first
+        seconds = reported - self._first
         if not self._last < seconds:
             seconds = max(self._last, time.monotonic() - self._began)
         self._last = seconds

@@ -48,7 +48,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Span(Stretch):
-    """An appearance, as a run folder tells of it."""
+    """An appearance, as it stands in a run folder."""
 
     higher_than: float  # see `Match`
     ranks: tuple[int, ...] = ()  # of the matches that are shown of it, in order of time

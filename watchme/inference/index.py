@@ -137,7 +137,7 @@ def open_index(embeddings: Embeddings, folder: Path, search: Search = "auto") ->
 
 
 def _digest(embeddings: Embeddings) -> str:
-    """Of the shape and some rows, which tells other embeddings in less than the time of reading them all."""
+    """Of the shape and some rows, by which other embeddings are noticed in less than the time of reading them all."""
     rows = np.linspace(0, len(embeddings) - 1, _SAMPLE).round().astype(np.int64)
     content = np.ascontiguousarray(embeddings[np.unique(rows)]).tobytes()
     return hashlib.sha256(f"{embeddings.shape}".encode() + content).hexdigest()[:20]

@@ -17,7 +17,7 @@ from watchme.metrics.iou import iou_matrix
 CROPS, FRAMES = "matches/crops", "matches/frames"
 _CROP_HEIGHT, _FRAME_WIDTH = 256, 1280  # pixels, at most
 _MARGIN = 0.08  # of a box, which is cut out and blurred with it
-_CELLS = 6  # a blurred person is made of 6 x 12 colours, of which nobody can be told
+_CELLS = 6  # a blurred person is made of 6 x 12 colours, by which nobody is recognised
 _MARK = (18, 128, 92)
 _QUALITY = 85
 _SAME_PERSON = 0.5  # IoU from which on two boxes are of one person

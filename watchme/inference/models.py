@@ -17,7 +17,7 @@ _ENGINES: dict[Kind, str] = {"detector": "yolo", "re-ID model": "osnet"}
 def load_kind(
     kind: Kind, weights: Path, load: Callable[[str, Path], Detector | Embedder], named: str
 ) -> Detector | Embedder:
-    """Load weights by the engine of their run, or by the usual one of their kind where they lie in none.
+    """Load weights by the engine of their run, or by the usual one of their kind where they are in none.
 
     Args:
         kind: What they must be.

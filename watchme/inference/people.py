@@ -1,7 +1,7 @@
 """Who is who: sightings -> tracks (frame to frame) -> persons (over the whole source).
 
 Tracks: boxes of successive frames are assigned to each other by the Hungarian method at an IoU of at least 0.3, as in
-SORT (Bewley et al., 2016), each track expected where its smoothed velocity brings it; embeddings break ties, so that
+SORT (Bewley et al., 2016), each track expected where its smoothed velocity takes it; embeddings break ties, so that
 two people who cross keep their numbers. A track ends when nobody was assigned to it for half a second, or in pictures
 that are no video at once.
 

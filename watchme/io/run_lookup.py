@@ -61,7 +61,7 @@ def config_of(weights: Path) -> dict[str, Any] | None:
     try:
         config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise CheckpointError(f"{folder / CONFIG}, which tells what {weights} needs, cannot be read: {error}") from None
+        raise CheckpointError(f"{folder / CONFIG}, which says what {weights} needs, cannot be read: {error}") from None
     if not isinstance(config, dict):
-        raise CheckpointError(f"{folder / CONFIG}, which tells what {weights} needs, holds no config")
+        raise CheckpointError(f"{folder / CONFIG}, which says what {weights} needs, holds no config")
     return config

@@ -24,7 +24,7 @@ TARGET = 0.01
 """The false match rate that matches are called at."""
 _ROWS = 256  # of the first set, compared at once
 _BARS = 20  # at least so many bars over what is drawn, where there are so many bins
-_FEWEST = 100  # non-mated comparisons below which a rate of 1% cannot be told
+_FEWEST = 100  # non-mated comparisons below which a rate of 1% cannot be measured
 
 Counts = NDArray[np.int64]
 

@@ -17,7 +17,7 @@ _USE = {
         "Finding people in photographs and video frames: boxes of class 0 (person), the detector of the WatchMe AI "
         "backend. Load it with `ultralytics.YOLO(path)`.",
         (
-            "Small, crowded or half-hidden people are missed more often than the averages above tell.",
+            "Small, crowded or half-hidden people are missed more often than the averages above show.",
             "Cameras, light and places unlike the training data lower both recall and precision; evaluate on frames "
             "of the place before use.",
             "A box says that a person is there. It says nothing of who it is or what the person does.",

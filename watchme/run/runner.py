@@ -177,7 +177,7 @@ def _finished_result(config: RunConfig, record: RunFolder) -> Result | None:
     result = _saved_result(record.path)
     found = f"{result.epochs} epochs, best {config.objective} {result.objective:.4f}"
     if not result.epochs:
-        found = f"{SUMMARY} is damaged, report.html and metrics.jsonl tell its results"
+        found = f"{SUMMARY} is damaged, report.html and metrics.jsonl have its results"
     log.info("%s has finished: %s", relative(record.path), found)
     text = (
         "    Nothing was changed. train.epochs=N with N above %d trains on, if the engine keeps the optimizer's state;"

@@ -1,4 +1,4 @@
-"""What the user reads at the end of a run: the objective, where the weights lie, what to try next."""
+"""What the user reads at the end of a run: the objective, where the weights are, what to try next."""
 
 import logging
 import math

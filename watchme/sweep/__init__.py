@@ -1,1 +1,1 @@
-"""Sweeps: a Hydra sweeper on Optuna's ask and tell. Only `schema` is imported when Hydra starts."""
+"""Sweeps: a Hydra sweeper (`plugin.py`) on Optuna's ask-and-tell interface (`study.py`), imported when one starts."""

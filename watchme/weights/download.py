@@ -159,7 +159,7 @@ class _Download:
         self.give_up(answers)
 
     def from_place(self, place: str, parts: Path, patience: float) -> Path:
-        """Bring a place's file into a folder of its own in `parts`; raises `TransferError`."""
+        """Fetch a place's file into a folder of its own in `parts`; raises `TransferError`."""
         parts.mkdir(parents=True, exist_ok=True)
         if not place.lower().startswith("http"):
             source = _local(place)

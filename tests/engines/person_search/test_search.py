@@ -96,7 +96,7 @@ def files(tmp_path: Path) -> tuple[str, str]:
 
 @pytest.fixture
 def run(typed_config: Typed, files: tuple[str, str], tmp_path: Path) -> Callable[..., Any]:
-    """`run(detector, embedder, *overrides)`: metrics, and what was told, of a search in the drawn world."""
+    """`run(detector, embedder, *overrides)`: metrics, and what was reported, of a search in the drawn world."""
     root = draw_world(tmp_path / "frames")
 
     def search_with(detector: Any, embedder: Any, *overrides: str) -> tuple[dict[str, float], Told]:
@@ -111,7 +111,7 @@ def run(typed_config: Typed, files: tuple[str, str], tmp_path: Path) -> Callable
 
 
 class Told:
-    """What a search tells the house."""
+    """What a search reports."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

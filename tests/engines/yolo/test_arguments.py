@@ -65,9 +65,9 @@ CHANGES: dict[str, tuple[str, Any]] = {
     "close_mosaic": ("augmentation.close_mosaic=4", 4),
     "multi_scale": ("augmentation.multi_scale=0.25", 0.25),
 }
-# Mapped arguments whose key of ours does not pass a value on: the house does it, or a file stands for it.
+# Mapped arguments whose key of ours does not pass a value on: watchme does it, or a file stands for it.
 BY_THE_HOUSE = {
-    "patience": "early stopping is a callback of the house; ultralytics' own is off",
+    "patience": "early stopping is a callback of watchme's; ultralytics' own is off",
     "plots": "the evaluation of the best weights draws, not the training",
     "split": "training validates on val; the evaluation gets its split",
     "classes": "the checked copy of the dataset holds the kept classes alone",
@@ -114,7 +114,7 @@ def test_key_of_ours_reaches_the_argument(name: str, tiny: Tiny) -> None:
     assert before[name] != expected
     assert after[name] == expected
     changed = {key for key in after if after[key] != before[key]}
-    assert changed <= {name} | {"lr0", "momentum", "lrf", "warmup_epochs"}, "and no other but what a group brings"
+    assert changed <= {name} | {"lr0", "momentum", "lrf", "warmup_epochs"}, "and no other but what a group sets"
 
 
 def test_every_key_of_ours_is_mapped_or_the_houses() -> None:
@@ -274,4 +274,4 @@ def test_table_of_the_guide_is_complete() -> None:
     text = (Path(arguments.__file__).parent / "GUIDE.md").read_text(encoding="utf-8")
     for name in {*ADVANCED, "patience", "device", "project", "name", "resume", "data_config", "batch_size"}:
         name = {"batch": "batch_size", "imgsz": "image_size"}.get(name, name)
-        assert f"`{name}`" in text, f"GUIDE.md does not tell of {name}"
+        assert f"`{name}`" in text, f"GUIDE.md does not name {name}"

@@ -33,7 +33,7 @@ def test_events_weights_and_folder_are_those_of_one_device(tiny: Tiny, tmp_path:
     (tmp_path / "config.yaml").write_text("the run folder's own file")
     recorder = Recorder(tmp_path, stop=Stop("enough"), stop_after=2)
     found = train(tiny("train.epochs=4"), recorder)
-    assert [event.epoch for event in recorder.events] == [1, 2], "told once each, and the stop was followed"
+    assert [event.epoch for event in recorder.events] == [1, 2], "reported once each, and the stop was followed"
     assert set(recorder.events[0].metrics) >= {"train/loss", "train/lr", "val/map50", "val/map50_95", "val/f1"}
     assert recorder.events[0].timings["perf/images_per_s"] > 0
     assert {path.name for path in (tmp_path / "weights").iterdir()} == {"best.pt", "last.pt"}

@@ -228,7 +228,7 @@ def test_differing_names_are_announced(evaluate: Evaluate, two_classes: Path) ->
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 truncated"])
 def test_damaged_checkpoint_is_an_error_and_stays(content: bytes, tiny: Tiny, tmp_path: Path) -> None:
-    path = tmp_path / "yolo11n.pt"  # a name that ultralytics would download anew
+    path = tmp_path / "yolo11n.pt"  # a name that ultralytics would download again
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"yolo11n\.pt cannot be loaded as a YOLO model"):
         evaluate_checkpoint(Recorder(tmp_path).job(tiny("mode=evaluate", f"checkpoint={path}")))

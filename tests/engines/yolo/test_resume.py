@@ -21,7 +21,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def interrupted(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Recorder:
-    """A run of four epochs that was broken off while the third was told; every epoch is kept."""
+    """A run of four epochs that was broken off while the third was reported; every epoch is kept."""
     recorder = Recorder(tmp_path_factory.mktemp("interrupted") / "run", break_before=3)
     with pytest.raises(KeyboardInterrupt):
         train(tiny(EPOCHS, "train.save_period=1"), recorder)

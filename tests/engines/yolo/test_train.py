@@ -234,7 +234,7 @@ def test_missing_gpu_is_an_error_of_the_config(tiny: Tiny, tmp_path: Path) -> No
 def test_transfer_from_a_checkpoint_with_other_classes(
     learned: Trained, two_classes: Path, tiny: Tiny, tmp_path: Path
 ) -> None:
-    """The backbone is taken over and, frozen by count or by name, stays as it was; the head is made anew."""
+    """The backbone is taken over and, frozen by count or by name, stays as it was; the head is a new one."""
     from watchme.engines.yolo import initial_weights as weights
 
     start = weights.load(learned.result.weights["best"])[0].state_dict()

@@ -1,4 +1,4 @@
-"""A small drawn dataset, and an engine's job that notes what it is told."""
+"""A small drawn dataset, and an engine's job that notes what it is given."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,7 +56,7 @@ def draw_dataset(
 
 @dataclass
 class Recorder:
-    """Notes what an engine tells; `job` is what the engine gets. `stop_after` ends training after that epoch."""
+    """Notes what an engine reports; `job` is what the engine gets. `stop_after` ends training after that epoch."""
 
     folder: Path
     stop: Stop | None = None
@@ -104,7 +104,7 @@ class Recorder:
 
 @dataclass
 class Trained:
-    """A training: its config, what it told, its result."""
+    """A training: its config, what it reported, its result."""
 
     config: Config
     recorder: Recorder

@@ -122,7 +122,7 @@ def _normed(facts: Facts, images: list[int]) -> npt.NDArray[np.float32]:
 
 
 def _boxes_alike(facts: Facts, one: int, other: int) -> bool:
-    """Whether most boxes of two images lie at the same places."""
+    """Whether most boxes of two images are at the same places."""
     first, second = (
         [Box(*row) for row in facts.rows("SELECT line, class, x, y, w, h FROM boxes WHERE image = ?", image)]
         for image in (one, other)

@@ -115,7 +115,7 @@ def _read_line(number: int, text: str, classes: int, keypoint_values: int, polyg
     elif not math.isfinite(class_id) or class_id != int(class_id) or not 0 <= class_id < classes:
         fault = f"class {class_id:g} is not in 0..{classes - 1} (nc is {classes})"
     elif not all(-TOLERANCE <= value <= 1 + TOLERANCE for value in values):
-        fault = "a coordinate lies outside 0..1; they are shares of the image's width and height"
+        fault = "a coordinate is outside 0..1; they are shares of the image's width and height"
     elif len(values) == 4 and min(values[2:]) < 0:
         fault = "a width or height is negative"
     else:

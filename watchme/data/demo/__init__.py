@@ -60,7 +60,7 @@ def ensure_demo_world(config: DemoWorldConfig, cache: Path | None = None) -> Dem
 class DemoFilm:
     """A film on disk: a street under one camera after the other, and everybody who walks there."""
 
-    root: Path  # its folder; `scenes.json` there tells which camera shows which frames
+    root: Path  # its folder; `scenes.json` there says which camera shows which frames
     video: Path  # the MP4 file
     truth: Path  # who is where in each frame, in MOTChallenge's format (`gt.txt`), visibility last
     # A picture of each person, in the order of their numbers, by a camera that the film does not show

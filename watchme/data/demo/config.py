@@ -26,7 +26,7 @@ class DemoWorldConfig:
     test_share: float = 0.25  # share of the identities kept for testing
     val_share: float = 0.2  # share of the other frames, the latest of each camera, that validate a detector
     empty_share: float = 0.1  # frames without anybody, per frame with people
-    camera_contrast: float = 0.3  # how far the cameras' colours and sharpness lie apart; 0 makes them equal
+    camera_contrast: float = 0.3  # how much the cameras' colours and sharpness differ; 0 makes them equal
 
     def problems(self) -> list[str]:
         """Return every reason why no world can be drawn from these values, as `field: reason (fix)`."""

@@ -82,7 +82,7 @@ def _draw_outfit(rng: np.random.Generator, others: list[tuple[int, Pattern, int]
     top = int(rng.integers(len(GARMENTS)))
     pattern = patterns[int(rng.choice(len(patterns), p=(0.4, 0.25, 0.15, 0.2)))]
     below = int(rng.integers(len(GARMENTS)))
-    # Shared garments are what makes people hard to tell apart by a single colour.
+    # Shared garments make people hard to distinguish by a single colour.
     if others and rng.random() < 0.4:
         other = others[int(rng.integers(len(others)))]
         if rng.random() < 0.5:
@@ -125,6 +125,6 @@ def _distance(one: Colour, other: Colour) -> float:
 
 
 def _vary(colour: Colour, rng: np.random.Generator) -> Colour:
-    # No two dyes are quite the same: people in "the same" colour can still be told apart up close.
+    # No two dyes are quite the same: people in "the same" colour can still be distinguished up close.
     red, green, blue = (int(np.clip(channel + rng.integers(-10, 11), 0, 255)) for channel in colour)
     return red, green, blue

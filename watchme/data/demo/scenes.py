@@ -14,7 +14,7 @@ from watchme.data.demo.identities import Person
 from watchme.data.demo.pedestrian import Pose, draw_figure
 
 Box = tuple[int, int, int, int]
-"""Left, top, right and bottom in pixels; the pixels at right and bottom lie outside."""
+"""Left, top, right and bottom in pixels; the pixels at right and bottom are outside."""
 
 Region = tuple[slice, slice]
 """Rows and columns."""
@@ -128,7 +128,7 @@ def _cast_shadow(frame: Image.Image, x: float, ground: float, height: float) -> 
 
 
 def _overlap(shape: tuple[int, ...], left: int, top: int, size: int) -> tuple[Region, Region]:
-    """Return the region of the frame that a sprite covers, and the region of the sprite that lies there."""
+    """Return the region of the frame that a sprite covers, and the region of the sprite that is there."""
     height, width = shape
     x0, y0, x1, y1 = max(0, left), max(0, top), min(size, left + width), min(size, top + height)
     if x0 >= x1 or y0 >= y1:

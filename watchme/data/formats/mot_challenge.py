@@ -227,7 +227,7 @@ def _row(cells: Sequence[str], classes: dict[int, int] | None) -> tuple[Row, boo
 
 
 def _frame(cells: Sequence[str]) -> Iterator[int]:
-    """The frame of a bad row, where that can be told."""
+    """The frame of a bad row, where it can be read."""
     try:
         yield int(float(cells[0]))
     except (ValueError, OverflowError):

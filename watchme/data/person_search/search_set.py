@@ -24,7 +24,7 @@ class Frame:
     path: Path  # the image
     boxes: Boxes  # (n, 4) float64: x1, y1, x2, y2 of each person, pixels
     pids: Ids  # (n,) int64 identities, from 1; `UNKNOWN` where it is not known
-    camera: int | None = None  # its number; None where the dataset does not tell
+    camera: int | None = None  # its number; None where the dataset does not say
     # (m, 4) boxes in which a detection is neither right nor wrong
     ignored: Boxes = field(default_factory=lambda: np.zeros((0, 4)))
 
@@ -58,7 +58,7 @@ class SearchSet:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all names, boxes, identities and queries; equal for equal annotations wherever they lie."""
+        """A hash of all names, boxes, identities and queries; equal for equal annotations wherever they are."""
         digest = hashlib.sha256()
         for frame in self.frames:
             digest.update(f"{frame.path.name} {frame.camera}".encode())

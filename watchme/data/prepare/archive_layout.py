@@ -14,7 +14,7 @@ class Move:
     target: str
 
     def __call__(self, name: str) -> str | None:
-        """Where an entry goes; None if it lies elsewhere in the archive."""
+        """Where an entry goes; None if it is elsewhere in the archive."""
         if self.origin and not name.startswith(f"{self.origin}/"):
             return None
         rest = name[len(self.origin) + 1 :] if self.origin else name

@@ -93,7 +93,7 @@ def _load(path: Path, source: Source) -> dict[str, Any]:
 
 
 def _candidates(path: Path) -> Iterator[Path]:
-    """Where images lie beside a json: its folder, or COCO's annotations/instances_train2017.json and train2017/."""
+    """Where images are beside a json: its folder, or COCO's annotations/instances_train2017.json and train2017/."""
     here, above = path.absolute().parent, path.absolute().parent.parent
     part = path.stem.rpartition("_")[2]
     yield from (here / "images", here, here / part, here / "images" / part)

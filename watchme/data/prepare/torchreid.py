@@ -23,7 +23,7 @@ from watchme.data.prepare.output_dir import MANIFEST, UNFINISHED, Folder, fillin
 HELP = "archives of Market-1501, DukeMTMC-reID, MSMT17, CUHK03, ... to their places"
 USAGE = "ARCHIVE ... [--name NAME] --out FOLDER [options]"
 DESCRIPTION = f"""\
-Unpack archives of a re-ID dataset (zip, tar, tar.gz) to where `dataset.root` expects it, whatever folders lie around
+Unpack archives of a re-ID dataset (zip, tar, tar.gz) to where `dataset.root` expects it, whatever folders are around
 it in the archive. A folder that is unpacked already is linked there; single files (.mat, .json) are put beside.
 Parts may come one after the other: what is still missing is said.
 
@@ -41,7 +41,7 @@ _LITTER = re.compile(r"(^|/)(__MACOSX|\.DS_Store|Thumbs\.db|\._[^/]*)(/|$)")
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("archives", type=Path, nargs="+", metavar="ARCHIVE", help="zip, tar, folder or single file")
-    parser.add_argument("--name", help="which dataset it is (default: told by the archive's name)")
+    parser.add_argument("--name", help="which dataset it is (default: by the archive's name)")
     parser.add_argument(
         "--max-gib", type=sources.whole, default=64, metavar="N", help="refuse what unpacks to more (default: 64)"
     )
@@ -92,7 +92,7 @@ def _name(paths: Sequence[Path], limit: int) -> str:
     """Which dataset some archives are, by their names, or those of the folders in them.
 
     Raises:
-        DataError: If that does not tell.
+        DataError: If these do not say.
     """
     name = recognize(path.name for path in paths)
     if name is None:

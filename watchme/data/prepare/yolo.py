@@ -25,7 +25,7 @@ from watchme.io.image_files import YAML_NAMES, files_in, is_image
 HELP = "YOLO or VOC labels of Label Studio, CVAT, LabelImg, Roboflow to a split YOLO dataset"
 USAGE = "FOLDER ... --out FOLDER [options]"
 DESCRIPTION = """\
-Make a split YOLO dataset of the people in images whose labels lie beside them, wherever in the folders they are:
+Make a split YOLO dataset of the people in images whose labels are beside them, wherever in the folders they are:
 
   Label Studio   classes.txt, images/, labels/
   CVAT YOLO 1.1  obj.data, obj.names, obj_train_data/ with images and labels
@@ -247,7 +247,7 @@ def _read(image: Path, label: Path | None, rules: _LabelRules, source: Source) -
         for line in bad:
             source.faults.add(f"{label}:{line.number}", line.fault)
         return None
-    # That the image cannot be read is told when the dataset is planned.
+    # That the image cannot be read is reported when the dataset is planned.
     width, height = detection.measure(image)[0]
     boxes = [box_of(line) for line in lines if line.class_id in rules.wanted]
     if others := len(lines) - len(boxes):

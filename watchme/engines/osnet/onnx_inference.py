@@ -24,7 +24,7 @@ def load(path: Path, device: torch.device) -> "OnnxEmbedder":
 
     It runs on a GPU where onnxruntime is built for it; where not, on the CPU, which `assumed` says.
 
-    The size of the crops is that of its input. Whether they are normalised is told by the preprocessing.json that
+    The size of the crops is that of its input. Whether they are normalised stands in the preprocessing.json that
     mode=export puts beside it; by ImageNet's mean and deviation where there is none.
 
     Raises:

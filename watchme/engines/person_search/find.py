@@ -208,7 +208,7 @@ def _search(
     index = open_index(sightings.embedding if means is None else means, store, config.find.search)
     hits, about = index.search(query, _MOST), index.about
     if means is not None:
-        log.info("Sightings are compared by the mean of their person, of %d who were told apart", len(means))
+        log.info("Sightings are compared by the mean of their person, one of %d who were found", len(means))
         hits, about = of_persons(hits, sightings, query, _MOST), f"{about}, with the means of {len(means):,} persons"
     is_match = hits.similarity >= threshold  # nobody where it is NaN
     if len(is_match) == _MOST and bool(is_match.all()):

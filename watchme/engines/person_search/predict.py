@@ -155,7 +155,7 @@ def _result(job: Job, found: Sightings, speed: float) -> Result:
         job.show(Table("predict/people", columns, tuple(rows)))
     cards = [("frames", f"{frames:,}", f"{with_people:,} of them with people"), ("sightings", f"{sightings:,}", "")]
     if persons:
-        cards.append(("persons", f"{persons:,}", "told apart by their looks"))
+        cards.append(("persons", f"{persons:,}", "distinguished by their looks"))
     if not math.isnan(speed):
         cards.append(("frames a second", f"{speed:.1f}", "reading, detecting and embedding"))
     length = found.frame_time[-1] if frames else math.nan

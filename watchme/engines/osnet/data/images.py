@@ -104,7 +104,7 @@ def fingerprint(crops: Sequence[Crop]) -> str:
     digest = hashlib.sha256()
     for crop in crops:
         for path in crop.files:
-            # What is not there, as a link to nowhere, is told when it is read.
+            # What is not there, as a link to nowhere, is an error when it is read.
             size = path.stat().st_size if path.is_file() else "absent"
             digest.update(f"{path.parent.name}/{path.name} {size}\n".encode())
     return digest.hexdigest()[:20]
