@@ -2,6 +2,7 @@
 
 import ast
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -133,6 +134,16 @@ def test_torchreid_is_imported_by_its_wrappers_alone() -> None:
 
 def test_no_file_is_called_utils() -> None:
     assert not [path for path in PACKAGE.rglob("*") if path.stem in {"utils", "util", "helpers", "misc"}]
+
+
+def test_a_stem_means_one_thing() -> None:
+    """Engines have the same parts under the same names; elsewhere a name stands once, but for what shows progress."""
+    apart = [path for path in PACKAGE.rglob("*.py") if "engines" not in path.parts and not path.stem.startswith("__")]
+    stems = Counter(path.stem for path in apart)
+    assert {stem for stem, count in stems.items() if count > 1} <= {"progress"}
+    of_engines = {path.stem for path in PACKAGE.joinpath("engines").rglob("*.py")}
+    base = {"config_rules", "handoff_text", "metric_names", "progress"}  # what engines' own modules add to
+    assert of_engines & set(stems) <= base
 
 
 def test_compose_and_a_failing_validation_never_import_torch(

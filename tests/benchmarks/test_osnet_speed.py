@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from watchme.core.seed import seed_everything
 from watchme.data.formats.market1501 import Crop, read_market
 from watchme.engines.osnet.config import Config, ReidAugmentation
-from watchme.engines.osnet.data.images import Images
+from watchme.engines.osnet.data.crop_images import Images
 from watchme.engines.osnet.data.loader import TrainSet, stop_workers
 from watchme.engines.osnet.data.sampler import Draw
 from watchme.engines.osnet.distributed import ProcessGroup

@@ -13,7 +13,7 @@ from PIL import Image
 from watchme.core.errors import DataError
 from watchme.data.check.image_probe import probe_image
 from watchme.data.images import read_image
-from watchme.engines.osnet.data.images import read_image as read_crop
+from watchme.engines.osnet.data.crop_images import read_image as read_crop
 from watchme.engines.person_search.embed_frames import read_frame
 from watchme.engines.yolo import checked_copy as yolo_dataset
 from watchme.engines.yolo.data_yaml import read_layout

@@ -11,7 +11,7 @@ import pytest
 from watchme.config.schema import RunConfig
 from watchme.core.errors import ExportError
 from watchme.core.interfaces import Job, Table
-from watchme.export import handoff, latency, tables
+from watchme.export import handoff, latency, table_text
 from watchme.export.base import Exporter
 
 CARD = "# card\n"
@@ -87,7 +87,7 @@ def test_a_card_of_weights_from_elsewhere_says_so(tmp_path: Path) -> None:
 
 def test_tables_read_well(tmp_path: Path) -> None:
     table = Table("export/formats", ("format", "difference"), (("onnx", 3.2e-7), ("fp16", 0.0123456), ("int8", None)))
-    assert tables.text_table(table) == [
+    assert table_text.text_table(table) == [
         "format  difference",
         "onnx      3.20e-07",
         "fp16       0.01235",

@@ -9,8 +9,8 @@ Nothing here may import torch, or anything that takes long to import.
 from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal
 
+from watchme.config.demo_world import DemoWorldConfig
 from watchme.config.devices import parse_device
-from watchme.data.demo.config import DemoWorldConfig
 
 __all__ = ["DemoWorldConfig", "RunConfig", "option"]
 

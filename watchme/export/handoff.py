@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from watchme.core.interfaces import Job, Table
-from watchme.export.tables import markdown_table, text_table
+from watchme.export.table_text import markdown_table, text_table
 from watchme.io.run_lookup import folder_of
 from watchme.weights.checksum import sha256_of
 

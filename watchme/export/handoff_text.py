@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from watchme.core.interfaces import Table
-from watchme.export.tables import markdown_table
+from watchme.export.table_text import markdown_table
 
 
 class HandoffText(ABC):

@@ -10,7 +10,7 @@ from typing import Any
 
 from watchme.core.errors import DataError
 from watchme.inference.frames import Frame, Kind
-from watchme.inference.video import as_rgb, open_capture, sane_fps
+from watchme.inference.video_reader import as_rgb, open_capture, sane_fps
 
 log = logging.getLogger(__name__)
 

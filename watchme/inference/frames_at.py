@@ -9,7 +9,7 @@ import numpy as np
 from watchme.core.errors import DataError
 from watchme.inference.frames import Frame, FrameSource
 from watchme.inference.pictures import PictureSource
-from watchme.inference.video import VideoSource
+from watchme.inference.video_reader import VideoSource
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from watchme.inference.demo import demo_film, is_demo
 from watchme.inference.frames import FrameSource
 from watchme.inference.live import is_live
 from watchme.inference.pictures import PictureSource
-from watchme.inference.video import VIDEO_SUFFIXES, VideoSource
+from watchme.inference.video_reader import VIDEO_SUFFIXES, VideoSource
 from watchme.io.image_files import IMAGE_SUFFIXES, files_in, is_image, is_other_image
 
 __all__ = ["FrameSource", "open_source"]

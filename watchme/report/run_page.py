@@ -15,8 +15,8 @@ from watchme.data.check.mending import command
 from watchme.io.files import replace_text
 from watchme.io.run_lookup import STUDY, SWEEP_REPORT, folder_of
 from watchme.report.charts import group, line_chart, natural
+from watchme.report.embedded_images import gallery
 from watchme.report.glossary import meaning
-from watchme.report.images import gallery
 from watchme.report.rendering import render_page
 from watchme.report.run_reader import Run, read_run, read_tables
 from watchme.report.tables import cell_text, cmc_charts, count_cards, shown_tables

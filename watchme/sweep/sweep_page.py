@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from watchme.core.formatting import duration, number
 from watchme.io.files import replace_text
 from watchme.io.run_lookup import SWEEP_REPORT
-from watchme.report.images import Figure, data_url
+from watchme.report.embedded_images import Figure, data_url
 from watchme.report.rendering import render_page
 from watchme.sweep.best_experiment import training_command
 from watchme.sweep.parameter_advice import advise, setting

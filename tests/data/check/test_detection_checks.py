@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from check.conftest import Check
+from watchme.config.demo_world import DemoWorldConfig
 from watchme.core.interfaces import Picture, Table
-from watchme.data.demo.config import DemoWorldConfig
 from yolo.world import draw_dataset
 
 Spoil = Callable[[Path], object]

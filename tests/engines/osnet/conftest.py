@@ -14,7 +14,7 @@ from watchme.core.seed import seed_everything
 from watchme.data.demo import DemoWorld
 from watchme.data.formats.market1501 import read_market
 from watchme.engines.osnet.config import Config
-from watchme.engines.osnet.data.images import Images
+from watchme.engines.osnet.data.crop_images import Images
 from watchme.engines.osnet.data.loader import TrainSet
 from watchme.engines.osnet.distributed import ProcessGroup
 from watchme.engines.osnet.initial_weights import freeze

@@ -23,8 +23,8 @@ from watchme.data.demo import DemoWorld
 from watchme.data.formats.market1501 import read_market
 from watchme.engines.osnet.config import Config, ReidAugmentation
 from watchme.engines.osnet.data.augmentation import augment, to_network
+from watchme.engines.osnet.data.crop_images import Images
 from watchme.engines.osnet.data.device_batches import to_device
-from watchme.engines.osnet.data.images import Images
 from watchme.engines.osnet.data.loader import TrainSet
 from watchme.engines.osnet.distributed import ProcessGroup
 from watchme.engines.osnet.losses import LossParts

@@ -16,7 +16,7 @@ from watchme.data.formats.market1501 import read_market
 from watchme.engines.osnet.batch_norm_adaptation import adapt_batch_norm
 from watchme.engines.osnet.config import Config, ReidDataset
 from watchme.engines.osnet.data.augmentation import to_network
-from watchme.engines.osnet.data.images import Images
+from watchme.engines.osnet.data.crop_images import Images
 from watchme.engines.osnet.data.loader import TrainSet
 from watchme.engines.osnet.data.sampler import Draw
 from watchme.engines.osnet.embed_and_rank import Embedder, Ranking, metrics_of

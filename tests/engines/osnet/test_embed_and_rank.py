@@ -17,7 +17,7 @@ from watchme.data.demo import DemoWorld
 from watchme.data.formats.market1501 import read_market
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data.augmentation import to_network
-from watchme.engines.osnet.data.images import Images
+from watchme.engines.osnet.data.crop_images import Images
 from watchme.engines.osnet.data.loader import EvalSet
 from watchme.engines.osnet.embed_and_rank import Embedder
 from watchme.engines.osnet.model import ReidNet

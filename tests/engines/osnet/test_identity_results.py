@@ -15,7 +15,7 @@ from PIL import Image
 from watchme.core.interfaces import Embedding, Picture, Table
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import Config
-from watchme.engines.osnet.data.images import Gallery, Images
+from watchme.engines.osnet.data.crop_images import Gallery, Images
 from watchme.engines.osnet.embed_and_rank import Ranking, compare
 from watchme.engines.osnet.evaluation_plots import plot_ranking
 from watchme.engines.osnet.identity_results import camera_pairs, draw_map, hardest_first, identity_table

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from watchme.core.errors import TrainingError
 from watchme.data.demo import DemoWorld
 from watchme.data.formats.market1501 import read_market
-from watchme.engines.osnet.data.images import Images
+from watchme.engines.osnet.data.crop_images import Images
 from watchme.engines.osnet.data.loader import read_batches
 from watchme.engines.osnet.trainer import Trainer
 

@@ -20,8 +20,8 @@ from watchme.core.interfaces import EpochEvent, Table
 from watchme.data.demo import DemoWorld
 from watchme.data.formats.market1501 import Crop, read_market
 from watchme.engines.osnet.config import Config, ReidDataset
+from watchme.engines.osnet.data.crop_images import Images
 from watchme.engines.osnet.data.datasets import read_datasets
-from watchme.engines.osnet.data.images import Images
 from watchme.engines.osnet.data.loader import TrainSet
 from watchme.engines.osnet.data.sampler import Draw
 from watchme.engines.osnet.data.tracklets import sample_frames, thinned

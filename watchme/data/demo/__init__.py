@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from watchme.data.demo.config import DemoFilmConfig, DemoWorldConfig
+from watchme.config.demo_world import DemoFilmConfig, DemoWorldConfig
 from watchme.io.cache import cache_dir, writable_cache_dir
 from watchme.io.files import whole_folder
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from watchme.config.demo_world import DemoWorldConfig
 from watchme.data.demo.canvas import Sprite
-from watchme.data.demo.config import DemoWorldConfig
 from watchme.data.demo.streets import FURNITURE, paint_street
 
 ADULT_METRES = 1.72

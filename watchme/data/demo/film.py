@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from watchme.config.demo_world import DemoFilmConfig, DemoWorldConfig
 from watchme.data.demo.cameras import ADULT_METRES, Camera, build_camera
-from watchme.data.demo.config import DemoFilmConfig, DemoWorldConfig
 from watchme.data.demo.identities import Person, draw_identities
 from watchme.data.demo.pedestrian import Pose
 from watchme.data.demo.scenes import Sighting, Walker, paint_scene

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from watchme.config.demo_world import DemoWorldConfig
 from watchme.data.demo.cameras import Camera, build_camera
-from watchme.data.demo.config import DemoWorldConfig
 from watchme.data.demo.identities import Person, draw_identities
 from watchme.data.demo.scenes import Box, Sighting, Walker, paint_scene, plan_walks
 

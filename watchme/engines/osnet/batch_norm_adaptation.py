@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from watchme.engines.osnet.data.images import Images
+from watchme.engines.osnet.data.crop_images import Images
 from watchme.engines.osnet.embed_and_rank import Embedder
 from watchme.engines.osnet.model import ReidNet
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from watchme.core.interfaces import Job, Picture
-from watchme.engines.osnet.data.images import Gallery
+from watchme.engines.osnet.data.crop_images import Gallery
 from watchme.engines.osnet.embed_and_rank import ids_of
 from watchme.io.files import replace_json
 from watchme.io.run_lookup import CALIBRATION, CALIBRATION_MEANS

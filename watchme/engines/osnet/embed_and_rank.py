@@ -13,8 +13,8 @@ from watchme.core.errors import TrainingError
 from watchme.core.progress import Progress
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import Config, ReidEvaluation
+from watchme.engines.osnet.data.crop_images import Gallery, Images
 from watchme.engines.osnet.data.device_batches import to_device
-from watchme.engines.osnet.data.images import Gallery, Images
 from watchme.engines.osnet.data.loader import EvalSet, eval_loader, read_batches
 from watchme.engines.osnet.model import ReidNet
 from watchme.metrics.retrieval import RetrievalResult, evaluate_features

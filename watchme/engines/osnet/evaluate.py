@@ -15,9 +15,9 @@ from watchme.core.seed import seed_everything
 from watchme.engines.osnet.batch_norm_adaptation import adapt_batch_norm
 from watchme.engines.osnet.calibration import calibrate
 from watchme.engines.osnet.config import Config
+from watchme.engines.osnet.data.crop_images import Gallery
 from watchme.engines.osnet.data.data_module import ReidData, read_run
 from watchme.engines.osnet.data.device_batches import uses_channels_last
-from watchme.engines.osnet.data.images import Gallery
 from watchme.engines.osnet.embed_and_rank import Embedder, Ranking, metrics_of
 from watchme.engines.osnet.evaluation_plots import plot_ranked, plot_ranking
 from watchme.engines.osnet.initial_weights import load_weights

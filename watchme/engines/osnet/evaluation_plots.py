@@ -10,7 +10,7 @@ import torch
 
 from watchme.core.interfaces import Embedding, Job, Picture, Table
 from watchme.engines.osnet.config import ReidEvaluation
-from watchme.engines.osnet.data.images import Gallery
+from watchme.engines.osnet.data.crop_images import Gallery
 from watchme.engines.osnet.embed_and_rank import Ranking
 from watchme.engines.osnet.identity_results import camera_pairs, draw_map, hardest_first, identity_table
 from watchme.metrics.distance import pairwise_distance

@@ -23,10 +23,10 @@ from watchme.engines.osnet import export_formats as formats
 from watchme.engines.osnet import load_reid
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data.augmentation import to_network
+from watchme.engines.osnet.data.crop_images import Gallery, Images, read_image
 from watchme.engines.osnet.data.data_module import read_run
 from watchme.engines.osnet.data.datasets import merged
 from watchme.engines.osnet.data.holdout import hold_out
-from watchme.engines.osnet.data.images import Gallery, Images, read_image
 from watchme.engines.osnet.data.loader import EvalSet, eval_loader, read_batches
 from watchme.engines.osnet.data.tracklets import thinned
 from watchme.engines.osnet.embed_and_rank import compare, metrics_of

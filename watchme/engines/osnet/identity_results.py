@@ -13,7 +13,7 @@ from watchme.core.figure import new_axes, save
 from watchme.core.interfaces import Table
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import ReidEvaluation
-from watchme.engines.osnet.data.images import Gallery
+from watchme.engines.osnet.data.crop_images import Gallery
 from watchme.engines.osnet.embed_and_rank import Ranking, ids_of
 from watchme.metrics.distance import pairwise_distance
 from watchme.metrics.retrieval import evaluate_features

@@ -17,8 +17,8 @@ from watchme.core.interfaces import Embedder
 from watchme.engines.osnet import onnx_inference
 from watchme.engines.osnet.config import ARCHITECTURES
 from watchme.engines.osnet.data.augmentation import to_network
+from watchme.engines.osnet.data.crop_images import padded_batch
 from watchme.engines.osnet.data.device_batches import uses_channels_last
-from watchme.engines.osnet.data.images import padded_batch
 from watchme.engines.osnet.model import CLASSIFIER, ReidNet
 from watchme.engines.osnet.state_dict import state_of
 from watchme.io.checkpoint import load_checkpoint

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from watchme.core.errors import CheckpointError
 from watchme.engines.osnet.data.augmentation import to_network
-from watchme.engines.osnet.data.images import padded_batch
+from watchme.engines.osnet.data.crop_images import padded_batch
 from watchme.export import onnx_files
 from watchme.metrics.verification import unit_rows
 

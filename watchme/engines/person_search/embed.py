@@ -12,7 +12,7 @@ from watchme.core.errors import DataError
 from watchme.core.interfaces import Job, Result
 from watchme.core.progress import Progress
 from watchme.engines.person_search.config import Config
-from watchme.engines.person_search.models import load_embedder
+from watchme.engines.person_search.detector_and_reid import load_embedder
 from watchme.inference.outputs import PARQUET, write_parquet
 from watchme.inference.pipeline import embeddings_of
 from watchme.inference.sightings import EMBEDDINGS

@@ -14,8 +14,13 @@ from numpy.typing import NDArray
 
 from watchme.core.interfaces import Detector, Embedder, Job, Result
 from watchme.engines.person_search.config import Config
+from watchme.engines.person_search.detector_and_reid import (
+    load_detector,
+    load_embedder,
+    pipeline_settings,
+    weights_files,
+)
 from watchme.engines.person_search.find_outputs import Outcome, log_outcome, write_outcome
-from watchme.engines.person_search.models import load_detector, load_embedder, pipeline_settings, weights_files
 from watchme.inference.certainty import SAME_PERSON_RATE, Certainty, of_frames, of_run
 from watchme.inference.demo import demo_film, is_demo
 from watchme.inference.frames import FrameSource

@@ -13,7 +13,12 @@ from watchme.core.errors import CheckpointError
 from watchme.core.formatting import clock, duration
 from watchme.core.interfaces import Job, Picture, Result, Table
 from watchme.engines.person_search.config import Config
-from watchme.engines.person_search.models import load_detector, load_embedder, pipeline_settings, weights_files
+from watchme.engines.person_search.detector_and_reid import (
+    load_detector,
+    load_embedder,
+    pipeline_settings,
+    weights_files,
+)
 from watchme.inference import outputs
 from watchme.inference.certainty import SAME_PERSON_RATE, of_run
 from watchme.inference.frames import Frame, FrameSource

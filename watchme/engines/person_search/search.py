@@ -14,8 +14,8 @@ from watchme.data.person_search.search_set import SearchSet
 from watchme.engines.person_search import score_tables as tables
 from watchme.engines.person_search import search_plots as pictures
 from watchme.engines.person_search.config import Config
+from watchme.engines.person_search.detector_and_reid import load_detector, load_embedder
 from watchme.engines.person_search.embed_frames import FrameFeatures, embed_frames
-from watchme.engines.person_search.models import load_detector, load_embedder
 from watchme.engines.person_search.scores import Outcome, measure, save
 
 log = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ from watchme.core.progress import Progress
 from watchme.data.formats.market1501 import Crop
 from watchme.data.images import read_image
 from watchme.engines.osnet.config import Config
+from watchme.engines.osnet.data.crop_images import Gallery, Images, fingerprint
 from watchme.engines.osnet.data.datasets import Datasets, merged, read_datasets, target_names, used_dataset
 from watchme.engines.osnet.data.holdout import Holdout, hold_out
-from watchme.engines.osnet.data.images import Gallery, Images, fingerprint
 from watchme.engines.osnet.data.loader import TrainSet
 from watchme.engines.osnet.data.tracklets import thinned
 

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from watchme.engines.osnet.config import ReidAugmentation
 from watchme.engines.osnet.data.augmentation import crop_size, draw_erased, draw_window, to_network
+from watchme.engines.osnet.data.crop_images import Images
 from watchme.engines.osnet.data.device_batches import DeviceBatch
-from watchme.engines.osnet.data.images import Images
 from watchme.engines.osnet.data.loader import TrainSet, View
 from watchme.engines.osnet.data.sampler import EpochBatches
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from watchme.core.errors import DataError, TrainingError
 from watchme.engines.osnet.config import ReidAugmentation, ReidDataset
 from watchme.engines.osnet.data.augmentation import augment
-from watchme.engines.osnet.data.images import Images
+from watchme.engines.osnet.data.crop_images import Images
 from watchme.engines.osnet.data.sampler import Draw, EpochBatches
 from watchme.engines.osnet.data.tracklets import sample_frames
 
