@@ -50,6 +50,12 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def first_few(lines: Sequence[str], most: int) -> list[str]:
+    """The first of many lines, and how many more there are."""
+    more = len(lines) - most
+    return [*lines[:most], *([f"... and {more} more"] if more > 0 else [])]
+
+
 def relative(path: Path) -> str:
     """A path as the user would type it: relative to the working directory where it is in it."""
     absolute, here = Path.cwd() / path, Path.cwd()

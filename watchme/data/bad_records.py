@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from watchme.core.errors import DataError
+from watchme.core.formatting import first_few
 
 _SHOWN = 20
 
@@ -36,8 +37,7 @@ class Faults:
 
     def shown(self) -> list[str]:
         """The first of them, and how many more there are."""
-        more = len(self.found) - _SHOWN
-        return self.found[:_SHOWN] + ([f"... and {more} more"] if more > 0 else [])
+        return first_few(self.found, _SHOWN)
 
 
 @dataclass

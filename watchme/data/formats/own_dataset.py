@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from watchme.core.errors import DataError
+from watchme.core.formatting import first_few
 from watchme.data.formats.market1501 import FOLDERS, ROLES, WITHOUT_TEST, Crop, LeftOut, Splits
 from watchme.data.formats.own_names import (
     SPLITS,
@@ -78,8 +79,8 @@ def read_own(
     report = fault or (lambda where, what: bad.append(f"{where}: {what}"))
     parts = _parts(root, roles, pattern, report, left_out)
     if bad:
-        more = f"\n    ... and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
-        raise DataError(f"{root}: {len(bad)} records cannot be used:\n    " + "\n    ".join(bad[:_SHOWN]) + more)
+        shown = "\n    ".join(first_few(bad, _SHOWN))
+        raise DataError(f"{root}: {len(bad)} records cannot be used:\n    {shown}")
     everybody = [view for own in parts.values() for view in own]
     people, cameras = (numbers(names) for names in ({v.identity for v in everybody}, {v.camera for v in everybody}))
     crops: dict[str, list[Crop]] = {role: [] for role in ROLES}

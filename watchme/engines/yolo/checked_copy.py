@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from watchme.core.errors import DataError
+from watchme.core.formatting import first_few
 from watchme.data.check.image_probe import has_end
 from watchme.data.check.yolo_labels import read_label
 from watchme.data.images import eight_bits, is_plain, open_image, read_image, reason, require_regular
@@ -181,12 +182,8 @@ def _build(folder: Path, layout: Layout, kept: Mapping[int, int], items: Mapping
                     )
                 scan.splits[split] = dict(counts)
         if faults:
-            more = f"\n    ... and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-            raise DataError(
-                f"{len(faults)} label line{'s are' if len(faults) > 1 else ' is'} not valid:\n    "
-                + "\n    ".join(faults[:_SHOWN])
-                + more
-            )
+            count = f"{len(faults)} label line{'s are' if len(faults) > 1 else ' is'} not valid"
+            raise DataError(f"{count}:\n    " + "\n    ".join(first_few(faults, _SHOWN)))
         content: dict[str, object] = {"path": str(folder.absolute()), **{split: f"images/{split}" for split in items}}
         for required in ("train", "val"):  # ultralytics requires both, also to evaluate a third
             content.setdefault(required, f"images/{next(iter(items))}")

@@ -9,6 +9,7 @@ from typing import cast
 
 from watchme.core.batch_limit import limited_images
 from watchme.core.errors import ConfigError, DataError, Problem
+from watchme.core.formatting import first_few
 from watchme.core.interfaces import Job
 from watchme.core.metric_names import SAME_CAMERA, measured_objective
 from watchme.core.progress import Progress
@@ -111,9 +112,8 @@ class ReidData:
             read = Progress("Reading test images", len(files), "image").over(pool.map(_fault, files))
             faults = [fault for fault in read if fault]
         if faults:
-            more = f"\n    ... and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-            shown = "\n    ".join(faults[:_SHOWN])
-            raise DataError(f"the training would end at its test:\n    {shown}{more}\n    Repair or remove them.")
+            shown = "\n    ".join(first_few(faults, _SHOWN))
+            raise DataError(f"the training would end at its test:\n    {shown}\n    Repair or remove them.")
 
     def split_of(self, target: str) -> str:
         """The name of a target's test split in metrics."""
