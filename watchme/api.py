@@ -31,7 +31,7 @@ from watchme.run.run_dir import discard_unused
 from watchme.run.runner import run
 
 if TYPE_CHECKING:
-    from watchme.inference.found import Found
+    from watchme.inference.match_results import Found
     from watchme.inference.models import Kind
 
 __all__ = ["compose", "evaluate", "find", "load_detector", "load_embedder", "train"]
@@ -107,7 +107,7 @@ def find(
     Raises:
         WatchmeError: What the command line would print.
     """
-    from watchme.inference.found import read_found
+    from watchme.inference.match_results import read_found
 
     queries = [query] if isinstance(query, (str, Path)) else list(query)
     if not queries:
@@ -134,7 +134,7 @@ def load_detector(path: PathLike, *, device: str | int = "auto", trust: bool = F
         CheckpointError: If it is no detector.
         ConfigError: If the machine does not have the device.
     """
-    from watchme.inference.checked import CheckedDetector
+    from watchme.inference.input_validation import CheckedDetector
 
     return CheckedDetector(cast(Detector, _load(path, "detector", device, trust)))
 
@@ -155,7 +155,7 @@ def load_embedder(path: PathLike, *, device: str | int = "auto") -> Embedder:
         CheckpointError: If it is no re-ID model.
         ConfigError: If the machine does not have the device.
     """
-    from watchme.inference.checked import CheckedEmbedder
+    from watchme.inference.input_validation import CheckedEmbedder
 
     return CheckedEmbedder(cast(Embedder, _load(path, "re-ID model", device, False)))
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import watchme
 from watchme.data.demo import ensure_demo_film
-from watchme.inference.found import Match
+from watchme.inference.match_results import Match
 from watchme.inference.sightings import load
 from watchme.metrics.iou import iou_matrix
 

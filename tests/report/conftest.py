@@ -15,7 +15,7 @@ from report.matches import made
 from tracking.made_up import Tracked, make_config, make_trial
 from watchme.core.interfaces import EpochEvent, Picture, Result, Table
 from watchme.core.metric_names import measured_objective
-from watchme.inference.found import write_found
+from watchme.inference.match_results import write_found
 from watchme.report.index_page import write_index
 from watchme.report.matches_page import write_matches_page
 from watchme.report.rendering import render_page

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from watchme.inference.found import Found, Match, Span
+from watchme.inference.match_results import Found, Match, Span
 
 
 def match(rank: int, frame: int, similarity: float, *, is_match: bool, shown: bool = True) -> Match:

@@ -10,7 +10,7 @@ import pytest
 
 from report.matches import made, match
 from watchme.core.errors import RunFolderError
-from watchme.inference.found import Span, read_found, write_found
+from watchme.inference.match_results import Span, read_found, write_found
 from watchme.report.matches_page import write_matches_page
 
 

@@ -3,7 +3,7 @@
 import textwrap
 from pathlib import Path
 
-from watchme.core.program import as_started
+from watchme.core.invocation import as_started
 
 _WIDTH = 80
 _ORDER = (

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from watchme.core.program import as_started
+from watchme.core.invocation import as_started
 
 _WIDTH = 92
 

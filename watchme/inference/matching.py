@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from watchme.inference.found import Stretch
 from watchme.inference.index import Hits
+from watchme.inference.match_results import Stretch
 from watchme.inference.sightings import Sightings
 from watchme.metrics.verification import unit_rows
 

@@ -9,7 +9,7 @@ Its arrays:
     box (N, 4) float32     x1, y1, x2, y2 in pixels               frame_name (F,) str
     score (N,) float32     the detector's confidence              frame_size (F, 2) int32   height, width
     embedding (N, D) float32, of unit norm; absent without a re-ID model
-    track (N,) int64, person (N,) int64                           see people.py; -1 before they are known
+    track (N,) int64, person (N,) int64                           see multi_object_tracking.py; -1 before they are known
 """
 
 import itertools

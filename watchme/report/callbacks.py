@@ -7,7 +7,7 @@ from typing import Any
 
 from watchme.config.schema import RunConfig
 from watchme.core.interfaces import Callback, Picture, Result, Shown, Table
-from watchme.inference.found import FILE
+from watchme.inference.match_results import FILE
 from watchme.io.files import replace_json
 from watchme.run import run_dir as rundir
 from watchme.run import summary as console

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from watchme.core.formatting import UNDEFINED, clock
-from watchme.inference.found import PAGE, Found, Match, Span, read_found
+from watchme.inference.match_results import PAGE, Found, Match, Span, read_found
 from watchme.io.files import replace_text
 from watchme.report.rendering import render_page
 from watchme.report.run_reader import read_run

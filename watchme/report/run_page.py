@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 from watchme.core.formatting import duration, flatten, number
+from watchme.core.invocation import as_started
 from watchme.core.metric_names import SAME_CAMERA
-from watchme.core.program import as_started
-from watchme.data.check.mending import command
+from watchme.data.check.fixes import command
 from watchme.io.files import replace_text
 from watchme.io.run_lookup import STUDY, SWEEP_REPORT, folder_of
 from watchme.report.charts import group, line_chart, natural

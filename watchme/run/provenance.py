@@ -14,7 +14,7 @@ from typing import Any
 
 from watchme import __version__
 from watchme.config.schema import RunConfig
-from watchme.core.program import as_started, is_console_script
+from watchme.core.invocation import as_started, is_console_script
 from watchme.weights.initial import find_initial, random_weights
 
 _PACKAGES = (

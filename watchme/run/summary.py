@@ -9,8 +9,8 @@ from pathlib import Path
 from watchme.config.schema import RunConfig
 from watchme.core.formatting import relative
 from watchme.core.interfaces import Result
+from watchme.core.invocation import as_started
 from watchme.core.metric_names import is_result, measured_objective
-from watchme.core.program import as_started
 from watchme.core.registry import modes
 from watchme.run.demo_find import demo_commands
 from watchme.run.run_dir import read_manifest

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from watchme.config.overrides import parse_overrides
 from watchme.core.formatting import flatten, relative
-from watchme.core.program import as_started
+from watchme.core.invocation import as_started
 from watchme.io.files import replace_text
 from watchme.sweep.plan import Plan
 

@@ -8,7 +8,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from prepare.made import coco, made, prepare
-from watchme.data.prepare.closing_lines import quoted, table
+from watchme.data.prepare.conversion_summary import quoted, table
 
 COMMANDS = ("yolo", "coco", "crowdhuman", "mot", "voc", "pennfudan", "reid", "torchreid", "video")
 

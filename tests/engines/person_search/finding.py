@@ -12,7 +12,7 @@ from inference.drawn import COLOURS, Knowing, Sighted, film
 from watchme.config.schema import RunConfig
 from watchme.core.interfaces import Job, Result
 from watchme.engines.person_search.find import find
-from watchme.inference.found import Found, read_found
+from watchme.inference.match_results import Found, read_found
 from watchme.metrics.verification import Similarities, count_similarities
 
 Typed = Callable[..., RunConfig]

@@ -29,10 +29,10 @@ import sys
 from pathlib import Path
 sys.path[:0] = [{tests!r}]
 from inference.drawn import Knowing, Sighted
-from watchme.inference.people import find_persons, find_tracks
+from watchme.inference.multi_object_tracking import find_persons, find_tracks
 from watchme.inference.pipeline import Settings
 from watchme.inference.record import record_sightings
-from watchme.inference.showing import Wanted, show
+from watchme.inference.visualization import Wanted, show
 from watchme.inference.sightings import SightingsWriter, load, merge
 from watchme.inference.sources import open_source
 source, folder = open_source(sys.argv[1]), Path(sys.argv[2])

@@ -141,7 +141,7 @@ def test_mistakes_are_counted_at_the_confidence_of_the_reported_precision_and_re
 def test_confusion_matrix_of_one_class_holds_the_counts(learned: Trained, drawn: Path, tmp_path: Path) -> None:
     from ultralytics import YOLO
 
-    from watchme.engines.yolo.examples import totals
+    from watchme.engines.yolo.error_analysis import totals
     from watchme.engines.yolo.validator import validate
 
     (tmp_path / "data.yaml").write_text(f"path: {drawn}\nval: images/test\ntrain: images/test\nnames: [person]")

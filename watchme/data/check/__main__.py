@@ -6,7 +6,7 @@ from pathlib import Path
 
 from watchme.core.errors import WatchmeError
 from watchme.data.check.database import ISSUES
-from watchme.data.check.mending import mend
+from watchme.data.check.fixes import mend
 from watchme.io.files import read_yaml
 
 _DESCRIPTION = """\

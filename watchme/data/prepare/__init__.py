@@ -8,7 +8,7 @@ yolo.py, coco.py, crowdhuman.py, voc.py, pennfudan.py, mot.py    sources of phot
 reid.py, mot_crops.py           images of people, tracks -> Market-1501 naming
 torchreid.py, archive_layout.py, archives.py    archives of re-ID datasets, unpacked safely
 video.py                        frames of videos
-closing_lines.py                the summary that is printed
+conversion_summary.py           the summary that is printed
 
 A source is a module with HELP, USAGE, DESCRIPTION, EXAMPLES, `add` (its options) and `run` (the conversion).
 """

@@ -12,7 +12,7 @@ from watchme.data.formats.market1501 import FOLDERS
 from watchme.data.formats.mot_challenge import Clip, Row, read_rows
 from watchme.data.images import read_image
 from watchme.data.pixel_boxes import pixels
-from watchme.data.prepare import closing_lines as summary
+from watchme.data.prepare import conversion_summary as summary
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import splits
 from watchme.data.prepare.output_dir import Folder, filling

@@ -13,7 +13,7 @@ from watchme.data.formats import own_names
 from watchme.data.formats.market1501 import FOLDERS, ROLES
 from watchme.data.formats.own_names import Sighting, View
 from watchme.data.images import read_image
-from watchme.data.prepare import closing_lines as summary
+from watchme.data.prepare import conversion_summary as summary
 from watchme.data.prepare import options as sources
 from watchme.data.prepare import splits
 from watchme.data.prepare.output_dir import filling

@@ -14,7 +14,7 @@ from watchme.core.progress import Progress
 from watchme.data.bad_records import Faults, Source
 from watchme.data.formats.reid_datasets import REID_DATASETS, DatasetLayout, own_layout, recognize
 from watchme.data.prepare import archives
-from watchme.data.prepare import closing_lines as summary
+from watchme.data.prepare import conversion_summary as summary
 from watchme.data.prepare import options as sources
 from watchme.data.prepare.archive_layout import Move, find_move
 from watchme.data.prepare.archives import Container

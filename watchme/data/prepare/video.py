@@ -9,7 +9,7 @@ from typing import Any
 from watchme.core.errors import DataError
 from watchme.core.progress import Progress
 from watchme.data.bad_records import Faults, Source
-from watchme.data.prepare import closing_lines as summary
+from watchme.data.prepare import conversion_summary as summary
 from watchme.data.prepare import options as sources
 from watchme.data.prepare.output_dir import Folder, filling
 

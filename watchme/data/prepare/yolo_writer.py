@@ -16,7 +16,7 @@ from watchme.core.progress import Progress
 from watchme.data.bad_records import Faults, Source
 from watchme.data.images import open_image, read_image, reason, require_regular, shown_size
 from watchme.data.pixel_boxes import Box, Size, clipped, label_line, overlaps
-from watchme.data.prepare import closing_lines as summary
+from watchme.data.prepare import conversion_summary as summary
 from watchme.data.prepare import splits
 from watchme.data.prepare.options import named, refuse_inside
 from watchme.data.prepare.output_dir import Folder, filling

@@ -21,12 +21,12 @@ from watchme.engines.person_search.detector_and_reid import (
     weights_files,
 )
 from watchme.engines.person_search.find_outputs import Outcome, log_outcome, write_outcome
-from watchme.inference.certainty import SAME_PERSON_RATE, Certainty, of_frames, of_run
 from watchme.inference.demo import demo_film, is_demo
 from watchme.inference.frames import FrameSource
 from watchme.inference.index import open_index
+from watchme.inference.match_confidence import SAME_PERSON_RATE, Certainty, of_frames, of_run
 from watchme.inference.matching import Ranking, appearances, of_persons, track_means
-from watchme.inference.people import find_tracks, tell_apart
+from watchme.inference.multi_object_tracking import find_tracks, tell_apart
 from watchme.inference.pipeline import Settings
 from watchme.inference.query import embed_queries, read_queries
 from watchme.inference.record import open_store, record_sightings

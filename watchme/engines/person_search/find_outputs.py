@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from watchme.core.formatting import UNDEFINED, clock
 from watchme.core.interfaces import Detector, Job
 from watchme.engines.person_search.config import Config
-from watchme.inference.certainty import Certainty
 from watchme.inference.clips import write_clip
-from watchme.inference.found import TABLE, Found, Match, Span, Stretch, write_found
 from watchme.inference.frames import FrameSource, Image8
+from watchme.inference.match_confidence import Certainty
 from watchme.inference.match_pictures import Shown, draw_matches, write_crop
+from watchme.inference.match_results import TABLE, Found, Match, Span, Stretch, write_found
 from watchme.inference.matching import Appearance, Ranking
 from watchme.inference.query import QueryPicture
 from watchme.inference.sightings import Sightings

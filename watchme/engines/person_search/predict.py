@@ -20,13 +20,13 @@ from watchme.engines.person_search.detector_and_reid import (
     weights_files,
 )
 from watchme.inference import outputs
-from watchme.inference.certainty import SAME_PERSON_RATE, of_run
 from watchme.inference.frames import Frame, FrameSource
-from watchme.inference.people import find_tracks, tell_apart
+from watchme.inference.match_confidence import SAME_PERSON_RATE, of_run
+from watchme.inference.multi_object_tracking import find_tracks, tell_apart
 from watchme.inference.record import open_store, record_sightings
-from watchme.inference.showing import LiveShow, Shown, Wanted, show
 from watchme.inference.sightings import Seen, Sightings, SightingsWriter, load, merge
 from watchme.inference.sources import open_source
+from watchme.inference.visualization import LiveShow, Shown, Wanted, show
 from watchme.io.run_lookup import CALIBRATION, folder_of
 
 log = logging.getLogger(__name__)

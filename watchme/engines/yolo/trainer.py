@@ -18,10 +18,10 @@ from watchme.core.process_state import environment
 from watchme.core.step_meter import StepMeter
 from watchme.core.step_profiler import StepProfiler, anomalies_detected
 from watchme.engines.yolo import isolation
+from watchme.engines.yolo.batch_limit import limit_images
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.distributed import Emit, connect_to_parent
 from watchme.engines.yolo.epoch_timer import EpochTimer
-from watchme.engines.yolo.limit import limit_images
 from watchme.engines.yolo.metric_names import canonical_metrics
 from watchme.engines.yolo.out_of_memory import is_out_of_memory, training_error
 from watchme.engines.yolo.progress import BatchProgress, validation_progress

@@ -9,11 +9,11 @@ from watchme.core.batch_limit import Limit
 from watchme.core.errors import CheckpointError
 from watchme.core.interfaces import Job, Picture, Table
 from watchme.core.process_state import torch_threads
-from watchme.engines.yolo import arguments, examples, isolation
+from watchme.engines.yolo import arguments, error_analysis, isolation
 from watchme.engines.yolo import initial_weights as weights
+from watchme.engines.yolo.batch_limit import limit_images
 from watchme.engines.yolo.chart_tables import chart_tables
 from watchme.engines.yolo.config import Config
-from watchme.engines.yolo.limit import limit_images
 from watchme.engines.yolo.metric_names import canonical_metrics, f1
 from watchme.engines.yolo.out_of_memory import evaluation_batch, evaluation_error, is_out_of_memory
 from watchme.engines.yolo.progress import validation_progress
@@ -84,9 +84,8 @@ def evaluate(job: Job, config: Config, checkpoint: Path, yaml: Path, split: str,
 def _show_mistakes(job: Job, config: Config, seen: "Seen", split: str, folder: Path) -> None:
     """Tables of who was found, missed and found wrongly, curves, and the worst images, at the best confidence."""
     confidence = seen.confidence
-    job.show(
-        Table(f"{split}/counts", examples.COUNT_COLUMNS, ((confidence, *examples.totals(seen.images, confidence)),))
-    )
+    counts = (confidence, *error_analysis.totals(seen.images, confidence))
+    job.show(Table(f"{split}/counts", error_analysis.COUNT_COLUMNS, (counts,)))
     groups = tuple(recall_by_group([image.frame(confidence) for image in seen.images]))
     job.show(Table(f"{split}/by_group", COLUMNS, groups))
     if config.evaluation.plots:
@@ -96,8 +95,8 @@ def _show_mistakes(job: Job, config: Config, seen: "Seen", split: str, folder: P
             at = f" at confidence >= {confidence}, the best F1" if name.startswith("confusion") else ""
             if (folder / file).is_file():
                 job.show(Picture(f"{split}/{name}", folder / file, f"{caption}{at}, {split} split"))
-    for number, image in enumerate(examples.worst_first(seen.images, confidence, config.evaluation.examples)):
-        job.show(examples.picture(image, confidence, seen.names, number, folder / "examples", split))
+    for number, image in enumerate(error_analysis.worst_first(seen.images, confidence, config.evaluation.examples)):
+        job.show(error_analysis.picture(image, confidence, seen.names, number, folder / "examples", split))
 
 
 def validate(
@@ -184,7 +183,7 @@ class Seen:
     """What a validation has seen."""
 
     names: Mapping[int, str] = field(default_factory=dict)  # class number -> name
-    images: list[examples.Matches] = field(default_factory=list)
+    images: list[error_analysis.Matches] = field(default_factory=list)
     confidence: float = 0.0  # that of the best F1, at which precision and recall are reported
 
 
@@ -215,7 +214,7 @@ class _Validator(DetectionValidator):  # type: ignore[misc]
         for index, pred in enumerate(preds):
             truth = self._prepare_batch(index, batch)
             people = self.scale_preds({"bboxes": truth["bboxes"], "cls": truth["cls"]}, truth)
-            image = examples.match(Path(truth["im_file"]), self.scale_preds(pred, truth), people)
+            image = error_analysis.match(Path(truth["im_file"]), self.scale_preds(pred, truth), people)
             self.seen_images.images.append(image)
 
     def get_stats(self) -> dict[str, Any]:
@@ -223,14 +222,14 @@ class _Validator(DetectionValidator):  # type: ignore[misc]
         stats: dict[str, Any] = super().get_stats()
         seen = self.seen_images
         seen.names = self.names
-        seen.confidence = max(examples.best_confidence(self.metrics.box), self.args.conf or 0.0)
+        seen.confidence = max(error_analysis.best_confidence(self.metrics.box), self.args.conf or 0.0)
         for image in seen.images:
             shown = image.scores >= seen.confidence
             self.confusion_matrix.process_batch(
                 _tensors(cls=image.classes[shown], bboxes=image.boxes[shown], conf=image.scores[shown]),
                 _tensors(cls=image.labels, bboxes=image.people),
                 conf=0.0,
-                iou_thres=examples.MATCH_IOU,
+                iou_thres=error_analysis.MATCH_IOU,
             )
         return stats
 

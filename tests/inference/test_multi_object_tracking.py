@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from watchme.inference.people import find_tracks, split_tracks
+from watchme.inference.multi_object_tracking import find_tracks, split_tracks
 from watchme.inference.sightings import Sightings
 
 
@@ -61,7 +61,7 @@ def test_a_track_is_cut_where_it_goes_over_to_somebody_else() -> None:
 
 
 def test_a_long_track_is_cut_nearly_as_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("watchme.inference.people._PIECES", 16)
+    monkeypatch.setattr("watchme.inference.multi_object_tracking._PIECES", 16)
     angles = np.repeat([0.0, 1.0], [105, 95])
     split = split_tracks(facing(angles, np.ones(200, np.int64)), 0.8)
     assert split.counts.tolist() == [100, 100]

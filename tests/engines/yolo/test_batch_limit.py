@@ -7,7 +7,7 @@ import pytest
 
 from watchme.core.errors import TrainingError
 from watchme.core.interfaces import Table
-from watchme.engines.yolo.limit import limit_images
+from watchme.engines.yolo.batch_limit import limit_images
 from yolo.conftest import Tiny
 from yolo.world import Recorder, Trained, train
 

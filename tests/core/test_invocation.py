@@ -7,9 +7,9 @@ import pytest
 
 from watchme.cli.help import help_text
 from watchme.config.conf_dir import CONF
-from watchme.core import program
+from watchme.core import invocation
 from watchme.core.errors import ConfigError, Problem
-from watchme.data.check.mending import command as mending_command
+from watchme.data.check.fixes import command as mending_command
 from watchme.run.provenance import _TYPED, command
 from watchme.run.summary import resume_command
 
@@ -36,9 +36,9 @@ def test_train_py_is_named_in_a_checkout(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_an_installed_package_has_no_train_py(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(program, "_CHECKOUT", tmp_path)
+    monkeypatch.setattr(invocation, "_CHECKOUT", tmp_path)
     monkeypatch.setattr(sys, "argv", ["notebook.py"])
-    assert program.as_started("python train.py -m") == "watchme-train -m"
+    assert invocation.as_started("python train.py -m") == "watchme-train -m"
 
 
 @pytest.mark.parametrize(

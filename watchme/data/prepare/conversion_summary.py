@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from watchme.core.formatting import aligned
-from watchme.core.program import as_started
+from watchme.core.invocation import as_started
 from watchme.data.bad_records import Source
 from watchme.data.prepare.output_dir import Folder
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from watchme.inference.checked import CheckedDetector, CheckedEmbedder, checked_images
+from watchme.inference.input_validation import CheckedDetector, CheckedEmbedder, checked_images
 
 RGB = np.zeros((20, 10, 3), np.uint8)
 

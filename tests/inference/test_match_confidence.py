@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from watchme.core.errors import CheckpointError
-from watchme.inference.certainty import Certainty, of_frames, of_run
+from watchme.inference.match_confidence import Certainty, of_frames, of_run
 from watchme.metrics.verification import BINS, Similarities, count_similarities
 
 

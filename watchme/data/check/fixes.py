@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from watchme.core.errors import DataError
-from watchme.core.program import as_started
+from watchme.core.invocation import as_started
 from watchme.data.check.database import ISSUES
 from watchme.data.check.issue_kinds import KINDS
 from watchme.io.files import replace_text

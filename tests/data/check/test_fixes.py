@@ -12,8 +12,8 @@ from PIL import Image
 
 from check.conftest import Check
 from watchme.core.errors import DataError
+from watchme.data.check.fixes import command, mend
 from watchme.data.check.issue_kinds import KINDS
-from watchme.data.check.mending import command, mend
 
 NAMES = {"root": "/data/the people", "dataset": "person_detection", "model": "yolo11n", "task": "detection"}
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from watchme.engines.yolo.examples import Matches, best_confidence, match, totals, worst_first
+from watchme.engines.yolo.error_analysis import Matches, best_confidence, match, totals, worst_first
 
 NAMES = {0: "person", 1: "car"}
 
