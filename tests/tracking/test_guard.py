@@ -108,6 +108,25 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     wandb.teardown()
 
 
+def test_the_report_is_written_while_trackers_finish(tmp_path: Path) -> None:
+    run = Tracked.begin(tmp_path / "run", make_config(tensorboard=True))
+    tracker = tracking_of(run)
+    assert tracker._started.wait(60)
+    os.kill(tracker._process.pid, signal.SIGSTOP)
+    ending = threading.Thread(target=run.end, args=("finished", run.result()))
+    ending.start()
+    try:
+        deadline = time.monotonic() + guard.WAIT_S["offline"] / 2
+        while not (run.folder / "report.html").is_file() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert (run.folder / "report.html").is_file()
+        assert ending.is_alive(), "it waits for what is stopped"
+    finally:
+        os.kill(tracker._process.pid, signal.SIGCONT)
+        ending.join(60)
+    assert tracker._process.poll() == 0
+
+
 @pytest.mark.usefixtures("notebook")
 @pytest.mark.parametrize(
     ("answer", "only"), [(UNAUTHORISED, b""), (FINE, b"GET / ")], ids=["key is refused", "hangs at login"]
@@ -125,6 +144,7 @@ def test_a_login_that_fails_goes_offline(
     assert "W&B goes offline" in warning
     assert WandbFile(run.folder).exit_code == 0
     assert len(list(run.folder.glob("wandb/*run-*/*.wandb"))) == 1, "the attempt leaves no second run"
+    assert "wandb sync" in (run.folder / "report.html").read_text(), "written when the attempt had failed"
 
 
 def test_online_without_a_key_goes_offline(
@@ -263,6 +283,21 @@ def test_nothing_leaves_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not (tmp_path / "attempts").exists(), (tmp_path / "attempts").read_text()
     assert asked == []
     assert WandbFile(run.folder).exit_code == 0
+
+
+def test_the_tracking_process_imports_no_more_than_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these take is most of what tracking costs a short training."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, pathlib, sys\n"
+        "if any('process_main' in argument for argument in sys.orig_argv):\n"
+        f"    file = pathlib.Path({str(tmp_path / 'imported')!r})\n"
+        "    atexit.register(lambda: file.write_text(' '.join(sys.modules)))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    trained(tmp_path / "run", tensorboard=True, wandb=True, mode="offline")
+    imported = set((tmp_path / "imported").read_text().split())
+    assert {"wandb", "tensorboard"} <= imported
+    assert not {"boto3", "fsspec", "hydra", "omegaconf", "torch", "wandb.sdk.launch"} & imported
 
 
 def test_a_key_is_found_where_wandb_looks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,3 +195,6 @@ class Callback:
 
     def on_end(self, status: str, result: Result | None) -> None:
         """The run has ended: `status` is finished, pruned, interrupted or failed; no result where it broke off."""
+
+    def wait(self) -> None:
+        """Every callback knows that the run has ended: return when the work that this began has ended, too."""

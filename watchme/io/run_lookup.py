@@ -11,6 +11,9 @@ from watchme.io.files import read_json
 
 MANIFEST = "run.json"
 CONFIG = "config.yaml"
+METRICS = "metrics.jsonl"
+SUMMARY = "summary.json"
+WEIGHTS = "weights"
 STUDY = "study.json"  # in a sweep's folder: the study that it belongs to
 SWEEP_REPORT = Path("report") / "index.html"  # in a sweep's folder
 CALIBRATION = "calibration.json"
@@ -46,7 +49,7 @@ def folder_of(checkpoint: Path) -> Path | None:
 
 def weights_of(path: Path) -> Path:
     """A weights file as it is; of a run folder its best weights."""
-    return path / "weights" / "best.pt" if folder_of(path) == path else path
+    return path / WEIGHTS / "best.pt" if folder_of(path) == path else path
 
 
 def config_of(weights: Path) -> dict[str, Any] | None:

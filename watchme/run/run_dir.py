@@ -26,16 +26,13 @@ from watchme.core.errors import RunFolderError
 from watchme.core.interfaces import Result
 from watchme.core.liveness import this_process
 from watchme.io.files import json_value, overwrite_text, remove_temporaries, replace_json, replace_text
-from watchme.io.run_lookup import CONFIG, MANIFEST, folder_of, manifest_of
+from watchme.io.run_lookup import CONFIG, MANIFEST, METRICS, SUMMARY, WEIGHTS, folder_of, manifest_of
 from watchme.run import provenance
 from watchme.run.log_file import start_log_file
 from watchme.run.run_lock import RunLock
 
 __all__ = ["CONFIG", "MANIFEST", "METRICS", "SUMMARY", "WEIGHTS", "RunFolder", "folder_of", "read_manifest"]
 
-METRICS = "metrics.jsonl"
-SUMMARY = "summary.json"
-WEIGHTS = "weights"
 _HYDRA = ".hydra"
 
 

@@ -134,6 +134,8 @@ class Session:
         self.record.fallback(message)
 
     def end(self, status: str, result: Result | None) -> None:
-        """Notify the callbacks that the run has ended."""
+        """Notify the callbacks that the run has ended, then wait: trackers finish while the report is written."""
         for callback in self.callbacks:
             callback.on_end(status, result)
+        for callback in self.callbacks:
+            callback.wait()

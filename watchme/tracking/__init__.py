@@ -5,10 +5,13 @@ A tracker is a core.interfaces.Callback. TensorBoard and W&B run in a process of
 """
 
 import logging
+from typing import TYPE_CHECKING
 
 from watchme.config.schema import RunConfig, TrackerConfig
 from watchme.core.interfaces import Callback
-from watchme.run.run_dir import RunFolder
+
+if TYPE_CHECKING:  # the tracking process does without what it imports
+    from watchme.run.run_dir import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +21,7 @@ def uses_wandb(tracker: TrackerConfig) -> bool:
     return tracker.wandb and tracker.mode != "disabled"
 
 
-def start_trackers(config: RunConfig, folder: RunFolder) -> list[Callback]:
+def start_trackers(config: RunConfig, folder: "RunFolder") -> list[Callback]:
     """Start the trackers that the config names; none of them can fail a run."""
     tracker = config.tracker
     wandb = uses_wandb(tracker)

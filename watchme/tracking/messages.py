@@ -44,6 +44,10 @@ class Replies:
         """Have the training stop after its epoch."""
         self._send("stop", reason)
 
+    def started(self) -> None:
+        """Say that all trackers are there, and have reported what they know of themselves."""
+        self._send("started")
+
     def done(self) -> None:
         """Say that all trackers have finished."""
         self._send("done")

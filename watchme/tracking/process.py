@@ -8,6 +8,7 @@
 
 import contextlib
 import logging
+import math
 import os
 import pickle
 import queue
@@ -50,7 +51,9 @@ class TrackingProcess(Callback):
         self._warned: set[str] = set()
         self._shown: Counter[tuple[str, int | None]] = Counter()
         self._stop: str | None = None
-        self._done = threading.Event()
+        self._wait_s = WAIT_S[setup.wandb.mode if setup.wandb else "offline"]
+        self._deadline = math.inf  # of the wait, from the end of the run on
+        self._started, self._done = threading.Event(), threading.Event()
         self._outbox: queue.Queue[bytes | None] = queue.Queue(_BACKLOG)
         self._inbox: queue.SimpleQueue[tuple[str, tuple[Any, ...]]] = queue.SimpleQueue()
         self._pictures: Path | None = None
@@ -106,21 +109,24 @@ class TrackingProcess(Callback):
         self._call("on_show", replace(item, path=copy))
 
     def on_end(self, status: str, result: Result | None) -> None:
-        """Pass it on, and wait a bounded time for the trackers to finish."""
+        """Pass it on, and record what the report says of the trackers, which finish while it is written."""
         # Details may hold anything, and are only for summary.json.
         self._call("on_end", status, None if result is None else replace(result, details={}))
         self._put(None)
-        wandb = self._setup.wandb
-        wait = WAIT_S[wandb.mode if wandb else "offline"]
-        deadline = time.monotonic() + wait
-        finished = self._done.wait(wait)
+        self._deadline = time.monotonic() + self._wait_s
+        self._started.wait(self._wait_s)
+        self._take_replies()
+
+    def wait(self) -> None:
+        """Wait a bounded time for the trackers to finish."""
+        finished = self._done.wait(self._left())
         if finished:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(max(1.0, deadline - time.monotonic()))
+                self._process.wait(max(1.0, self._left()))
         self._take_replies()
         if not finished:
-            text = f"tracking has not finished after {wait:.0f} s; it goes on as process {self._process.pid}"
-            if wandb:
+            text = f"tracking has not finished after {self._wait_s:.0f} s; it goes on as process {self._process.pid}"
+            if self._setup.wandb:
                 text += f". Should it be cut off: wandb sync {shlex.quote(str(self._record.path / 'wandb'))}/*run-*"
             self._warn("slow", text)
             return
@@ -130,6 +136,9 @@ class TrackingProcess(Callback):
         with contextlib.suppress(OSError):
             if errors.stat().st_size == 0:
                 errors.unlink()
+
+    def _left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
 
     def _call(self, method: str, *arguments: object) -> None:
         """Queue a call of a tracker's method. It is pickled here, as the training may change what it hands over."""
@@ -157,8 +166,11 @@ class TrackingProcess(Callback):
         kind = None
         for kind, arguments in messages.receive(pipe):
             self._inbox.put((kind, arguments))
+            if kind == "started":
+                self._started.set()
         if kind != "done":
             self._inbox.put(("warn", ("process", f"the tracking process broke off; see {LOG}")))
+        self._started.set()
         self._done.set()
 
     def _take_replies(self) -> None:

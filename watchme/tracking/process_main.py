@@ -16,6 +16,7 @@ from typing import IO, Any
 from watchme.core.interfaces import Picture
 from watchme.tracking.messages import Replies, receive
 from watchme.tracking.setup import Setup
+from watchme.tracking.skipped_imports import skipped
 from watchme.tracking.tracker import Tracker
 
 # The training goes first: on a machine that is busy with it, trackers take what it leaves.
@@ -64,6 +65,7 @@ def main() -> None:
     setup: Setup = next(messages)
     sys.argv = list(setup.argv)
     trackers = _trackers(setup, replies)
+    replies.started()
 
     def call(method: str, *arguments: Any) -> None:
         for tracker in trackers:
@@ -116,7 +118,8 @@ def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
 
 def _trackers(setup: Setup, replies: Replies) -> list[_Guarded]:
     def tensorboard() -> Tracker:
-        from watchme.tracking.tensorboard import TensorBoardTracker
+        with skipped("boto3", "fsspec"):  # of clouds, where no run folder is; a third of the import's time
+            from watchme.tracking.tensorboard import TensorBoardTracker
 
         return TensorBoardTracker(setup)
 

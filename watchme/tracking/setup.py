@@ -8,11 +8,13 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from watchme.config.schema import RunConfig
-from watchme.run.run_dir import RunFolder
+
+if TYPE_CHECKING:  # the tracking process does without what it imports
+    from watchme.run.run_dir import RunFolder
 
 DEFAULT_SERVER = "https://api.wandb.ai"
 DEFAULT_PROJECT = "watchme-training"
@@ -57,7 +59,7 @@ class Setup:
     wandb: WandbSetup | None  # how to start W&B, or None
 
 
-def make_setup(config: RunConfig, record: RunFolder, *, wandb: bool) -> Setup:
+def make_setup(config: RunConfig, record: "RunFolder", *, wandb: bool) -> Setup:
     """Gather what the tracking process needs, and write W&B's run id and mode into the manifest."""
     trial = config.trial
     return Setup(
@@ -88,7 +90,7 @@ def parameter_keys(names: Iterable[str], choices: Mapping[str, Any]) -> list[str
     return [f"choices.{name}" if name in choices else name for name in names]
 
 
-def _tags(config: RunConfig, record: RunFolder) -> list[str]:
+def _tags(config: RunConfig, record: "RunFolder") -> list[str]:
     """The config's tags or those of WANDB_TAGS, and what runs are filtered by: engine, model, dataset, mode, branch."""
     own = list(config.tracker.tags) or os.environ.get("WANDB_TAGS", "").split(",")
     branch = str((record.manifest.get("git") or {}).get("branch") or "")
@@ -97,7 +99,7 @@ def _tags(config: RunConfig, record: RunFolder) -> list[str]:
     return list(dict.fromkeys(tag.strip()[:64] for tag in found if tag.strip()))
 
 
-def _wandb_setup(config: RunConfig, record: RunFolder) -> WandbSetup:
+def _wandb_setup(config: RunConfig, record: "RunFolder") -> WandbSetup:
     tracker, trial = config.tracker, config.trial
     mode = tracker.mode
     if mode not in ("online", "offline"):

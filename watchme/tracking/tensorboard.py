@@ -23,8 +23,7 @@ from watchme.core.formatting import flatten
 from watchme.core.interfaces import Embedding, EpochEvent, Picture, Result, Shown, StepEvent, Stop, Table
 from watchme.core.metric_names import measured_objective
 from watchme.io.files import read_yaml
-from watchme.io.run_lookup import manifest_of
-from watchme.run.run_dir import CONFIG
+from watchme.io.run_lookup import CONFIG, manifest_of
 from watchme.tracking.curves import by_class
 from watchme.tracking.draw_boxes import with_boxes
 from watchme.tracking.projector import write_embedding

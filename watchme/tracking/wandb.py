@@ -19,9 +19,8 @@ import wandb
 from watchme.core.interfaces import Embedding, EpochEvent, Result, Shown, StepEvent, Stop, Table
 from watchme.core.metric_names import higher_is_better, measured_objective
 from watchme.io.files import read_yaml
-from watchme.io.run_lookup import manifest_of
+from watchme.io.run_lookup import CONFIG, manifest_of
 from watchme.run import provenance
-from watchme.run.run_dir import CONFIG
 from watchme.tracking.log_tail import LogTail
 from watchme.tracking.messages import Replies
 from watchme.tracking.setup import Setup
@@ -29,7 +28,7 @@ from watchme.tracking.tracker import Tracker
 from watchme.tracking.wandb_alerts import Alerts
 from watchme.tracking.wandb_artifacts import Artifacts, weights_used
 from watchme.tracking.wandb_history import History, finite
-from watchme.tracking.wandb_media import charts_of, image_of, table_of
+from watchme.tracking.wandb_media import charts_of, images_of, table_of
 from watchme.tracking.wandb_start import start_run
 from watchme.tracking.wandb_view import existing_view, view_name, view_url
 
@@ -235,7 +234,7 @@ class WandbTracker(Tracker):
     def _log(self, row: dict[str, Any], number: int) -> None:
         """Log a row, in which pictures are lists of them."""
         shown = {name: value for name, value in row.items() if isinstance(value, list)}
-        images = {name: [image_of(picture) for picture in pictures] for name, pictures in shown.items()}
+        images = {name: images_of(pictures) for name, pictures in shown.items()}
         self._run.log({**row, **images}, step=number, commit=True)
         self._drop_pictures([picture.path for pictures in shown.values() for picture in pictures])
 

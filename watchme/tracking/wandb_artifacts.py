@@ -12,8 +12,7 @@ import wandb
 from watchme.core.interfaces import Result
 from watchme.core.metric_names import is_better
 from watchme.io.files import json_value, read_json
-from watchme.io.run_lookup import folder_of, manifest_of
-from watchme.run.run_dir import SUMMARY, WEIGHTS
+from watchme.io.run_lookup import SUMMARY, WEIGHTS, folder_of, manifest_of
 from watchme.tracking.setup import Setup
 
 _MODEL_CARD = "MODEL_CARD.md"

@@ -13,7 +13,7 @@ from typing import Any
 
 from watchme.io.files import read_json, replace_json
 from watchme.io.metrics_log import NOT_METRICS, read_metrics
-from watchme.run.run_dir import METRICS, WEIGHTS
+from watchme.io.run_lookup import METRICS, WEIGHTS
 
 _STATE = "watchme-history.json"
 Log = Callable[[dict[str, Any], int], None]

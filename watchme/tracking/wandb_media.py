@@ -1,7 +1,7 @@
 """Pictures with boxes, tables, and charts of W&B's own making."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import wandb
@@ -12,8 +12,14 @@ from watchme.tracking.curves import CHARTS, ChartSpec, by_class
 _LAYERS = {"missed": "misses", "false": "false positives"}
 
 
-def image_of(picture: Picture) -> Any:
-    """A picture as W&B's pages show it, with detections that they draw over it and filter by score."""
+def images_of(pictures: Sequence[Picture]) -> Any:
+    """Pictures as W&B's pages show them, with detections that they draw over them and filter by score."""
+    images = [_image(picture) for picture in pictures]
+    # W&B reads the pictures of a list once more than a single one.
+    return images if len(images) > 1 or pictures[0].boxes else images[0]
+
+
+def _image(picture: Picture) -> Any:
     caption = picture.caption
     if picture.epoch is not None:
         caption = f"epoch {picture.epoch}: {caption}".removesuffix(": ")

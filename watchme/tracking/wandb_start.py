@@ -10,6 +10,7 @@ from typing import Any, Literal
 import wandb
 
 from watchme.tracking.setup import Setup, WandbSetup, probe, server
+from watchme.tracking.skipped_imports import skipped
 
 _INIT_S = 20.0
 _TEARDOWN_S = 10.0
@@ -70,23 +71,25 @@ def _clear(setup: Setup, before: set[Path]) -> None:
 def _init(setup: Setup, config: dict[str, Any], mode: Literal["online", "offline"], settings: dict[str, Any]) -> Any:
     wanted = setup.wandb
     assert wanted is not None
-    return wandb.init(
-        id=wanted.id,
-        # A retried or resumed run must find its own id taken without failing.
-        resume="allow",
-        mode=mode,
-        dir=setup.folder,
-        project=wanted.project,
-        entity=wanted.entity,
-        name=wanted.name,
-        group=wanted.group,
-        job_type=wanted.job_type,
-        tags=wanted.tags or None,
-        notes=wanted.notes,
-        config=config,
-        reinit="create_new",
-        settings=wandb.Settings(**settings),
-    )
+    # W&B looks for inputs that its Launch has staged, and logs where it cannot; the import takes longer than all else.
+    with skipped("wandb.sdk.launch"):
+        return wandb.init(
+            id=wanted.id,
+            # A retried or resumed run must find its own id taken without failing.
+            resume="allow",
+            mode=mode,
+            dir=setup.folder,
+            project=wanted.project,
+            entity=wanted.entity,
+            name=wanted.name,
+            group=wanted.group,
+            job_type=wanted.job_type,
+            tags=wanted.tags or None,
+            notes=wanted.notes,
+            config=config,
+            reinit="create_new",
+            settings=wandb.Settings(**settings),
+        )
 
 
 def _settings(setup: Setup, wanted: WandbSetup, git: Mapping[str, Any], stop: Callable[[], None]) -> dict[str, Any]:
