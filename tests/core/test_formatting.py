@@ -24,7 +24,16 @@ def test_number(value: float | None, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(None, UNDEFINED), (4.23, "4.2 s"), (42, "42 s"), (185, "3 min 5 s"), (7800, "2 h 10 min")]
+    ("seconds", "text"),
+    [
+        (None, UNDEFINED),
+        (4.23, "4.2 s"),
+        (42, "42 s"),
+        (179.7, "3 min 0 s"),
+        (185, "3 min 5 s"),
+        (3590, "1 h 0 min"),
+        (7800, "2 h 10 min"),
+    ],
 )
 def test_duration(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text

@@ -101,12 +101,6 @@ def test_tables_read_well(tmp_path: Path) -> None:
     assert "| fp16 | 0.01235 |" in (made.root / "README.md").read_text()
 
 
-def test_images_are_spread_evenly() -> None:
-    assert handoff.evenly(3, 5) == [0, 1, 2]
-    assert handoff.evenly(10, 5) == [0, 2, 4, 6, 8]
-    assert handoff.evenly(7, 3) == [0, 2, 4]
-
-
 def test_formats_are_timed_in_turn_and_the_first_calls_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     now, calls = [0.0], []
     monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])

@@ -161,7 +161,7 @@ def sweep_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of a complete, a pruned and a failed trial over a number and a choice."""
 
     def trial(number: int, state: str, value: float | None, lr: float, name: str, **more: Any) -> dict[str, Any]:
-        shown = {"number": number, "state": state, "value": value, "params": {"optimizer.lr": lr, "optimizer": name}}
+        shown = {"number": number, "state": state, "values": [value], "params": {"optimizer.lr": lr, "optimizer": name}}
         return {**shown, "curve": [[1, 0.1], [2, value]] if value else [], "link": None, "reason": "", **more}
 
     trials = [
@@ -169,7 +169,7 @@ def sweep_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         trial(1, "pruned", 0.2, 0.1, "adamw"),
         trial(2, "failed", None, 1.0, "adamw", reason="<out> of memory"),
     ]
-    data = {"objective": "val/map", "maximize": True, "best": 0, "log": ["optimizer.lr"], "trials": trials}
+    data = {"objectives": ["val/map"], "maximize": True, "best": [0], "log": ["optimizer.lr"], "trials": trials}
     row: dict[str, Any] = {
         "link": None,
         "on_front": False,
@@ -181,7 +181,7 @@ def sweep_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = render_page(
         "sweep.jinja",
         **{"title": "Study t", "meta": "", "folder": "f", "status": "finished"},
-        **{"figures": [], "columns": ["val/map"], "settings": {"sampler": "tpe"}, "few": 3},
+        **{"columns": ["val/map"], "settings": {"sampler": "tpe"}, "few": 3},
         failures={"<out> of memory": [(2, None)]},
         cards=[("trials", "3", "1 failed, 1 pruned")],
         best={"number": 0, "link": "../0/report.html", "command": "python train.py experiment=best"},

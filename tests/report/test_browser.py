@@ -130,6 +130,26 @@ def test_sweep_shows_every_measured_trial_in_every_plot(browse: Browse, sweep_pa
     assert "0.50 to 0.90" in document
 
 
+def test_a_second_objective_is_a_plot_with_the_pareto_front_and_an_axis(browse: Browse, sweep_page: Path) -> None:
+    before, start, rest = sweep_page.read_text().partition('id="study">')
+    text, end, after = rest.partition("</script>")
+    study = json.loads(text) | {"objectives": ["val/map", "val/rank1"], "best": [0, 1]}
+    study["trials"][0]["values"].append(0.6)
+    study["trials"][1] |= {"state": "complete", "values": [0.4, 0.7]}
+    page = sweep_page.with_name("pareto.html")
+    page.write_text(before + start + json.dumps(study) + end + after)
+    document, messages = browse(page.as_uri())
+    assert messages == []
+    chart = document.partition('aria-label="val/map over val/rank1"')[2].partition("</svg>")[0]
+    assert re.findall(r'data-trial="(\d)"', chart) == ["0", "1"]
+    (front,) = re.findall(r'<path class="line" d="M([^"]*)"', chart)
+    (x1, y1), (x2, y2) = (map(float, point.split(",")) for point in front.split("L"))
+    assert x1 < x2, "more of val/rank1"
+    assert y1 < y2, "is less of val/map"
+    assert "val/rank1 0.7000" in chart
+    assert 'aria-label="val/rank1: Enter keeps' in document
+
+
 def test_a_range_on_an_axis_fades_the_other_trials(browser: Chromium, sweep_page: Path) -> None:
     script = (
         "const target = document.querySelector('.parallel .target'), box = target.getBoundingClientRect();"

@@ -21,8 +21,9 @@ from watchme.core.errors import DataError
 from watchme.core.interfaces import Job, Result, Table
 from watchme.core.metric_names import measured_objective
 from watchme.core.process_state import torch_threads
+from watchme.core.spacing import evenly
 from watchme.export import latency, onnx_files
-from watchme.export.handoff import Handoff, card_of, evenly, staged
+from watchme.export.handoff import Handoff, card_of, staged
 from watchme.export.handoff_text import HandoffText
 
 log = logging.getLogger(__name__)

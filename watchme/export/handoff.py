@@ -152,13 +152,6 @@ def card_of(checkpoint: Path, title: str) -> str:
     )
 
 
-def evenly(count: int, wanted: int) -> list[int]:
-    """`wanted` numbers below `count`, spread evenly; all of them where there are fewer."""
-    if count <= wanted:
-        return list(range(count))
-    return [number * count // wanted for number in range(wanted)]
-
-
 def _listed(items: Sequence[str]) -> str:
     return "".join(f"- {item}\n" for item in items)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from watchme.core.metric_names import SAME_CAMERA, SPLITS
+from watchme.core.spacing import evenly
 from watchme.report.glossary import meaning
 
 Points = Sequence[tuple[int, float]]
@@ -64,7 +65,5 @@ def natural(text: str) -> list[str | int]:
 
 def rounded(points: Points, most: int) -> list[tuple[int, float]]:
     """At most so many points, evenly chosen, the last among them, with six digits."""
-    if len(points) > most:
-        chosen = sorted({round(index * (len(points) - 1) / (most - 1)) for index in range(most)})
-        points = [points[index] for index in chosen]
-    return [(epoch, float(f"{value:.6g}")) for epoch, value in points]
+    chosen = (points[place] for place in evenly(len(points), most))
+    return [(epoch, float(f"{value:.6g}")) for epoch, value in chosen]

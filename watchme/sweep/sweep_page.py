@@ -15,11 +15,9 @@ from optuna.trial import FrozenTrial
 from watchme.core.formatting import duration, number
 from watchme.io.files import replace_text
 from watchme.io.run_lookup import SWEEP_REPORT
-from watchme.report.embedded_images import Figure, data_url
 from watchme.report.rendering import render_page
 from watchme.sweep.best_experiment import training_command
 from watchme.sweep.parameter_advice import advise, setting
-from watchme.sweep.pareto_plot import draw_pareto
 from watchme.sweep.plan import Plan
 from watchme.sweep.trial_states import best_of, counts, duration_s, failed, folder_of, ranked, state_name, values_of
 
@@ -28,14 +26,9 @@ _STATE_CLASSES = {"complete": "finished", "lost": "interrupted", "waiting": "sof
 
 
 def write_page(plan: Plan, study: Study) -> Path:
-    """Write the page, and `report/pareto.png` where there are several objectives."""
-    folder = plan.folder / "report"
+    """Write the page."""
     trials = study.get_trials(deepcopy=False)
-    front: set[int] = set()
-    figures = []
-    if len(plan.objectives) > 1 and draw_pareto(study, plan.objectives, folder / "pareto.png"):
-        front = {trial.number for trial in study.best_trials}
-        figures.append(Figure("Pareto front", data_url((folder / "pareto.png").read_bytes())))
+    front = {trial.number for trial in study.best_trials} if len(plan.objectives) > 1 else set()
     done = sum(counts(trial) and trial.state.is_finished() for trial in trials)
     parameters = list(dict.fromkeys(name for trial in trials for name in trial.params))
     text = render_page(
@@ -47,10 +40,9 @@ def write_page(plan: Plan, study: Study) -> Path:
         failures=_failures(plan, trials),
         cards=_cards(plan, trials, done),
         best=_best(plan, trials),
-        figures=figures,
         advice=advise(trials, plan.directions),
         few=len(trials) if len(trials) < _FEW_TRIALS else None,
-        data=_plot_data(plan, trials, parameters),
+        data=_plot_data(plan, trials, parameters, front),
         columns=[*plan.objectives, "epochs", "time", *parameters],
         rows=_rows(plan, trials, parameters, front),
         settings=_settings(plan),
@@ -123,21 +115,21 @@ def _rows(
     return rows
 
 
-def _plot_data(plan: Plan, trials: Sequence[FrozenTrial], parameters: Sequence[str]) -> dict[str, Any]:
-    """What `templates/sweep.js` draws: all trials with the first objective, pruned ones with their last value."""
+def _plot_data(plan: Plan, trials: Sequence[FrozenTrial], parameters: Sequence[str], front: set[int]) -> dict[str, Any]:
+    """What `templates/sweep.js` draws: all trials with their objectives, pruned ones with their last value."""
     best = best_of(trials, plan.directions)
     distributions = {name: value for trial in trials for name, value in trial.distributions.items()}
     return {
-        "objective": plan.objectives[0],
+        "objectives": list(plan.objectives),
         "maximize": plan.directions[0] == "maximize",
-        "best": None if best is None else best.number,
+        "best": sorted(front or ({best.number} if best is not None else set())),
         "parameters": list(parameters),
         "log": [name for name, value in distributions.items() if getattr(value, "log", False)],
         "trials": [
             {
                 "number": trial.number,
                 "state": state_name(trial),
-                "value": _finite(values_of(trial, 1)[0]),
+                "values": [_finite(value) for value in values_of(trial, len(plan.objectives))],
                 "params": trial.params,
                 "curve": [[step, value] for step, value in sorted(trial.intermediate_values.items()) if value == value],
                 "link": _link(plan, trial),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from watchme.core.interfaces import Table
+from watchme.core.spacing import evenly
 
 _POINTS = 101
 _CURVES, _MATRIX = "wandb/area-under-curve/v0", "wandb/confusion_matrix/v1"
@@ -42,11 +43,4 @@ def by_class(table: Table) -> dict[str, list[tuple[Any, ...]]]:
     found: dict[str, list[tuple[Any, ...]]] = {}
     for row in table.rows:
         found.setdefault(str(row[3]), []).append(row)
-    return {name: _evenly(rows) for name, rows in found.items()}
-
-
-def _evenly(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """The first, the last, and as many between them."""
-    if len(rows) <= _POINTS:
-        return rows
-    return [rows[round(at * (len(rows) - 1) / (_POINTS - 1))] for at in range(_POINTS)]
+    return {name: [rows[place] for place in evenly(len(rows), _POINTS)] for name, rows in found.items()}

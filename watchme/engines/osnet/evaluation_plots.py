@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from watchme.core.interfaces import Embedding, Job, Picture, Table
+from watchme.core.spacing import evenly
 from watchme.engines.osnet.config import ReidEvaluation
 from watchme.engines.osnet.data.crop_images import Gallery
 from watchme.engines.osnet.embed_and_rank import Ranking
@@ -55,8 +56,7 @@ def plot_ranked(
 ) -> None:
     """Draw ranked results alone, in a folder of the epoch's own where one is given."""
     folder = job.folder / "evaluation" / split / ("" if epoch is None else f"epoch{epoch:04d}")
-    count = min(config.visrank, len(data.query))
-    numbers = sorted({round(step * (len(data.query) - 1) / max(1, count - 1)) for step in range(count)})
+    numbers = evenly(len(data.query), config.visrank)
     for number, path in zip(numbers, _draw_ranked(ranking, data, numbers, folder / "ranked", config), strict=True):
         crop = data.query.crops[number]
         caption = f"identity {crop.pid}, camera {crop.cam + 1}: AP {ranking.result.average_precision[number]:.2f}"

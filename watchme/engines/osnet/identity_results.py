@@ -11,6 +11,7 @@ import torch
 
 from watchme.core.figure import new_axes, save
 from watchme.core.interfaces import Table
+from watchme.core.spacing import evenly
 from watchme.data.formats.market1501 import Crop
 from watchme.engines.osnet.config import ReidEvaluation
 from watchme.engines.osnet.data.crop_images import Gallery
@@ -127,8 +128,7 @@ def draw_map(
 def _sample(
     hardest: Sequence[Sequence[int]], ranking: Ranking, data: Gallery, count: int
 ) -> tuple[list[int], Any, list[Crop]]:
-    chosen = np.unique(np.linspace(0, len(hardest) - 1, min(count, len(hardest))).round().astype(int))
-    people = [data.query.crops[hardest[place][0]].pid for place in chosen.tolist()]
+    people = [data.query.crops[hardest[place][0]].pid for place in evenly(len(hardest), count)]
     query_pids, gallery_pids, _, _ = (part.numpy() for part in ids_of(*_crops(data)))
     features, crops = [], []
     for pid in people:

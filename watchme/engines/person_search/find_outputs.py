@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from watchme.core.formatting import UNDEFINED, clock
 from watchme.core.interfaces import Detector, Job
+from watchme.core.spacing import evenly
 from watchme.engines.person_search.config import Config
 from watchme.inference.clips import write_clip
 from watchme.inference.frames import FrameSource, Image8
@@ -146,9 +147,9 @@ def _shown(outcome: Outcome, most: int) -> tuple[list[list[int]], list[int]]:
     own: list[list[int]] = []
     left = most
     for each in outcome.appearances:
-        ranks = np.array([rank_of[place] for place in each.places], np.int64)
+        ranks = [rank_of[place] for place in each.places]
         count = min(_EACH, len(ranks), max(0, left), max(1, most // max(1, min(len(outcome.appearances), 6))))
-        taken = ranks[np.unique(np.linspace(0, len(ranks) - 1, count).round().astype(int))].tolist() if count else []
+        taken = [ranks[place] for place in evenly(len(ranks), count)]
         left -= len(taken)
         own.append(taken)
     return own, _others(outcome, min(_OTHERS if outcome.appearances else most, most))

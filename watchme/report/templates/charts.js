@@ -132,9 +132,8 @@ function within(points, range) {
 }
 
 // The name of a metric, with what it means behind it.
-function heading(chart) {
-  const name = element("h3", {}, chart.title);
-  return chart.hint ? element("details", { class: "term" }, element("summary", {}, name), chart.hint) : name;
+function term(name, meaning) {
+  return meaning ? element("details", { class: "term" }, element("summary", {}, name), meaning) : name;
 }
 
 function drawChart(chart, view, shared, zoom) {
@@ -177,7 +176,7 @@ function drawChart(chart, view, shared, zoom) {
   drawing.addEventListener("pointerup", (event) => finish(at(event)));
   drawing.addEventListener("pointerleave", hide);
   walkByKeys(drawing, series, area, cursor, axis, { hide, choose, finish, begin: (x) => (start = x), begun: () => start });
-  return element("figure", {}, heading(chart), chart.legend === false ? null : legend(chart.series), drawing);
+  return element("figure", {}, term(element("h3", {}, chart.title), chart.hint), chart.legend === false ? null : legend(chart.series), drawing);
 }
 
 // Arrow keys move the cursor from epoch to epoch; Enter begins and ends a range to zoom to.

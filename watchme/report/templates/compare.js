@@ -30,12 +30,6 @@ function measuredOn(run) {
   return run.ranking.split(" ").slice(1).join(" ");
 }
 
-// The name of a metric, with what it means behind it.
-function metricName(name) {
-  const meaning = meanings[name];
-  return meaning ? element("details", { class: "term" }, element("summary", {}, name), meaning) : name;
-}
-
 function finalCell(run, baseline, metric) {
   const value = run.metrics[metric];
   const parts = [format(value)];
@@ -71,7 +65,7 @@ function drawComparison() {
   const objectives = new Set(chosen.map((run) => run.objective));
   const rank = (name) => (objectives.has(name) ? 0 : name.startsWith("val") ? 1 : name.startsWith("test/") ? 2 : 3);
   const metrics = sorted(chosen.flatMap((run) => Object.keys(run.metrics))).sort((a, b) => rank(a) - rank(b));
-  drawTable(byId("finals"), ["metric", ...named], metrics.map((name) => [metricName(name), ...chosen.map((run) => finalCell(run, chosen[0], name))]), true);
+  drawTable(byId("finals"), ["metric", ...named], metrics.map((name) => [term(name, meanings[name]), ...chosen.map((run) => finalCell(run, chosen[0], name))]), true);
   const series = sorted(chosen.flatMap((run) => Object.keys(run.series))).sort((a, b) => rank(a) - rank(b));
   drawCharts(
     byId("curves"),

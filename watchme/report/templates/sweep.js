@@ -1,17 +1,26 @@
 // Plots of a study: every trial, learning curves, parallel coordinates with ranges to drag, and each parameter.
 // Points and lines open the report of their trial; a range dragged on an axis fades all other trials everywhere.
 const study = JSON.parse(document.getElementById("study").textContent);
-const measured = study.trials.filter((trial) => trial.value !== null);
+const [objective, ...others] = study.objectives;
+const measured = study.trials.filter((trial) => valueOf(trial, objective) !== null);
+const best = new Set(study.best);
 const ranges = new Map();
 const PARALLEL = { step: 150, left: 70, right: 60, top: 24, bottom: 250, height: 280 };
 
+// Of an objective or a parameter; null where the trial has none.
+function valueOf(trial, name) {
+  const place = study.objectives.indexOf(name);
+  return (place < 0 ? trial.params[name] : trial.values[place]) ?? null;
+}
+
 function colour(trial) {
-  return trial.number === study.best ? "var(--c5)" : { pruned: "var(--c4)", failed: "var(--c1)" }[trial.state] ?? "var(--c0)";
+  return best.has(trial.number) ? "var(--c5)" : { pruned: "var(--c4)", failed: "var(--c1)" }[trial.state] ?? "var(--c0)";
 }
 
 function describe(trial) {
   const settings = Object.entries(trial.params).map(([name, value]) => `${name} ${typeof value === "number" ? format(value) : value}`);
-  return [`trial ${trial.number}: ${trial.state}`, `${study.objective} ${format(trial.value)}`, ...settings, ...(trial.reason ? [trial.reason.slice(0, 160)] : [])];
+  const reached = study.objectives.map((name) => `${name} ${format(valueOf(trial, name))}`);
+  return [`trial ${trial.number}: ${trial.state}`, ...reached, ...settings, ...(trial.reason ? [trial.reason.slice(0, 160)] : [])];
 }
 
 function pointAt(event, trial) {
@@ -42,7 +51,7 @@ function mark(trial, ...shapes) {
 }
 
 function dot(trial, x, y) {
-  if (trial.state === "complete") return mark(trial, svg("circle", { cx: x, cy: y, r: trial.number === study.best ? 5.5 : 4, style: `fill:${colour(trial)}` }));
+  if (trial.state === "complete") return mark(trial, svg("circle", { cx: x, cy: y, r: best.has(trial.number) ? 5.5 : 4, style: `fill:${colour(trial)}` }));
   const cross = `M${x - 4},${y - 4}L${x + 4},${y + 4}M${x - 4},${y + 4}L${x + 4},${y - 4}`;
   return mark(trial, svg("circle", { cx: x, cy: y, r: 5, class: "target" }), svg("path", { d: cross, style: `stroke:${colour(trial)};stroke-width:2` }));
 }
@@ -53,22 +62,22 @@ function plot(title, label, ...parts) {
 }
 
 function history() {
-  const area = scales([{ points: measured.map((trial) => [trial.number, trial.value]) }], false);
-  let best = null;
-  const steps = measured
-    .filter((trial) => trial.state === "complete")
-    .map((trial) => {
-      best = best === null || (study.maximize ? trial.value > best : trial.value < best) ? trial.value : best;
-      return [trial.number, best];
-    });
-  if (steps.length) steps.push([area.to, best]);
+  const points = measured.map((trial) => [trial.number, valueOf(trial, objective)]);
+  const area = scales([{ points }], false);
+  const steps = [];
+  for (const [index, [number, value]] of points.entries()) {
+    if (measured[index].state !== "complete") continue;
+    const before = steps.length ? steps.at(-1)[1] : value;
+    steps.push([number, study.maximize ? Math.max(before, value) : Math.min(before, value)]);
+  }
+  if (steps.length) steps.push([area.to, steps.at(-1)[1]]);
   const line = steps.map(([number, value], index) => (index ? `H${area.x(number)}V${area.y(value)}` : `M${area.x(number)},${area.y(value)}`)).join("");
   return plot(
-    `Every trial: ${study.objective}, best so far`,
+    `Every trial: ${objective}, best so far`,
     "Objective over trials",
     ...axes(area),
     svg("path", { class: "line", d: line || "M0,0", style: "stroke:var(--c5)" }),
-    ...measured.map((trial) => dot(trial, area.x(trial.number), area.y(trial.value))),
+    ...measured.map((trial, index) => dot(trial, area.x(trial.number), area.y(points[index][1]))),
   );
 }
 
@@ -78,7 +87,7 @@ function learning() {
   const area = scales(shown.map((trial) => ({ points: trial.curve })), false);
   const lines = shown.map((trial) => {
     const end = trial.curve.at(-1);
-    const style = `stroke:${colour(trial)};stroke-width:${trial.number === study.best ? 2.6 : 1.4}`;
+    const style = `stroke:${colour(trial)};stroke-width:${best.has(trial.number) ? 2.6 : 1.4}`;
     return mark(trial, svg("path", { class: "line", d: path(trial.curve, area), style }), svg("circle", { cx: area.x(end[0]), cy: area.y(end[1]), r: 2.5, style: `fill:${colour(trial)}` }));
   });
   return plot("Learning curves", "Objective over epochs, one line a trial", ...axes(area), ...lines);
@@ -86,7 +95,7 @@ function learning() {
 
 // Where a value is on its axis, from 0 to 1, and the labels there.
 function axisOf(name) {
-  const values = measured.map((trial) => (name === study.objective ? trial.value : trial.params[name])).filter((value) => value !== undefined && value !== null);
+  const values = measured.map((trial) => valueOf(trial, name)).filter((value) => value !== null);
   if (!values.every((value) => typeof value === "number")) {
     const choices = [...new Set(values.map(String))].sort();
     const place = (value) => (choices.indexOf(String(value)) + 0.5) / choices.length;
@@ -101,29 +110,35 @@ function axisOf(name) {
   return { name, place, ticks: (inside.length ? inside : [low]).map((tick) => [place(tick), tickLabel(tick)]) };
 }
 
+// The objective of trials over a parameter or over another objective, for which the Pareto front is drawn in.
 function against(name) {
   const axis = axisOf(name);
-  const shown = measured.filter((trial) => name in trial.params);
-  const area = scales([{ points: shown.map((trial) => [0, trial.value]) }], false);
+  const shown = measured.filter((trial) => valueOf(trial, name) !== null);
+  const area = scales([{ points: shown.map((trial) => [0, valueOf(trial, objective)]) }], false);
   const x = (place) => AREA.left + 12 + place * (AREA.right - AREA.left - 24);
+  const at = (trial) => [x(axis.place(valueOf(trial, name))), area.y(valueOf(trial, objective))];
   const grid = axes({ ...area, from: 1, to: 0 });
   const labels = axis.ticks.map(([place, label]) => svg("text", { x: x(place), y: AREA.bottom + 16, "text-anchor": "middle" }, label));
-  return plot(name, `Objective against ${name}`, ...grid, ...labels, ...shown.map((trial) => dot(trial, x(axis.place(trial.params[name])), area.y(trial.value))));
+  const front = others.length === 1 && name === others[0] ? shown.filter((trial) => best.has(trial.number)).map(at).sort(([a], [b]) => a - b) : [];
+  const line = front.length ? [svg("path", { class: "line", d: `M${front.join("L")}`, style: "stroke:var(--c5)" })] : [];
+  const title = others.includes(name) ? `${objective} over ${name}` : name;
+  return plot(title, `${objective} over ${name}`, ...grid, ...labels, ...line, ...shown.map((trial) => dot(trial, ...at(trial))));
 }
 
 function parallel() {
-  const found = [...study.parameters, study.objective].map(axisOf);
+  const found = [...study.parameters, ...others, objective].map(axisOf);
   // As wide as the page where it has room; else it scrolls.
   const room = document.getElementById("plots").clientWidth - 30 - PARALLEL.left - PARALLEL.right;
   const step = Math.max(PARALLEL.step, room / (found.length - 1));
   const width = PARALLEL.left + (found.length - 1) * step + PARALLEL.right;
   const x = (index) => PARALLEL.left + index * step;
   const y = (place) => PARALLEL.bottom - place * (PARALLEL.bottom - PARALLEL.top);
-  const worst = axisOf(study.objective);
+  const goal = found.at(-1);
   const lines = measured.map((trial) => {
-    const values = found.map((axis) => (axis.name === study.objective ? trial.value : trial.params[axis.name]));
-    const points = values.map((value, index) => (value === undefined ? null : `${x(index)},${y(found[index].place(value))}`)).filter(Boolean);
-    const share = study.maximize ? worst.place(trial.value) : 1 - worst.place(trial.value);
+    const values = found.map((axis) => valueOf(trial, axis.name));
+    const points = values.map((value, index) => (value === null ? null : `${x(index)},${y(found[index].place(value))}`)).filter(Boolean);
+    const place = goal.place(valueOf(trial, objective));
+    const share = study.maximize ? place : 1 - place;
     return mark(trial, svg("path", { class: "line", d: `M${points.join("L")}`, style: `stroke:${colour(trial)};stroke-opacity:${0.25 + 0.75 * share};stroke-width:${1 + 1.6 * share}` }));
   });
   const drawing = svg("svg", { class: "chart parallel", viewBox: `0 0 ${width} ${PARALLEL.height}`, style: `width:${width}px`, role: "group", "aria-label": "Parallel coordinates" }, ...lines);
@@ -169,12 +184,12 @@ function parallel() {
 }
 
 function fade() {
-  const kept = (trial) => [...ranges].every(([name, within]) => within(name === study.objective ? trial.value : trial.params[name]));
+  const kept = (trial) => [...ranges].every(([name, within]) => within(valueOf(trial, name)));
   const out = new Set(study.trials.filter((trial) => !kept(trial)).map((trial) => String(trial.number)));
   for (const item of document.querySelectorAll("[data-trial]")) item.classList.toggle("out", out.has(item.dataset.trial));
 }
 
 if (measured.length) {
-  document.getElementById("plots").replaceChildren(...[history(), learning()].filter(Boolean), ...study.parameters.map(against));
+  document.getElementById("plots").replaceChildren(...[history(), learning()].filter(Boolean), ...[...others, ...study.parameters].map(against));
   if (study.parameters.length) document.getElementById("plots").after(parallel());
 }

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import multiprocessing
+import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -104,7 +105,13 @@ def fingerprint(crops: Sequence[Crop]) -> str:
     digest = hashlib.sha256()
     for crop in crops:
         for path in crop.files:
-            # What is not there, as a link to nowhere, is an error when it is read.
-            size = path.stat().st_size if path.is_file() else "absent"
-            digest.update(f"{path.parent.name}/{path.name} {size}\n".encode())
+            digest.update(f"{path.parent.name}/{path.name} {_size_of(path)}\n".encode())
     return digest.hexdigest()[:20]
+
+
+def _size_of(path: Path) -> int | str:
+    try:
+        found = path.stat()
+    except OSError:  # what is not there, as a link to nowhere, is an error when it is read
+        return "absent"
+    return found.st_size if stat.S_ISREG(found.st_mode) else "absent"

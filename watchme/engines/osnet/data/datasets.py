@@ -86,7 +86,7 @@ def pattern_of(dataset: ReidDataset, name: str) -> str | None:
     if format_of(dataset, name) != "market1501":
         return None
     if dataset.pattern is None or isinstance(dataset.pattern, str):
-        own = name == dataset.name if dataset.sources is None else name not in REID_DATASETS
+        own = dataset.sources is None and name == dataset.name
         return dataset.pattern if own or name not in REID_DATASETS else None
     return dataset.pattern.get(name)
 
