@@ -36,12 +36,6 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def replace_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically, see `replacing`."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-
-
 def replace_text(path: Path, text: str) -> None:
     """Write a text file as UTF-8 atomically, see `replacing`."""
     with replacing(path) as temporary:
