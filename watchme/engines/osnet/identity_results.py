@@ -81,10 +81,12 @@ def identity_table(
     precision, first = ranking.result.average_precision, ranking.result.first_match_rank
     rows = []
     gallery = tuple(part.numpy() for part in ids_of(*_crops(data))[1::2])
+    asked_for = {crop.pid for crop in data.query.crops}
     for numbers in map(list, hardest[:_MOST_IDENTITIES]):
         worst = data.query.crops[numbers[0]]
-        wrong = Counter(pid for pid in _ranked_first(numbers, ranking, data, gallery, config) if pid != worst.pid)
-        taken_for = ", ".join(f"{pid} ({count} of {len(numbers)})" for pid, count in wrong.most_common(2))
+        wrong = (pid for pid in _ranked_first(numbers, ranking, data, gallery, config) if pid != worst.pid)
+        named = Counter(str(pid) if pid in asked_for else "a distractor" for pid in wrong)
+        taken_for = ", ".join(f"{name} ({count} of {len(numbers)})" for name, count in named.most_common(2))
         share = float((first[numbers] == 1).mean())
         mean, lowest = float(precision[numbers].mean()), float(precision[numbers[0]])
         rows.append((worst.pid, len(numbers), mean, share, worst.path.name, lowest, taken_for))
