@@ -158,14 +158,15 @@ def _is_pose(values: Sequence[float]) -> bool:
     for step in (2, 3) if len(rest) % 3 == 0 else (2,):
         points = [(rest[at], rest[at + 1]) for at in range(0, len(rest), step)]
         points = [point for point in points if point != (0, 0)]  # keypoints that are not labelled
-        if step == 3 and not set(rest[2::3]) <= {0.0, 1.0, 2.0}:
-            continue
-        if len(points) < 3:
-            continue
-        across, down = [x for x, _ in points], [y for _, y in points]
-        inside = all(abs(x - cx) <= w / 2 + TOLERANCE for x in across) and all(
-            abs(y - cy) <= h / 2 + TOLERANCE for y in down
-        )
-        if inside and max(down) - min(down) >= h / 2 and max(across) - min(across) >= w / 4:
+        visible = step == 2 or set(rest[2::3]) <= {0.0, 1.0, 2.0}
+        if visible and len(points) >= 3 and _fill(points, (cx, cy, w, h)):
             return True
     return False
+
+
+def _fill(points: Sequence[tuple[float, float]], box: tuple[float, ...]) -> bool:
+    """Whether points are in a box and span half of its height and a quarter of its width."""
+    cx, cy, w, h = box
+    across, down = [x for x, _ in points], [y for _, y in points]
+    inside = all(abs(x - cx) <= w / 2 + TOLERANCE and abs(y - cy) <= h / 2 + TOLERANCE for x, y in points)
+    return inside and max(down) - min(down) >= h / 2 and max(across) - min(across) >= w / 4
