@@ -81,12 +81,7 @@ def problems_of_hydra_flags(
     if len(deeds) > 1:
         said = " and ".join(f"{name} {_DEEDS[name]}" for name in deeds)
         problems.append(Problem(" ".join(deeds), f"only one of them can be given: {said}"))
-    for name, allowed in _VALUES.items():
-        value = given.get(name)
-        if value is not None and ((allowed and value not in allowed) or not value):
-            expected = f"expected one of {', '.join(allowed)}" if allowed else "needs a value"
-            example = f": {name} {_EXAMPLES[name]}" if name in _EXAMPLES else ""
-            problems.append(Problem(name, expected + example, value))
+    problems += _problems_of_values(given)
     if "--cfg" not in given:
         if "--resolve" in given:
             problems.append(Problem("--resolve", "goes with --cfg: --cfg job --resolve"))
@@ -97,6 +92,17 @@ def problems_of_hydra_flags(
     if "--shell-completion" in given:
         problems += _problems_of_completion(arguments)
     return problems + _problems_of_paths(given, conf)
+
+
+def _problems_of_values(given: Mapping[str, str]) -> list[Problem]:
+    problems = []
+    for name, allowed in _VALUES.items():
+        value = given.get(name)
+        if value is not None and ((allowed and value not in allowed) or not value):
+            expected = f"expected one of {', '.join(allowed)}" if allowed else "needs a value"
+            example = f": {name} {_EXAMPLES[name]}" if name in _EXAMPLES else ""
+            problems.append(Problem(name, expected + example, value))
+    return problems
 
 
 def config_dirs(flags: Iterable[str]) -> list[Path]:

@@ -104,16 +104,10 @@ def _in_folder(folder: Path) -> list[Path]:
 
 def _in_list(file: Path) -> list[Path]:
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"source: the list {file} cannot be read: {error}") from None
-    if file.suffix.lower() == ".csv":
-        rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if any(row)]
-        head = [cell.lower() for cell in rows[0]] if rows else []
-        column = next((head.index(name) for name in _PATH_COLUMNS if name in head), None)
-        lines = [row[column or 0] for row in rows[column is not None :] if len(row) > (column or 0)]
-    else:
-        lines = [line.strip() for line in text.splitlines()]
+    lines = _column_of_paths(lines) if file.suffix.lower() == ".csv" else [line.strip() for line in lines]
     named = [file.parent / Path(line).expanduser() for line in lines if line and not line.startswith("#")]
     if not named:
         raise DataError(f"source: the list {file} names no file")
@@ -127,3 +121,11 @@ def _in_list(file: Path) -> list[Path]:
     if other:
         raise DataError(f"source: {file} names {other[0]}, which is no image; a list is of images")
     return named
+
+
+def _column_of_paths(lines: list[str]) -> list[str]:
+    """The cells of a CSV in the column that is named as one of paths, else in the first."""
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines) if any(row)]
+    head = [cell.lower() for cell in rows[0]] if rows else []
+    column = next((head.index(name) for name in _PATH_COLUMNS if name in head), None)
+    return [row[column or 0] for row in rows[column is not None :] if len(row) > (column or 0)]

@@ -115,12 +115,8 @@ def _training_rules(config: Config) -> Iterator[Problem]:
         yield Problem("train.precision", "fp16 needs a GPU; use auto, fp32 or bf16 on a CPU", repr(train.precision))
 
 
-def _batch_rules(train: OsnetTrain) -> Iterator[Problem]:
-    """Processes, and batches that can be shared out to them, to identities and to groups."""
-    listed = len(train.device) if isinstance(train.device, list) else 0
-    processes = train.processes or max(1, listed)
-    instances = train.num_instances if train.sampler == "identity" else 1
-    share = processes * instances
+def _process_rules(train: OsnetTrain, listed: int, processes: int) -> Iterator[Problem]:
+    """Processes that the devices have a place for; `listed` counts the GPUs that train.device lists."""
     if listed > 0 and processes != listed:
         expected = f"train.device lists {listed} GPUs, one for each process; leave it null"
         yield Problem("train.processes", expected, repr(train.processes))
@@ -129,6 +125,15 @@ def _batch_rules(train: OsnetTrain) -> Iterator[Problem]:
     if train.sync_bn and (processes == 1 or train.device == "cpu"):
         expected = "needs several GPUs, each with a process: train.device=[0,1]"
         yield Problem("train.sync_bn", expected, "True")
+
+
+def _batch_rules(train: OsnetTrain) -> Iterator[Problem]:
+    """Processes, and batches that can be shared out to them, to identities and to groups."""
+    listed = len(train.device) if isinstance(train.device, list) else 0
+    processes = train.processes or max(1, listed)
+    instances = train.num_instances if train.sampler == "identity" else 1
+    share = processes * instances
+    yield from _process_rules(train, listed, processes)
     if train.batch_size in (0, 1):
         yield Problem("train.batch_size", "expected at least 2, or -1 for what fits one GPU", repr(train.batch_size))
     if train.batch_size == -1:
