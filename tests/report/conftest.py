@@ -170,6 +170,7 @@ def sweep_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         trial(2, "failed", None, 1.0, "adamw", reason="<out> of memory"),
     ]
     data = {"objectives": ["val/map"], "maximize": True, "best": [0], "log": ["optimizer.lr"], "trials": trials}
+    data["choices"] = ["optimizer"]
     row: dict[str, Any] = {
         "link": None,
         "on_front": False,

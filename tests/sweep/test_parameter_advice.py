@@ -108,3 +108,8 @@ def test_values_without_a_cause_are_called_chance() -> None:
         ]
         called += sum(row.reading == "mattered" for row in advise(made, ["maximize"]))
     assert called <= 3, "of sixteen parameters that decide nothing"
+
+
+def test_an_importance_that_shuffles_come_to_may_be_chance() -> None:
+    assert Advice("a", "1", "1", 0.6704, 0.12, 0.87, 0.6699).reading == "may be chance"
+    assert Advice("a", "1", "1", 0.72, 0.12, 0.87, 0.67).reading == "mattered"

@@ -11,11 +11,12 @@ from pathlib import Path
 import optuna
 import pytest
 import yaml
-from optuna.distributions import FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from sweep.conftest import Swept
 from watchme.sweep.progress import Progress, wants_table
+from watchme.sweep.sweep_page import _is_logarithmic
 
 Sweep = Callable[..., Swept]
 Train = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -207,3 +208,10 @@ def test_baseline_tune_final(sweep: Sweep, train: Train, tmp_path: Path) -> None
     assert final.returncode == 0, final.stderr
     values = [json.loads((tmp_path / name / "summary.json").read_text())["val/map"] for name in ("baseline", "final")]
     assert values[1] >= values[0] - 0.05
+
+
+def test_choices_that_are_magnitudes_apart_are_drawn_over_their_logarithm() -> None:
+    assert _is_logarithmic(CategoricalDistribution([0.0003, 0.003, 0.03]))
+    assert _is_logarithmic(FloatDistribution(0.1, 1.0, log=True))
+    for linear in ([16, 32, 64], [0, 1, 1000], ["sgd", 1000, 1], [-1.0, 100.0]):
+        assert not _is_logarithmic(CategoricalDistribution(linear))

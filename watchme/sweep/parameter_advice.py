@@ -33,7 +33,8 @@ class Advice:
         """What the importance, its range and chance say, in words."""
         if self.share is None:
             return "too few trials to say"
-        if self.low >= _MATTERS and self.share > self.chance:
+        # With the digits that are shown: among few trials, shuffles often come to the very same importance.
+        if self.low >= _MATTERS and round(self.share, 2) > round(self.chance, 2):
             return "mattered"
         return "hardly mattered" if self.high < _MATTERS else "may be chance"
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from optuna import Study
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from watchme.core.formatting import duration, number
@@ -22,6 +23,7 @@ from watchme.sweep.plan import Plan
 from watchme.sweep.trial_states import best_of, counts, duration_s, failed, folder_of, ranked, state_name, values_of
 
 _FEW_TRIALS = 30
+_MAGNITUDES = 20
 _STATE_CLASSES = {"complete": "finished", "lost": "interrupted", "waiting": "soft"}
 
 
@@ -124,7 +126,8 @@ def _plot_data(plan: Plan, trials: Sequence[FrozenTrial], parameters: Sequence[s
         "maximize": plan.directions[0] == "maximize",
         "best": sorted(front or ({best.number} if best is not None else set())),
         "parameters": list(parameters),
-        "log": [name for name, value in distributions.items() if getattr(value, "log", False)],
+        "log": [name for name, value in distributions.items() if _is_logarithmic(value)],
+        "choices": [name for name, value in distributions.items() if isinstance(value, CategoricalDistribution)],
         "trials": [
             {
                 "number": trial.number,
@@ -138,6 +141,14 @@ def _plot_data(plan: Plan, trials: Sequence[FrozenTrial], parameters: Sequence[s
             for trial in trials
         ],
     }
+
+
+def _is_logarithmic(distribution: BaseDistribution) -> bool:
+    """Whether values are drawn over their logarithm: as they are searched, or choices that are magnitudes apart."""
+    if not isinstance(distribution, CategoricalDistribution):
+        return bool(getattr(distribution, "log", False))
+    numbers = [value for value in distribution.choices if isinstance(value, (int, float)) and value > 0]
+    return len(numbers) == len(distribution.choices) and max(numbers) >= _MAGNITUDES * min(numbers)
 
 
 def _finite(value: float | None) -> float | None:

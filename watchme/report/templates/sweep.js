@@ -83,7 +83,7 @@ function history() {
 
 function learning() {
   const shown = study.trials.filter((trial) => trial.curve.length);
-  if (!shown.length) return null;
+  if (!shown.some((trial) => trial.curve.length > 1)) return null;
   const area = scales(shown.map((trial) => ({ points: trial.curve })), false);
   const lines = shown.map((trial) => {
     const end = trial.curve.at(-1);
@@ -105,8 +105,9 @@ function axisOf(name) {
   const log = study.log.includes(name) && low > 0;
   const scale = log ? Math.log10 : (value) => value;
   const place = (value) => (high > low ? (scale(value) - scale(low)) / (scale(high) - scale(low)) : 0.5);
-  const whole = values.every(Number.isInteger) && new Set(values).size <= 6;
-  const inside = whole ? [...new Set(values)] : (log ? logTicks(low, high) : valueTicks(low, high)).filter((tick) => tick >= low && tick <= high);
+  const distinct = [...new Set(values)];
+  const few = (study.choices.includes(name) || values.every(Number.isInteger)) && distinct.length <= 6;
+  const inside = few ? distinct : (log ? logTicks(low, high) : valueTicks(low, high)).filter((tick) => tick >= low && tick <= high);
   return { name, place, ticks: (inside.length ? inside : [low]).map((tick) => [place(tick), tickLabel(tick)]) };
 }
 
