@@ -60,6 +60,15 @@ def test_evaluation_is_titled_ranked_apart_and_listed_under_its_training(tmp_pat
     assert "val/map50</div>" not in page, "no value of a split that was not evaluated"
 
 
+def test_what_wandb_copies_of_a_run_is_no_run(tmp_path: Path) -> None:
+    run = add_run(tmp_path / "wandb", "one", 0.1)  # a folder of that name is no reason
+    inside = add_run(run.folder, "evaluation", 0.1)
+    files = run.folder / "wandb" / "offline-run-20261126_192139-12f6cd26" / "files"
+    files.mkdir(parents=True)
+    shutil.copy(run.folder / "run.json", files)
+    assert {found.folder for found in find_runs(tmp_path)} == {run.folder, inside.folder}
+
+
 def test_a_check_is_listed_under_the_first_training_after_it(tmp_path: Path) -> None:
     earlier, check, later = (add_run(tmp_path, name, 0.1) for name in ("earlier", "check", "later"))
     other = add_run(tmp_path, "other", 0.1)

@@ -171,12 +171,19 @@ def find_runs(root: Path) -> list[Run]:
     """All runs in a folder, at any depth, the newest first. What is no run, or is damaged throughout, is left out."""
     found = []
     for manifest in root.rglob(MANIFEST):
+        if _is_copy(manifest):
+            continue
         try:
             found.append(read_run(manifest.parent))
         except (RunFolderError, OSError, ValueError):
             continue
     found = [run for run in found if run.manifest or run.config]
     return sorted(found, key=lambda run: str(run.manifest.get("started", "")), reverse=True)
+
+
+def _is_copy(manifest: Path) -> bool:
+    """Whether W&B keeps a manifest among the files of the run that it is of."""
+    return any(folder.name == "wandb" and (folder.parent / MANIFEST).is_file() for folder in manifest.parents)
 
 
 def read_pictures(folder: Path) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ function settings(found) {
   const trainings = found.filter((run) => run.mode === "train");
   const shown = trainings.length ? trainings : found;
   const keys = [...new Set(shown.flatMap((run) => Object.keys(run.config)))];
-  const differing = keys.filter((key) => SECTIONS.includes(key.split(".")[0]) && !NOT_SETTINGS.test(key) && new Set(shown.map((run) => run.config[key])).size > 1);
+  const differing = keys.filter((key) => SECTIONS.includes(key.split(".")[0]) && !NOT_SETTINGS.test(key) && new Set(shown.map((run) => run.config[key] ?? "null")).size > 1);
   const rank = (key) => shown.filter((run) => !(key in run.config)).length * 10 + SECTIONS.indexOf(key.split(".")[0]);
   return differing.sort((a, b) => rank(a) - rank(b)).slice(0, MOST_SETTINGS);
 }
