@@ -70,3 +70,10 @@ def test_what_is_no_dict_is_refused(content: Any, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "list.pt")
     with pytest.raises(CheckpointError, match="expected a dict"):
         load_checkpoint(tmp_path / "list.pt")
+
+
+@pytest.mark.parametrize("content", [b"broken\n", b"a page\n", b"", b"\x80\x04K\x01.", b"<html>", b"PK\x03\x04"])
+def test_what_is_no_checkpoint_is_named_whatever_its_bytes_are(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "weights.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"weights\.pt"):
+        load_checkpoint(tmp_path / "weights.pt")

@@ -7,7 +7,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from watchme.sweep.parameter_advice import Advice, advise
+from watchme.sweep.parameter_advice import Advice, advise, setting
 
 SPACE = {"optimizer.lr": FloatDistribution(1e-4, 1.0, log=True), "train.batch_size": CategoricalDistribution([16, 32])}
 
@@ -113,3 +113,13 @@ def test_values_without_a_cause_are_called_chance() -> None:
 def test_an_importance_that_shuffles_come_to_may_be_chance() -> None:
     assert Advice("a", "1", "1", 0.6704, 0.12, 0.87, 0.6699).reading == "may be chance"
     assert Advice("a", "1", "1", 0.72, 0.12, 0.87, 0.67).reading == "mattered"
+
+
+def test_values_stand_as_they_are_typed() -> None:
+    assert [setting(value) for value in (None, True, 0.00123456, 16, "sgd")] == [
+        "null",
+        "true",
+        "0.001235",
+        "16",
+        "sgd",
+    ]

@@ -1,6 +1,8 @@
 """What a study says about each parameter: the best trial's value, those of good trials, and whether it mattered."""
 
+import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,7 +67,9 @@ def advise(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> list[Adv
 
 
 def setting(value: object) -> str:
-    """A parameter's value as text, with four digits."""
+    """A parameter's value as text, with four digits; null, true and false as they are typed."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -75,7 +79,5 @@ def _spanned(values: Sequence[object]) -> str:
     if len(numbers) == len(values) and any(isinstance(value, float) for value in numbers):
         low, high = setting(min(numbers)), setting(max(numbers))
         return low if low == high else f"{low} to {high}"
-    counts = {text: sum(str(value) == text for value in values) for text in dict.fromkeys(map(str, values))}
-    return ", ".join(
-        f"{text} ({count} of {len(values)})" for text, count in sorted(counts.items(), key=lambda item: -item[1])
-    )
+    counts = Counter(map(setting, values))
+    return ", ".join(f"{text} ({count} of {len(values)})" for text, count in counts.most_common())

@@ -45,7 +45,7 @@ def closing(plan: Plan, trials: Sequence[FrozenTrial], best: FrozenTrial) -> lis
     lines = [f"  best trial       {best.number}" + (f" in {relative(folder)}" if folder is not None else "")]
     measured = measured_names(plan.objectives, trials)
     rows = [(name, f"{value:.4f}") for name, value in zip(measured, best.values, strict=True)]
-    rows += [(name, str(value)) for name, value in best.params.items()]
+    rows += [(name, "null" if value is None else str(value)) for name, value in best.params.items()]
     lines += [f"  {name:<{max(16, *map(len, measured))}} {value}" for name, value in rows]
     lines.append("Review:")
     if plan.settings.report:

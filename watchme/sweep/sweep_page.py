@@ -133,7 +133,8 @@ def _plot_data(plan: Plan, trials: Sequence[FrozenTrial], parameters: Sequence[s
                 "number": trial.number,
                 "state": state_name(trial),
                 "values": [_finite(value) for value in values_of(trial, len(plan.objectives))],
-                "params": trial.params,
+                # The plots have no null, which may be a choice.
+                "params": {name: "null" if value is None else value for name, value in trial.params.items()},
                 "curve": [[step, value] for step, value in sorted(trial.intermediate_values.items()) if value == value],
                 "link": _link(plan, trial),
                 "reason": str(trial.user_attrs.get("reason", "")).partition("\n")[0],
