@@ -1,5 +1,6 @@
 """Camera pairs, hardest identities and the t-SNE of a made-up retrieval, against torchreid's own functions."""
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -132,6 +133,14 @@ def test_map_is_drawn_of_identities_from_hard_to_easy(made: Made, tmp_path: Path
         assert len(image.convert("RGB").getcolors(1 << 24) or []) > 50
     assert draw_map([], made.ranking, made.data, made.config.evaluation, tmp_path / "none.png") == ""
     assert not (tmp_path / "none.png").exists()
+
+
+def test_the_oldest_scikit_learn_has_the_options_of_the_map() -> None:
+    """`max_iter` was called n_iter before 1.5."""
+    text = (Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(r'"scikit-learn>=(\d+)\.(\d+),', text)
+    assert found is not None
+    assert (int(found[1]), int(found[2])) >= (1, 5)
 
 
 def test_one_camera_has_no_pairs_and_a_retrieval_without_matches_no_rows(made: Made) -> None:

@@ -123,7 +123,7 @@ def test_every_key_of_ours_is_mapped_or_the_houses() -> None:
     ours |= {f"model.{name}" for name in ("engine", "family", "args", "pretrained", "trust")}
     ours |= {f"dataset.{name}" for name in ("task", "name", "demo")}
     ours |= {f"evaluation.{name}" for name in ("engine", "examples", "batch_size")}
-    ours |= {f"train.{name}" for name in ("limit_batches", "profile", "detect_anomaly")}  # see test_limit.py
+    ours |= {f"train.{name}" for name in ("limit_batches", "profile", "detect_anomaly")}  # see test_batch_limit.py
     ours |= {f"{section}.engine" for section in ("augmentation", "loss", "train")}
     # Refused by config_rules.py wherever they are set; see test_config_rules.
     ours |= {f"optimizer.{name}" for name in ("beta2", "eps", "nesterov", "dampening", "amsgrad", "alpha")}
