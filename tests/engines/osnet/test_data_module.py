@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -140,6 +140,29 @@ class TestAdaptedBatchNorm:
                 assert torch.equal(value, before[name]), name
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
         assert not any(module.training for module in adapted.modules())
+
+    def test_a_full_gpu_halves_the_batches(
+        self, typed_config: Typed, small_world: DemoWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The statistics are those of the batches that fit, as if these had been asked for."""
+        images = Images(list(read_market(small_world.reid).train)[:32], (64, 32), "ram")
+        options = ("model=osnet_x0_25", "dataset=market1501", f"dataset.root={small_world.reid}")
+        torch.manual_seed(0)
+        model = ReidNet("osnet_x0_25", 5)
+        asked, free = (cast(Config, typed_config(*options, f"evaluation.batch_size={size}")) for size in (12, "null"))
+        expected = adapt_batch_norm(model, images, Embedder(asked, CPU)).state_dict()
+        embed = ReidNet.embed
+
+        def full(self: ReidNet, batch: torch.Tensor) -> torch.Tensor:
+            if len(batch) > 12:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return embed(self, batch)
+
+        monkeypatch.setattr(ReidNet, "embed", full)
+        said: list[str] = []
+        found = adapt_batch_norm(model, images, Embedder(free, CPU, said.append)).state_dict()
+        assert said[-1].endswith(": 12 from here on")
+        torch.testing.assert_close(dict(found), dict(expected), rtol=0, atol=0)
 
     def test_a_run_tests_and_keeps_adapted_weights(
         self, adapted_run: Any, run_engine: Run, roots: str, tmp_path: Path

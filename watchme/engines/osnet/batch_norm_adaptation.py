@@ -17,9 +17,14 @@ def adapt_batch_norm(model: ReidNet, images: Images, embedder: Embedder) -> Reid
 
     AdaBN, Li et al., Revisiting Batch Normalization for Practical Domain Adaptation, 2016: mean and variance of each
     layer over the target's images; all learned weights stay. The statistics are the mean over batches of
-    `evaluation.batch_size`, in a shuffled order (neighbours in a list are alike) that is always the same; images of an
-    incomplete last batch are left out. Identities of the images are not used.
+    `evaluation.batch_size`, or of what fits the GPU where that is null, in a shuffled order (neighbours in a list are
+    alike) that is always the same; images of an incomplete last batch are left out. Identities of the images are not
+    used.
     """
+    return embedder.fitting(lambda: _adapted(model, images, embedder))
+
+
+def _adapted(model: ReidNet, images: Images, embedder: Embedder) -> ReidNet:
     adapted = copy.deepcopy(model).eval()
     layers = [layer for layer in adapted.backbone.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     momenta = [layer.momentum for layer in layers]

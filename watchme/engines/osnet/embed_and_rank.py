@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from watchme.engines.osnet.data.loader import EvalSet, eval_loader, read_batches
 from watchme.engines.osnet.model import ReidNet
 from watchme.metrics.retrieval import RetrievalResult, evaluate_features
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _CPU = torch.device("cpu")
@@ -109,21 +110,28 @@ class Embedder:
             TrainingError: If the GPU is full.
         """
         model.eval()
-        while True:
-            try:
-                features = torch.cat([part.float() for part in self.batches(model, images)]).cpu()
-                break
-            except TrainingError as error:
-                if not isinstance(error.__cause__, torch.OutOfMemoryError) or not self._halve_batch():
-                    raise
+        features = self.fitting(lambda: torch.cat([part.float() for part in self.batches(model, images)]).cpu())
         if len(images.files) == len(images):
             return features
         owners = torch.tensor(images.owners)
         sums = torch.zeros(len(images), features.shape[1]).index_add_(0, owners, features)
         return sums / torch.bincount(owners, minlength=len(images))[:, None]
 
+    def fitting(self, compute: Callable[[], T]) -> T:
+        """What a function of `batches` returns; after the GPU was too full, it is called again, with smaller ones.
+
+        Raises:
+            TrainingError: If a size was asked for, or small batches do not fit either.
+        """
+        while True:
+            try:
+                return compute()
+            except TrainingError as error:
+                if not isinstance(error.__cause__, torch.OutOfMemoryError) or not self._halve_batch():
+                    raise
+
     def _halve_batch(self) -> bool:
-        """Take smaller batches from here on, which changes no result; not where a size was asked for."""
+        """Take smaller batches from here on, which changes no embedding; not where a size was asked for."""
         if self.config.evaluation.batch_size is not None or self.batch_size <= _LEAST_BATCH:
             return False
         self.batch_size //= 2
