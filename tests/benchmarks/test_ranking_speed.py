@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from watchme.metrics.distance import pairwise_distance
-from watchme.metrics.reranking import reranked_chunks
+from watchme.metrics.reranking import BYTES_PER_IMAGE, reranked_chunks
 from watchme.metrics.retrieval import evaluate_features
 
 pytestmark = pytest.mark.benchmark
@@ -135,6 +135,13 @@ def test_msmt17_size_runs_inside_4_gb() -> None:
     megabytes = child_megabytes("msmt")
     print(f"\n{MSMT[0]} x {MSMT[1]}: {megabytes:.0f} MB in all, {time.perf_counter() - start:.0f} s with its start")
     assert megabytes <= 4096
+
+
+def test_reranking_of_msmt17_size_takes_less_than_it_asks_for() -> None:
+    start = time.perf_counter()
+    megabytes, asked = child_megabytes("rerank_msmt"), sum(MSMT) * BYTES_PER_IMAGE / 2**20
+    print(f"\nre-ranking {MSMT[0]} x {MSMT[1]}: {megabytes:.0f} MB of {asked:.0f}, {time.perf_counter() - start:.0f} s")
+    assert asked / 2 <= megabytes <= asked
 
 
 def megabytes_of(field: str) -> float:

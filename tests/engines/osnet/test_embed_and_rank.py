@@ -121,6 +121,24 @@ def test_batch_size_does_not_change_features(evaluate: Callable[..., Any]) -> No
     assert np.allclose(one["gallery_features"], other["gallery_features"], atol=1e-5)
 
 
+def test_a_cpu_embeds_few_images_at_once(
+    small_world: DemoWorld, typed_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they need stays in its cache; loaded they are in larger batches."""
+    sizes: list[int] = []
+    embed = ReidNet.embed
+
+    def noted(self: ReidNet, images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        return embed(self, images)
+
+    monkeypatch.setattr(ReidNet, "embed", noted)
+    images = Images(list(read_market(small_world.reid).train)[:19], (64, 32), "none")
+    config = typed_config(*TINY, "evaluation.batch_size=12", f"dataset.root={small_world.reid}")
+    assert len(Embedder(config, torch.device("cpu")).embed(ReidNet("osnet_x0_25", 5), images)) == 19
+    assert sizes == [8, 4, 7]
+
+
 def test_flip_test_averages_an_image_and_its_mirror_image(
     small_world: DemoWorld, typed_config: Callable[..., Config]
 ) -> None:

@@ -89,9 +89,9 @@ class Embedder:
             raise out_of_memory(error, device, f"lower evaluation.batch_size={self.batch_size}") from error
 
     def _embedding_of(self, model: ReidNet) -> Callable[[Tensor], Tensor]:
-        """`model.embed`; where it is compiled, for batches of one size, to which the last one is filled up."""
+        """Of a model in evaluation mode; a compiled one gets batches of one size, to which the last is filled up."""
         if self._compiled is None:
-            return model.embed
+            return model.embed_in_parts
 
         def embed(images: Tensor) -> Tensor:
             lacking = self.batch_size - len(images)

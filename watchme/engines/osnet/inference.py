@@ -26,8 +26,6 @@ from watchme.io.run_lookup import config_of
 
 # The backend's input, and that of torchreid's model zoo.
 _HEIGHT, _WIDTH = 256, 128
-# Crops that a CPU embeds at once: what 8 of 256x128 need stays in its cache, and 32 take half as long again each.
-_CPU_BATCH = 8
 
 
 def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> Embedder:
@@ -95,14 +93,12 @@ class OsnetEmbedder:
         device = next(self.model.parameters()).device
         images = torch.from_numpy(padded_batch(crops, self.size)).to(device)
         pixels = to_network(images, normalize=self.normalize)
-        parts = torch.split(pixels, _CPU_BATCH if device.type == "cpu" else len(pixels))
-        kept = torch.cat([self._features(part) for part in parts])[: len(crops)].float()
+        features = self.model.embed_in_parts(pixels)
+        if self.flip:
+            features = (features + self.model.embed_in_parts(pixels.flip(3))) / 2
+        kept = features[: len(crops)].float()
         unit: NDArray[np.float32] = torch.nn.functional.normalize(kept, dim=1).cpu().numpy()
         return unit
-
-    def _features(self, pixels: Tensor) -> Tensor:
-        features = self.model.embed(pixels)
-        return (features + self.model.embed(pixels.flip(3))) / 2 if self.flip else features
 
 
 def architecture_of(state: Mapping[str, Tensor], path: Path) -> str:
