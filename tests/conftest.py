@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from watchme.cli import command_line as cli
+from watchme.cli import resolvers
 from watchme.config.schema import RunConfig
 from watchme.config.validation import validate
 from watchme.core.interfaces import EpochEvent, Job, Result, Shown, Stop
@@ -70,7 +71,7 @@ def torch_settings() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def composed_config() -> Callable[..., DictConfig]:
     """`composed_config(*overrides)`: what Hydra composes for a command line, from the project's conf/."""
-    cli.register_resolvers()
+    resolvers.register()
 
     def build(*overrides: str, config_dir: Path = PROJECT / "conf") -> DictConfig:
         with initialize_config_dir(str(config_dir)):

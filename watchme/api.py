@@ -24,10 +24,10 @@ from watchme.config.schema import RunConfig
 from watchme.config.validation import validate
 from watchme.core.errors import CheckpointError, ConfigError, Problem, WatchmeError
 from watchme.core.interfaces import Detector, Embedder, Result
+from watchme.io.files import remove_if_empty
 from watchme.io.run_lookup import weights_of
 from watchme.run.log_file import run_log
 from watchme.run.provenance import typed_as
-from watchme.run.run_dir import discard_unused
 from watchme.run.runner import run
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _run_folder(mode: str, overrides: Sequence[str], folder: PathLike | None) ->
             try:
                 return run(config, composed, path, unresolved(settings.overrides.task)), path.resolve()
             except WatchmeError:
-                discard_unused(path)
+                remove_if_empty(path)
                 raise
 
 

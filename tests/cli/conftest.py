@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from watchme.cli import main as cli
 from watchme.core.interfaces import Result
+from watchme.run import runner
 
 Command = Callable[[list[str]], tuple[int, str]]
 
@@ -22,7 +23,7 @@ Command = Callable[[list[str]], tuple[int, str]]
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Command]:
     """`command(arguments)`: what train.py ends with and prints, in this process; nothing is run."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "run", lambda config, composed, folder, overrides: Result({}, 0.5))
+    monkeypatch.setattr(runner, "run", lambda config, composed, folder, overrides: Result({}, 0.5))
     handlers = list(logging.getLogger().handlers)
 
     def run(arguments: list[str]) -> tuple[int, str]:

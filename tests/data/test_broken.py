@@ -16,7 +16,7 @@ import broken
 import pytest
 from hydra import compose, initialize_config_dir
 
-from watchme.cli import command_line
+from watchme.cli import resolvers
 from watchme.config.conf_dir import CONF
 from watchme.config.schema import RunConfig
 from watchme.config.validation import validate
@@ -38,7 +38,7 @@ _SECONDS = 60
 
 def config_of(kind: str, mode: str, root: Path) -> RunConfig:
     """The config of a command line; it may be refused."""
-    command_line.register_resolvers()
+    resolvers.register()
     overrides = (*_TRAINED[kind], "model.weights=null", f"mode={mode}", f"dataset.root='{root}'", "train.device=cpu")
     with initialize_config_dir(str(CONF)):
         return validate(compose("config", list(overrides)))

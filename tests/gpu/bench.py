@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter
 from torch.utils.data._utils import pin_memory
 
 from gpu.setting import PROJECT, Setting
-from watchme.cli import command_line
+from watchme.cli import resolvers
 from watchme.config.validation import validate
 from watchme.core import device as runtime
 from watchme.core.seed import seed_everything
@@ -51,7 +51,7 @@ class Variant:
 
 def typed(*overrides: str) -> Config:
     """The validated config of a command line."""
-    command_line.register_resolvers()
+    resolvers.register()
     with initialize_config_dir(str(PROJECT / "conf")):
         return cast(Config, validate(compose("config", list(overrides))))
 

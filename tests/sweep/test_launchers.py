@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from sweep.conftest import PROJECT, Swept
 from sweep.servers import slurm
 from watchme.cli import command_line as cli
+from watchme.cli import resolvers
 
 Sweep = Callable[..., Swept]
 SEARCH = (
@@ -74,7 +75,7 @@ def test_the_slurm_preset_asks_sbatch_for_the_right_things(tmp_path: Path, monke
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    cli.register_resolvers()
+    resolvers.register()
     with initialize_config_dir(str(PROJECT / "conf")):
         config = compose(
             "config",

@@ -3,18 +3,15 @@
 import functools
 import importlib.util
 import os
-import re
-import secrets
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import hydra
-from dotenv import load_dotenv
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
 
 from watchme import __version__
+from watchme.cli import resolvers
 from watchme.cli.default_model import default_model, default_options, engine_of
 from watchme.cli.foreign_commands import (
     foreign_option,
@@ -24,7 +21,6 @@ from watchme.cli.foreign_commands import (
     problems_of_words,
 )
 from watchme.cli.from_run import with_run_config
-from watchme.cli.help import help_text
 from watchme.cli.hydra_flags import config_dirs, long_name, problems_of_hydra_flags, split_flags
 from watchme.cli.key_help import key_help
 from watchme.config.conf_dir import CONF
@@ -59,9 +55,9 @@ def prepare(argv: Sequence[str]) -> list[str]:
         RunFolderError: If a run is to be resumed whose folder cannot be used.
     """
     share_cores()
-    register_resolvers()
+    resolvers.register()
     sweeper.register()
-    load_dotenv(Path.cwd() / ".env")
+    load_env_file(Path.cwd() / ".env")
     flags, arguments = split_flags(argv)
     names = {long_name(flag) for flag in flags}
     if "--version" in names:
@@ -85,6 +81,14 @@ def prepare(argv: Sequence[str]) -> list[str]:
     return [*flags, *(_pass_through(argument, keys) for argument in arguments)]
 
 
+def load_env_file(path: Path) -> None:
+    """Set the environment variables of a .env file, but for those that are set already."""
+    if path.is_file():
+        from dotenv import load_dotenv
+
+        load_dotenv(path)
+
+
 def share_cores() -> None:
     """Let threads that wait for each other spin for microseconds only; must come before torch is imported.
 
@@ -94,39 +98,6 @@ def share_cores() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-
-def register_resolvers() -> None:
-    """Register the OmegaConf resolvers that conf/ uses.
-
-    `${token:}` makes run folders of the same second differ, `${help_text:}` is --help, `${if_set:value,yes,no}` is
-    `no` where the value is null, and `${if_auto:value,other}` is `other` where the value is -1.
-    `${default_weights:name}` is the default of model.weights: the published weights of that name for real data, null
-    for the demo world, unless model.pretrained says otherwise. `${source_name:street.mp4}` is what run folders call it.
-    """
-    OmegaConf.register_resolver("if_set", lambda value, yes, no: no if value is None else yes, replace=True)
-    OmegaConf.register_resolver("default_weights", _default_weights, replace=True)
-    OmegaConf.register_resolver("if_auto", lambda value, other: other if value == -1 else value, replace=True)
-    OmegaConf.register_resolver("token", lambda: secrets.token_hex(2), use_cache=True, replace=True)
-    OmegaConf.register_resolver("source_name", _source_name, replace=True)
-    OmegaConf.register_resolver("help_text", lambda: help_text(CONF), replace=True)
-
-
-def _default_weights(name: str, *, _root_: DictConfig) -> str | None:
-    pretrained = OmegaConf.select(_root_, "model.pretrained")
-    if pretrained is not None:
-        return name if pretrained else None
-    root, demo = (OmegaConf.select(_root_, f"dataset.{key}") for key in ("root", "demo"))
-    return None if root is None and demo is not None else name
-
-
-def _source_name(source: str | int | None) -> str:
-    """`street` of videos/street.mp4, `photos` of photos/*.jpg, `camera0` of 0."""
-    text = "" if source is None else str(source)
-    if text.isdigit():
-        return f"camera{text}"
-    parts = [part for part in re.split(r"[/\\\\]", text.rstrip("/")) if part and not set("*?[") & set(part)]
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(parts[-1]).stem if parts else "")[:40].strip("._-") or "source"
 
 
 def show_version() -> None:
@@ -151,15 +122,14 @@ def refuse_other_tools_commands(flags: Sequence[str], arguments: Sequence[str], 
     Raises:
         ConfigError: With what they are here.
     """
-    keys = _all_keys()
-    problems = problems_of_flags(flags, keys)
+    problems = problems_of_flags(flags, _all_keys)
     names = {long_name(flag) for flag in flags}
     # Of `--epochs 3` the 3 is a part of the flag.
     skip = problems or "--shell-completion" in names
-    words = [] if skip else problems_of_words(arguments, groups(folders), keys, help_wanted="--help" in names)
+    words = [] if skip else problems_of_words(arguments, groups(folders), _all_keys, help_wanted="--help" in names)
     if words:  # `yolo train epochs=3`: what else is in it is told with it, not at the next try
-        words += problems_of_foreign_keys(arguments, groups(folders), keys)
-    problems += [*words, *problems_of_hydra_flags(flags, arguments, keys, CONF)]
+        words += problems_of_foreign_keys(arguments, groups(folders), _all_keys)
+    problems += [*words, *problems_of_hydra_flags(flags, arguments, _all_keys, CONF)]
     if problems:
         raise ConfigError(problems)
 
@@ -213,7 +183,7 @@ def refuse_unknown_options(given: Mapping[str, str], folders: Sequence[Path]) ->
             problems.append(Problem(group, expected, repr(name)))
     if problems:
         others = [f"{key}={value}" for key, value in given.items()]
-        raise ConfigError(problems + problems_of_foreign_keys(others, groups(folders), _all_keys()))
+        raise ConfigError(problems + problems_of_foreign_keys(others, groups(folders), _all_keys))
 
 
 def refuse_sweeps_that_cannot_start(overrides: Sequence[Override], flags: set[str]) -> None:

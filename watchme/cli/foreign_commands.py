@@ -1,6 +1,6 @@
 """Commands in the style of other tools: `yolo train`, `--epochs 3`, `help`, a key without `=`, a mode given twice."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from watchme.cli.hydra_flags import FLAGS
@@ -19,16 +19,18 @@ _WORDS = {
 }
 _MODES = ("evaluate", "check", "export", "search", "find", "embed")
 _LONGEST_PATH = 4096
+# All keys of a config. Called only for a mistake, as it imports the schema of every engine.
+Keys = Callable[[], Iterable[str]]
 
 
-def problems_of_flags(flags: Sequence[str], keys: Iterable[str]) -> list[Problem]:
+def problems_of_flags(flags: Sequence[str], keys: Keys) -> list[Problem]:
     """Flags that neither Hydra nor this program has: `--epochs`."""
-    known = list(keys)
     problems = []
     for flag in flags:
         name, _, value = flag.partition("=")
         if name in FLAGS:
             continue
+        known = list(keys())
         key = name.lstrip("-").replace("-", "_")
         meant = key if key in known else meant_key(key, "", known) or nearest(key, known, 0.7)
         shown = meant if meant is None or "=" in meant or " " in meant else f"{meant}={value or '<value>'}"
@@ -65,10 +67,10 @@ def foreign_option(group: str, value: str, options: Sequence[str], names: Mappin
 
 
 def problems_of_words(
-    words: Iterable[str], groups: Iterable[str], keys: Iterable[str], *, help_wanted: bool = False
+    words: Iterable[str], groups: Iterable[str], keys: Keys, *, help_wanted: bool = False
 ) -> list[Problem]:
     """Arguments without `=`: `train`, `help`, `epochs`; with `help_wanted`, of `-h epochs`."""
-    known, group_names = list(keys), set(groups)
+    group_names = set(groups)
     problems = []
     for word in words:
         if word.startswith("~"):
@@ -80,6 +82,7 @@ def problems_of_words(
             continue
         if "=" in word or not word:
             continue
+        known = list(keys())
         meaning = _meaning(word, group_names, known)
         if help_wanted:
             key = word if word in known else meant_key(word, "", known) or word
@@ -101,9 +104,9 @@ def _meaning(word: str, groups: set[str], keys: Sequence[str]) -> str:
     return "to set a key write key=value, to choose an option group=option"
 
 
-def problems_of_foreign_keys(arguments: Iterable[str], groups: Iterable[str], keys: Iterable[str]) -> list[Problem]:
+def problems_of_foreign_keys(arguments: Iterable[str], groups: Iterable[str], keys: Keys) -> list[Problem]:
     """Keys of other tools at the top level: `epochs=3`, `imgsz=640`."""
-    known, group_names = list(keys), set(groups)
+    known, group_names = list(keys()), set(groups)
     problems = []
     for argument in arguments:
         key, equals, value = argument.partition("=")

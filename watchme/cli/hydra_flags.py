@@ -1,7 +1,7 @@
 """Hydra's own flags, and the values and pairs of them that Hydra would answer by a traceback or argparse's usage."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from watchme.config.suggestions import one_of
@@ -59,14 +59,14 @@ def split_flags(argv: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 def problems_of_hydra_flags(
-    flags: Sequence[str], arguments: Sequence[str], keys: Iterable[str], conf: Path
+    flags: Sequence[str], arguments: Sequence[str], keys: Callable[[], Iterable[str]], conf: Path
 ) -> list[Problem]:
     """Hydra's flags that cannot be: values that they do not take, or two of which each is something to do.
 
     Args:
         flags: As `split_flags` returns them.
         arguments: The others.
-        keys: All keys of a config.
+        keys: Returns all keys of a config.
         conf: The project's conf/.
     """
     given = {long_name(flag): flag.partition("=")[2] for flag in flags}
@@ -88,7 +88,7 @@ def problems_of_hydra_flags(
         if given.get("--package"):
             problems.append(Problem("--package", "goes with --cfg: --cfg job --package train"))
     if given.get("--package") and given.get("--cfg") == "job":
-        problems += _problems_of_package(given["--package"], keys)
+        problems += _problems_of_package(given["--package"], keys())
     if "--shell-completion" in given:
         problems += _problems_of_completion(arguments)
     return problems + _problems_of_paths(given, conf)

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -21,10 +22,7 @@ from watchme.config.image_size import with_image_size
 from watchme.config.overrides import unresolved
 from watchme.config.validation import validate
 from watchme.core.errors import ConfigError, Problem, WatchmeError
-from watchme.run.log_file import run_log
-from watchme.run.run_dir import discard_unused
-from watchme.run.runner import run
-from watchme.sweep.trial_values import returned
+from watchme.io.files import remove_if_empty
 
 T = TypeVar("T")
 _FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -37,6 +35,7 @@ _ADVICE = (
 
 def main() -> None:
     """Run what the command line asks for; ends the process with the exit status of an error."""
+    gc.disable()  # composing makes many objects and hardly any garbage; `job` and the sweeper turn it on again
     try:
         sys.argv[1:] = prepare(sys.argv[1:])
     except WatchmeError as error:
@@ -79,7 +78,7 @@ def _reports_errors(job: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]
         try:
             return job(config)
         except WatchmeError as error:
-            discard_unused(folder)
+            remove_if_empty(folder)  # made for the run that is refused
             _fail(error)
         except Exception as error:
             if os.environ.get(_FULL_ERROR) or not (folder / "traceback.txt").is_file():
@@ -106,6 +105,12 @@ def job(composed: DictConfig) -> float | list[float]:
     overrides = unresolved(settings.overrides.task)
     composed = with_image_size(composed, overrides)
     config = validate(composed)
+    gc.enable()
+    # A refused command is spared these: they import what a run needs.
+    from watchme.run.log_file import run_log
+    from watchme.run.runner import run
+    from watchme.sweep.trial_values import returned
+
     folder = Path(settings.runtime.output_dir)
     with run_log(folder / f"{settings.job.name}.log"):
         return returned(config, run(config, composed, folder, overrides))

@@ -24,11 +24,14 @@ import importlib.util
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from watchme import engines
 from watchme.config.schema import RunConfig
 from watchme.core.errors import Problem
-from watchme.core.interfaces import Detector, Embedder, Job, Result
+
+if TYPE_CHECKING:
+    from watchme.core.interfaces import Detector, Embedder, Job, Result
 
 MODES = ("train", "evaluate", "check", "export", "search", "predict", "find", "embed")
 
@@ -65,13 +68,15 @@ def check_config(name: str, config: RunConfig) -> list[Problem]:
     return problems
 
 
-def load_mode(name: str, mode: str) -> Callable[[Job], Result]:
+def load_mode(name: str, mode: str) -> "Callable[[Job], Result]":
     """Import what an engine needs for a mode (torch, its library), and return the function that runs it."""
     function: Callable[[Job], Result] = getattr(importlib.import_module(f"{engines.__name__}.{name}.{mode}"), mode)
     return function
 
 
-def load_model(name: str, weights: Path, device: str | int | list[int], *, trust: bool = False) -> Detector | Embedder:
+def load_model(
+    name: str, weights: Path, device: str | int | list[int], *, trust: bool = False
+) -> "Detector | Embedder":
     """Load trained weights for inference by the engine's inference.py; see `train.device` and YOLO's `model.trust`."""
     inference = importlib.import_module(f"{engines.__name__}.{name}.inference")
     model: Detector | Embedder = inference.load(weights, device, trust=trust)

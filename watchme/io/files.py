@@ -76,6 +76,12 @@ def remove_temporaries(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def remove_if_empty(folder: Path) -> None:
+    """Delete a folder that holds nothing; one that is not there is no error."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 @contextlib.contextmanager
 def whole_folder(folder: Path, last: str) -> Iterator[Path]:
     """Fill a temporary folder, and rename it to `folder` at the end, so that it appears complete or not at all.

@@ -164,12 +164,6 @@ class RunFolder:
             overwrite_text(self.path / MANIFEST, json.dumps(json_value(self.manifest), indent=2) + "\n")
 
 
-def discard_unused(folder: Path) -> None:
-    """Remove the folder that was made for a run that was refused."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-
-
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of a run folder; empty where it is damaged.
 

@@ -1,5 +1,6 @@
 """Hydra's plugin class of the sweeper. Imported at every start, so it imports nothing heavy."""
 
+import gc
 from typing import Any
 
 from hydra.core.plugins import Plugins
@@ -25,6 +26,7 @@ class WatchmeSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep of the overrides of a command line, or its trials where this process is a worker."""
+        gc.enable()  # which `cli.main` turned off while the config is composed
         from watchme.sweep.sweep import start
 
         return start(self.settings, self.composed, self.context, self.task, arguments)

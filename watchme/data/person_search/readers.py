@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from watchme.core.errors import DataError
-from watchme.data.formats.mot_challenge import has_sequences
 
 if TYPE_CHECKING:
     from watchme.data.person_search.search_set import SearchSet
@@ -49,6 +48,8 @@ def _looks_like(root: Path, name: str) -> bool:
         return (root / "frame_test.mat").is_file()
     if name == "cuhk_sysu":
         return (root / "annotation" / "pool.mat").is_file()
+    from watchme.data.formats.mot_challenge import has_sequences  # not at every start: the config's schema imports this
+
     return root.is_dir() and has_sequences(root)
 
 

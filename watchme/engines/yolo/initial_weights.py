@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import pickletools
 import re
 import zipfile
 from collections.abc import Iterator
@@ -64,6 +63,8 @@ def initial_model(model: YoloModel) -> str:
 
 def architecture_of(path: Path) -> str | None:
     """The architecture that a .pt file names, read without torch and without unpickling; None where it names none."""
+    import pickletools  # not at every start
+
     try:
         with zipfile.ZipFile(path) as archive:
             data = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
