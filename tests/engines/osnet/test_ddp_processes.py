@@ -57,6 +57,10 @@ def _terminate_self(group: ProcessGroup, device: torch.device) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _end_early(group: ProcessGroup, device: torch.device) -> None:
+    raise SystemExit(0)
+
+
 def _stop_self(group: ProcessGroup, device: torch.device) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
@@ -75,13 +79,14 @@ FAILURES: list[tuple[Callable[..., None], type[Exception], str]] = [
     (_raise_foreign, TrainingError, "osnet-1 failed: KeyError: 'strange'"),
     (_kill_self, TrainingError, "osnet-1 was killed by SIGKILL; the kernel does so where memory runs out"),
     (_terminate_self, TrainingError, "osnet-1 was killed by SIGTERM"),
+    (_end_early, TrainingError, "osnet-1 ended with status 0"),
     (_raise_out_of_memory, TrainingError, "osnet-1 failed: OutOfMemoryError: CUDA out of memory"),
     (_stop_self, TrainingError, r"osnet-1 \(pid \d+\) has not answered for 4 s"),
 ]
 
 
 # Each starts a process, which imports torch: a few seconds on an idle machine.
-QUICK = {(_raise, True), (_stop_self, False)}
+QUICK = {(_raise, True), (_end_early, False), (_stop_self, False)}
 CASES = [
     pytest.param(*case, exchanges, marks=() if (case[0], exchanges) in QUICK else pytest.mark.slow)
     for case in FAILURES

@@ -34,6 +34,7 @@ _SILENCE_S = 15.0  # without a heartbeat a process counts as stopped
 _EXIT_WAIT_S = 10.0
 _STUCK_S = 30.0
 _LOST_PEER = "lost"
+_DONE = "done"
 
 
 @contextlib.contextmanager
@@ -96,11 +97,14 @@ class _Follower:
         its_end.close()
         self.last_heartbeat: float | None = None  # None: it is still starting
         self.error: BaseException | str | None = None
+        self.done = False
 
     @property
     def has_failed(self) -> bool:
-        """Whether it has said so, or has ended otherwise than at the end of the training."""
-        return self.error is not None or self.process.exitcode not in (None, 0)
+        """Whether it has said so, or has ended otherwise than at the end of the training, be it with status 0."""
+        code = self.process.exitcode
+        self.read()  # what it said before it ended
+        return self.error is not None or (code is not None and not (code == 0 and self.done))
 
     def read(self) -> None:
         """Take what is in the pipe."""
@@ -108,8 +112,13 @@ class _Follower:
             while self.pipe.poll():
                 received = self.pipe.recv_bytes()
                 self.last_heartbeat = time.monotonic()
-                if received:
-                    self.error = pickle.loads(received)
+                if not received:
+                    continue
+                said = pickle.loads(received)
+                if said == _DONE:
+                    self.done = True
+                else:
+                    self.error = said
 
     def end(self, wait_s: float) -> None:
         """Close the pipe, which ends the process with its loader's; by force if it does not end within `wait_s`."""
@@ -220,7 +229,7 @@ class _Watcher:
                 name = signal.Signals(-code).name
                 hint = "; the kernel does so where memory runs out (see dmesg)" if name == "SIGKILL" else ""
                 return TrainingError(f"training process {follower.process.name} was killed by {name}{hint}")
-            if code and follower.error != _LOST_PEER:
+            if code is not None and not follower.done and follower.error != _LOST_PEER:
                 return TrainingError(f"training process {follower.process.name} ended with status {code}")
         return TrainingError("the training processes have lost each other")
 
@@ -247,6 +256,8 @@ def _run_follower(
     with joined_group(rank, size, device, address, threads) as group:
         try:
             follow(group, device)
+            with sending:
+                pipe.send_bytes(pickle.dumps(_DONE))
         except Exception as error:
             known = isinstance(error, WatchmeError)
             reported: object = error if known else RuntimeError(f"{type(error).__name__}: {error}")
