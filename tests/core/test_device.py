@@ -132,7 +132,7 @@ def test_compile_mode(wanted: Any, device: torch.device, steps: int, mode: str |
 
 @pytest.mark.parametrize(("device", "steps"), [(CPU, 10_000), (GPU, 0)])
 def test_graphs_that_do_not_fit_are_refused(device: torch.device, steps: int) -> None:
-    with pytest.raises(ConfigError, match=r"(?s)train\.compile.*needs one CUDA GPU.*train\.accumulate=1"):
+    with pytest.raises(ConfigError, match=r"(?s)train\.compile.*needs one CUDA GPU.*one batch a step"):
         choose_compile_mode("cudagraphs", device, steps)
 
 

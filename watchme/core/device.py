@@ -129,8 +129,8 @@ def choose_compile_mode(wanted: bool | str, device: torch.device, steps: int) ->
     fits = device.type == "cuda" and steps > 0
     if wanted == "cudagraphs" and not fits:
         expected = (
-            "cudagraphs needs one CUDA GPU, batches of one size (no dataset.sample_method=all), train.accumulate=1 and "
-            f"train.detect_anomaly=false; this run is on {device}. Use auto or off"
+            "cudagraphs needs one CUDA GPU, one batch a step and batches of one size (at least as many images as "
+            f"train.batch_size); this run is on {device}. Use auto or off"
         )
         raise ConfigError([Problem("train.compile", expected, "'cudagraphs'")])
     if wanted == "auto":

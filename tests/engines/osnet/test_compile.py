@@ -104,9 +104,36 @@ def test_evaluation_is_compiled_where_training_is_told_to_be(
 
 
 @pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (("train.accumulate=2",), "train.accumulate"),
+        (("train.device=[0,1]",), "train.device"),
+        (("train.device=cpu",), "train.device"),
+        (("train.device=mps",), "train.device"),
+        (("train.processes=2",), "train.processes"),
+        (("train.detect_anomaly=true",), "train.detect_anomaly"),
+        (("dataset.tracklets=true", "dataset.sample_method=all"), "dataset.sample_method=all"),
+        (("train.device=0",), None),
+    ],
+)
+def test_graphs_that_cannot_be_are_refused_before_torch(
+    overrides: tuple[str, ...], key: str | None, typed_config: Typed
+) -> None:
+    options = ("model=osnet_x0_25", "train.compile=cudagraphs", *overrides)
+    if key is None:
+        assert typed_config(*options).train.compile == "cudagraphs"
+        return
+    with pytest.raises(ConfigError) as caught:
+        typed_config(*options)
+    (expected,) = [each.expected for each in caught.value.problems if each.key == "train.compile"]
+    assert f"which {key} forbids" in expected
+
+
+@pytest.mark.parametrize(
     ("overrides", "steps"),
     [
         ((), 2),
+        (("train.batch_size=512", "train.sampler=random", "loss=softmax"), 0),
         (("train.accumulate=2",), 0),
         (("dataset.tracklets=true", "dataset.sample_method=all"), 0),
     ],

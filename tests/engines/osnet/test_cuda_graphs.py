@@ -96,4 +96,4 @@ def test_a_gpu_too_full_for_graphs_trains_without(
 def test_graphs_that_were_asked_for_are_not_left_out(make_trainer: Make, graphs: Graphs) -> None:
     graphs.full = True
     with pytest.raises(torch.OutOfMemoryError):
-        make_trainer("train.compile=cudagraphs").learner.start_epoch(None)
+        make_trainer("train.compile=cudagraphs", "train.device=auto").learner.start_epoch(None)

@@ -111,8 +111,26 @@ def _training_rules(config: Config) -> Iterator[Problem]:
     if train.sync_bn and config.dataset.load_train_targets and config.dataset.select_on_test:
         expected = "the validation would adapt batch normalisation in one process alone; select on val_identities"
         yield Problem("train.sync_bn", expected, "True")
+    if train.compile == "cudagraphs":
+        yield from _graph_rules(config)
     if train.precision == "fp16" and train.device == "cpu":
         yield Problem("train.precision", "fp16 needs a GPU; use auto, fp32 or bf16 on a CPU", repr(train.precision))
+
+
+def _graph_rules(config: Config) -> Iterator[Problem]:
+    """What CUDA graphs cannot be recorded with, see `engines/osnet/cuda_graphs.py`."""
+    train = config.train
+    several = isinstance(train.device, list) and len(train.device) > 1
+    unfit = {
+        "train.accumulate": train.accumulate > 1,
+        "train.detect_anomaly": train.detect_anomaly,
+        "train.processes": (train.processes or 1) > 1,
+        "train.device": several or train.device in ("cpu", "mps"),
+        "dataset.sample_method=all": config.dataset.sample_method == "all",
+    }
+    if found := ", ".join(key for key, is_unfit in unfit.items() if is_unfit):
+        expected = f"cudagraphs needs one CUDA GPU, one batch a step and batches of one size, which {found} forbids"
+        yield Problem("train.compile", f"{expected}; use auto or off", "'cudagraphs'")
 
 
 def _process_rules(train: OsnetTrain, listed: int, processes: int) -> Iterator[Problem]:

@@ -1,5 +1,6 @@
 """CUDA graphs of a model in training: its forward and its backward pass are launched at once, not kernel by kernel."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,7 @@ def record_graphs(model: nn.Module, images: Tensor) -> Callable[[Tensor], Any]:
     Raises:
         torch.OutOfMemoryError: If the GPU is full. Graphs keep the memory of a step's activations to themselves.
     """
+    gc.collect()  # graphs that were recorded before: older versions of torch leave them in a cycle
     buffers = list(model.buffers())  # running means and variances
     kept = [buffer.clone() for buffer in buffers]
     try:

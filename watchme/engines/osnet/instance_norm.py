@@ -20,7 +20,7 @@ def keep_channels_last(model: nn.Module) -> None:
 class _InstanceNorm(nn.InstanceNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         kept = input.device.type == "cpu" and input.is_contiguous(memory_format=torch.channels_last)
-        if not kept or input.is_contiguous() or torch.compiler.is_compiling():
+        if not kept or input.is_contiguous() or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[no-untyped-call]
             return super().forward(input)
         # Of a batch of one image it is batch normalisation; sums are rounded in another order.
         images, weight, bias = torch.split(input, 1), self.weight, self.bias

@@ -105,7 +105,8 @@ class Trainer:
         self.loader = train_loader(dataset, self.batches, workers, train.seed, pin=device.type == "cuda")
         # CUDA graphs need batches of one size and gradients that no later step finds; with DDP they are untried.
         steady = train.accumulate == group.size == 1 and config.dataset.sample_method != "all"
-        planned = train.epochs * len(self.batches) if steady and not train.detect_anomaly else 0
+        steady = steady and not train.detect_anomaly and len(dataset.images) >= train.batch_size
+        planned = train.epochs * len(self.batches) if steady else 0
         self.compile_mode = choose_compile_mode(train.compile, device, planned)
         self.learner = Learner(config, model, device, precision, group, self.compile_mode, fallback)
         self.cache = self._gpu_cache() if config.dataset.cache == "gpu" else None
