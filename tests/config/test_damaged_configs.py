@@ -127,6 +127,7 @@ def test_damaged_configs_are_valid_or_refused(composed_config: Composed) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_five_thousand_damaged_configs_are_valid_or_refused(composed_config: Composed) -> None:
     valid, refused = fuzz(5000, composed_config)
     assert valid > 20

@@ -141,7 +141,7 @@ def results(first: int, last: int, folder: Path) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(5))
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.nightly) for part in range(1, 5))])
 def test_five_hundred(part: int, tmp_path: Path) -> None:
     found = list(results(50 * part, 50 * part + 50, tmp_path))
     assert len(found) == 100

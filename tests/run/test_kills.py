@@ -33,6 +33,7 @@ from yolo.world import draw_dataset
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="forks and process groups")]
 
 KILLS = 20
+IN_CI = 2  # the others are nightly
 SEED = 14
 PRELOADED = [
     "torch",
@@ -177,7 +178,7 @@ def go_on(kind: Kind, name: str) -> tuple[str, list[str]]:
     raise AssertionError((tried, text))
 
 
-@pytest.mark.parametrize("number", range(KILLS))
+@pytest.mark.parametrize("number", [pytest.param(n, marks=[pytest.mark.nightly] * (n >= IN_CI)) for n in range(KILLS)])
 @pytest.mark.parametrize("name", ["osnet", "yolo", "sweep"])
 def test_a_killed_run_goes_on(name: str, number: int, make_kind: Callable[[str], Kind]) -> None:
     kind = make_kind(name)
