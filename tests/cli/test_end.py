@@ -1,0 +1,50 @@
+"""How a command ends: a refused one at once, without freeing what was imported; any other in Python's own way."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+# Python's own end says so on stdout.
+AT_EXIT = "import atexit, sys; atexit.register(print, 'ended'); sys.path.insert(0, sys.argv.pop(1))\n"
+MAIN = "from watchme.cli.main import main; main()"
+REFUSED = (["train.epochs=x"], ["model=typo"], ["hydra.run.dri=x"])
+
+
+def run(script: str, arguments: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", script, str(PROJECT), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_a_refused_command_ends_at_once(arguments: list[str], tmp_path: Path) -> None:
+    done = run(AT_EXIT + MAIN, arguments, tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "1 problem; nothing was run." in done.stderr
+    assert done.stderr.endswith("shows the composed config.\n")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_python_ends_a_command_that_is_not_refused(tmp_path: Path) -> None:
+    done = run(AT_EXIT + MAIN, ["--cfg", "job"], tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.endswith("ended\n")
+
+
+def test_python_ends_a_refused_command_under_a_profiler(tmp_path: Path) -> None:
+    done = run(AT_EXIT + "sys.setprofile(lambda *_: None)\n" + MAIN, ["train.epochs=x"], tmp_path)
+    assert (done.returncode, done.stdout) == (2, "ended\n")
+
+
+def test_callbacks_of_hydra_hear_of_a_refused_command(tmp_path: Path) -> None:
+    """One of the user's, by hydra.callbacks: it is told that the run has ended."""
+    (tmp_path / "own.py").write_text(
+        "from hydra.experimental.callback import Callback\n"
+        "class Own(Callback):\n"
+        "    def on_run_end(self, config, **_): print('told')\n"
+    )
+    script = AT_EXIT + f"sys.path.insert(0, {str(tmp_path)!r})\n" + MAIN
+    done = run(script, ["train.epochs=x", "+hydra.callbacks.own._target_=own.Own"], tmp_path)
+    assert (done.returncode, done.stdout) == (2, "told\n"), done.stderr
