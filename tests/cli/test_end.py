@@ -1,10 +1,11 @@
-"""How a command ends: a refused one at once, without freeing what was imported; any other in Python's own way."""
+"""How a command ends: one that ran nothing at once, without freeing what was imported; a run in Python's own way."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Python's own end says so on stdout.
@@ -27,10 +28,23 @@ def test_a_refused_command_ends_at_once(arguments: list[str], tmp_path: Path) ->
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_python_ends_a_command_that_is_not_refused(tmp_path: Path) -> None:
-    done = run(AT_EXIT + MAIN, ["--cfg", "job"], tmp_path)
+@pytest.mark.parametrize("arguments", [["--cfg", "job"], ["--info", "defaults"], ["--help"], ["--version"]])
+def test_a_command_that_shows_something_ends_at_once(arguments: list[str], tmp_path: Path) -> None:
+    done = run(AT_EXIT + MAIN, arguments, tmp_path)
     assert done.returncode == 0
-    assert done.stdout.endswith("ended\n")
+    assert done.stdout
+    assert not done.stdout.endswith("ended\n")
+
+
+def test_python_ends_a_run(tmp_path: Path) -> None:
+    """A check of a dataset that holds one black image, which is refused in the end."""
+    for folder in ("images", "labels"):
+        (tmp_path / folder / "train").mkdir(parents=True)
+    Image.new("RGB", (64, 64)).save(tmp_path / "images" / "train" / "a.jpg")
+    (tmp_path / "labels" / "train" / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    done = run(AT_EXIT + MAIN, ["mode=check", "dataset=person_detection", f"dataset.root={tmp_path}"], tmp_path)
+    assert done.stdout.endswith("ended\n"), done.stderr
+    assert list(tmp_path.glob("outputs/*/*/report.html")), done.stdout
 
 
 def test_python_ends_a_refused_command_under_a_profiler(tmp_path: Path) -> None:

@@ -35,24 +35,38 @@ _ADVICE = (
 )
 
 
-class _Refused(SystemExit):
-    """The end of a command for which nothing was imported or opened that would run it."""
-
-    code: int
-
-
 def main() -> None:
     """Run what the command line asks for; ends the process with the exit status of an error."""
     gc.disable()  # composing makes many objects and hardly any garbage; `job` and the sweeper turn it on again
     try:
-        try:
-            sys.argv[1:] = prepare(sys.argv[1:])
-        except WatchmeError as error:
-            _fail(error)
-        with _own_words():
-            job()
-    except _Refused as refused:
-        _end_at_once(refused)
+        _prepare_and_compose()
+    except SystemExit as ended:
+        if isinstance(ended.code, int):
+            _end_at_once(ended.code)
+        raise
+    _end_at_once(0)
+
+
+def _prepare_and_compose() -> None:
+    try:
+        sys.argv[1:] = prepare(sys.argv[1:])
+    except WatchmeError as error:
+        _fail(error)
+    with _own_words():
+        job()
+
+
+def _end_at_once(status: int) -> None:
+    """End a process that ran nothing without freeing what it imported and composed: an eighth of a refusal's time.
+
+    It returns where something was run, or a profiler, a debugger or a closed pipe needs Python's own end.
+    """
+    if _RUNNERS & sys.modules.keys() or sys.getprofile() or sys.gettrace():
+        return
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 @contextlib.contextmanager
@@ -131,16 +145,4 @@ def _fail(error: WatchmeError) -> NoReturn:
     """Print an error's text and end with its exit status."""
     sys.stdout.flush()
     print(error, file=sys.stderr)
-    raise (SystemExit if _RUNNERS & sys.modules.keys() else _Refused)(error.exit_code)
-
-
-def _end_at_once(refused: _Refused) -> NoReturn:
-    """End the process without freeing all that was imported and composed, an eighth of a refused command's time.
-
-    Profilers and debuggers write their results when Python ends in its own way.
-    """
-    if sys.getprofile() or sys.gettrace():
-        raise refused
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(refused.code)
+    sys.exit(error.exit_code)
