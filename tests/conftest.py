@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,23 +41,31 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(os.cpu_count() or 1, 4)  # each takes 2 to 3 GB
 
 
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep the demo world and library settings of the tests away from the user's, and his variables from us."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in list(os.environ):
-            if name.startswith(BACKEND_VARIABLES):
-                patch.delenv(name)
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("WATCHME_CACHE", str(folder))
-        patch.setenv("WATCHME_OFFLINE", "1")  # a test that fetches says so
-        # Whatever imports ultralytics first, it reads its settings and fonts there, as `isolate` wants it.
-        patch.setenv("YOLO_CONFIG_DIR", str(folder / "ultralytics"))
-        (folder / "ultralytics").mkdir()
-        if "PYTHONDONTWRITEBYTECODE" in os.environ:  # else every command compiles its libraries anew
-            patch.delenv("PYTHONDONTWRITEBYTECODE")
-            patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
-        yield folder
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the demo world and library settings of the tests away from the user's, and his variables from us.
+
+    Before the test modules are imported: ultralytics reads once, at its import, where its settings and fonts are.
+    """
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    for name in list(os.environ):
+        if name.startswith(BACKEND_VARIABLES):
+            patch.delenv(name)
+    folder = Path(tempfile.mkdtemp(prefix="watchme-tests-"))
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    patch.setenv("WATCHME_CACHE", str(folder / "cache"))
+    patch.setenv("WATCHME_OFFLINE", "1")  # a test that fetches says so
+    patch.setenv("YOLO_CONFIG_DIR", str(folder / "cache" / "ultralytics"))  # as `isolate` sets it
+    (folder / "cache" / "ultralytics").mkdir(parents=True)
+    if "PYTHONDONTWRITEBYTECODE" in os.environ:  # else every command compiles its libraries anew
+        patch.delenv("PYTHONDONTWRITEBYTECODE")
+        patch.setenv("PYTHONPYCACHEPREFIX", str(folder / "bytecode"))
+
+
+@pytest.fixture(scope="session")
+def own_cache() -> Path:
+    """The folder of the demo worlds and library settings of this session."""
+    return Path(os.environ["WATCHME_CACHE"])
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 from omegaconf import DictConfig
+from ultralytics.utils.checks import check_font
 
 from watchme.core.errors import CheckpointError
 from watchme.weights.initial import describe_weights, find_initial, random_weights
@@ -181,6 +182,7 @@ def test_a_demo_run_opens_no_connection(
 
     monkeypatch.setattr(socket.socket, "connect", banned)
     monkeypatch.setattr(socket, "getaddrinfo", banned)
+    check_font.__wrapped__.cache_clear()  # that an earlier test found no font
     world = ("dataset.demo.identities=12", "dataset.demo.cameras=3", "dataset.demo.walk_length=3")
     quick = ("train.epochs=1", "train.workers=0", "train.device=cpu")
     for name, more in (("yolo11n", ("evaluation.plots=false",)), ("osnet_x0_25", ("evaluation.visrank=0",))):

@@ -22,7 +22,8 @@ from watchme.core.interfaces import EpochEvent, Stop
 from watchme.engines.yolo import distributed
 
 RANK = """
-import os, sys, threading
+import os, signal, sys, threading
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
 from watchme.core.errors import DataError
 from watchme.core.interfaces import EpochEvent
 from watchme.engines.yolo.distributed import connect_to_parent
@@ -35,6 +36,7 @@ if rank == 0:
     answers = [parent(EpochEvent(epoch, 3, {"train/loss": 1.0 / epoch})) for epoch in (1, 2)]
     assert answers[0] is None and answers[1].reason == "enough", answers
 if does == "fail" and rank == 1:
+    signal.sigwait({signal.SIGUSR1})
     parent.fail(DataError("crop 7 is unreadable"))
     raise SystemExit(1)
 if does == "finish":
@@ -95,10 +97,10 @@ def test_events_and_answers_travel_between_processes() -> None:
 
 
 def test_the_error_of_a_rank_is_raised_and_the_waiting_rank_ended() -> None:
-    run = Run()
+    run = Run(lambda launcher, ranks: ranks[1].send_signal(signal.SIGUSR1))
     with pytest.raises(DataError, match="crop 7 is unreadable"):
         run.start("fail")
-    assert len(run.processes) >= 2, "the launcher and the waiting rank; the failing one may have ended before"
+    assert len(run.processes) == 3
     assert run.left() == []
 
 
@@ -123,7 +125,7 @@ def test_whichever_process_is_killed_or_stopped_ends_all(
     with pytest.raises(TrainingError, match=message):
         run.start("wait")
     assert time.monotonic() - begun < 30
-    assert len(run.processes) >= 2, "the launcher and the waiting rank; the failing one may have ended before"
+    assert len(run.processes) == 3
     assert run.left() == []
 
 

@@ -43,8 +43,7 @@ def isolate() -> None:
     wanted = {"sync": False, "api_key": "", "weights_dir": str(home / "weights")}
     wanted |= dict.fromkeys(_INTEGRATIONS, False)
     dict.update(utils.SETTINGS, {name: value for name, value in wanted.items() if name in utils.SETTINGS})
-    if utils.USER_CONFIG_DIR.is_relative_to(home):
-        _provide_fonts(utils.USER_CONFIG_DIR)
+    _provide_fonts(home / "ultralytics" / "Ultralytics", utils.USER_CONFIG_DIR)
     # It draws progress bars where it is verbose; without a terminal they would be hundreds of lines.
     utils.VERBOSE = sys.stdout.isatty()
     _route_logs(utils.LOGGER)
@@ -70,16 +69,25 @@ def allow_code_in_files(allowed: bool) -> None:
     tasks.SAFE_LOAD = not allowed
 
 
-def _provide_fonts(folder: Path) -> None:
-    """Put matplotlib's font where ultralytics expects Arial, which it would download otherwise."""
+def _provide_fonts(folder: Path, expected: Path) -> None:
+    """Put matplotlib's font where ultralytics expects Arial, which it would download otherwise.
+
+    Where ultralytics was imported before `isolate()`, `expected` is the user's own folder, which stays as it is:
+    matplotlib's list of fonts is the other place that ultralytics looks into.
+    """
     found = importlib.util.find_spec("matplotlib")
-    if found is None or found.origin is None:
+    font = Path(found.origin if found and found.origin else "").parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    if not font.is_file():
         return
-    font = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    folder.mkdir(exist_ok=True)
     for name in ("Arial.ttf", "Arial.Unicode.ttf"):
-        if font.is_file() and not (folder / name).is_file():
+        if not (folder / name).is_file():
             with replacing(folder / name) as temporary:
                 shutil.copyfile(font, temporary)
+        if folder != expected:
+            from matplotlib import font_manager
+
+            font_manager.fontManager.addfont(folder / name)
 
 
 def _route_logs(logger: logging.Logger) -> None:
