@@ -10,7 +10,7 @@ from concurrent.futures import TimeoutError as FuturesTimeoutError
 import pytest
 
 from watchme.core.liveness import has_ended, is_stopped_for, this_process
-from watchme.core.signals import sigterm_interrupts
+from watchme.core.signals import signals_interrupt
 
 
 def test_a_process_is_known_to_live_or_to_have_ended() -> None:
@@ -42,8 +42,21 @@ def test_a_process_that_is_stopped_is_told_from_one_that_runs_or_has_ended() -> 
         assert is_stopped_for(child.pid, 0.3, 0.1) is False
 
 
-def test_sigterm_interrupts_and_the_handler_is_put_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is before
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_interrupt_and_the_handler_is_put_back(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        with pytest.raises(KeyboardInterrupt), signals_interrupt():
+            os.kill(os.getpid(), number)
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+
+
+def test_nohup_holds() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals_interrupt():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -1,4 +1,4 @@
-"""SIGTERM (Slurm, `docker stop`) ends a run or a sweep as Ctrl-C does."""
+"""SIGTERM (Slurm, `docker stop`) and SIGHUP (a closed terminal) end a run or a sweep as Ctrl-C does."""
 
 import contextlib
 import os
@@ -9,8 +9,11 @@ from types import FrameType
 
 
 @contextlib.contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM within the block; does nothing outside the main thread."""
+def signals_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM and SIGHUP within the block; does nothing outside the main thread.
+
+    SIGHUP stays ignored where `nohup` has made it so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -22,8 +25,12 @@ def sigterm_interrupts() -> Iterator[None]:
             os._exit(128 + signum)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    handled = [signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        handled.append(signal.SIGHUP)
+    before = [(number, signal.signal(number, interrupt)) for number in handled]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, handler)

@@ -13,7 +13,7 @@ from watchme.core.formatting import number, relative
 from watchme.core.interfaces import Result
 from watchme.core.metric_names import is_better, measured_objective
 from watchme.core.registry import load_mode
-from watchme.core.signals import sigterm_interrupts
+from watchme.core.signals import signals_interrupt
 from watchme.io.files import read_json, read_yaml
 from watchme.run import provenance
 from watchme.run import summary as console
@@ -75,7 +75,7 @@ def _run(config: RunConfig, record: RunFolder, session: Session) -> Result:
     result: Result | None = None
     error: BaseException | None = None
     try:
-        with sigterm_interrupts():
+        with signals_interrupt():
             console.announce(config, record.path)
             _announce_changed_schedule(config, record, session)
             if (limit := config.train.limit_batches) is not None:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from watchme.config.validation import validate_section
 from watchme.core.errors import WatchmeError
 from watchme.core.formatting import relative
-from watchme.core.signals import sigterm_interrupts
+from watchme.core.signals import signals_interrupt
 from watchme.sweep import results
 from watchme.sweep import sweep_dir as folders
 from watchme.sweep.plan import Plan, make_plan
@@ -61,7 +61,7 @@ def start(
             folders.prepare(config, Path(str(config.hydra.sweep.dir)))
             launcher = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=task)
             return serve(InProcess(launcher, config, capture=True))
-        with sigterm_interrupts():
+        with signals_interrupt():
             plan = make_plan(validate_section(SweepConfig, settings, "hydra.sweeper"), config, context, arguments)
             launcher = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=task)
             return Sweep(plan, make_slots(plan, launcher)).run()
