@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from watchme.core.device import choose_compile_mode, choose_deterministic, choose_device, choose_workers, use_device
+from watchme.core.device import (
+    choose_compile_mode,
+    choose_deterministic,
+    choose_device,
+    choose_precision,
+    choose_workers,
+    use_device,
+)
 from watchme.core.errors import ConfigError
 from watchme.core.nvidia import unsupported_capability
 from watchme.engines.yolo import preparation
@@ -134,6 +141,17 @@ def test_compile_mode(wanted: Any, device: torch.device, steps: int, mode: str |
 def test_graphs_that_do_not_fit_are_refused(device: torch.device, steps: int) -> None:
     with pytest.raises(ConfigError, match=r"(?s)train\.compile.*needs one CUDA GPU.*one batch a step"):
         choose_compile_mode("cudagraphs", device, steps)
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512_bf16", "precision"), [(True, True, "bf16"), (False, True, "bf16"), (False, False, "fp32")]
+)
+def test_a_cpu_trains_in_bf16_where_it_is_fast_at_it(
+    amx: bool, avx512_bf16: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16, raising=False)
+    assert choose_precision("auto", CPU) == precision
 
 
 def test_loader_processes_follow_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
