@@ -40,6 +40,22 @@ def test_a_full_shared_memory_names_the_fix(text: str) -> None:
         list(read_batches(Broken(text)))
 
 
+def test_a_worker_that_finds_no_shared_memory_ends_the_epoch(
+    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so itself: the thread that sends its batches would lose this one, for which the run would wait."""
+
+    def full(self: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file </torch_7_1_0>: No space left on device (28)"
+        )
+
+    loader = make_trainer("train.workers=1").loader
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    with pytest.raises(TrainingError, match=r"(?s)--shm-size=1g.*train\.workers.*No space left"):
+        next(read_batches(loader))
+
+
 def test_another_error_stays_what_it_is() -> None:
     with pytest.raises(RuntimeError, match="strange"):
         list(read_batches(Broken("strange")))

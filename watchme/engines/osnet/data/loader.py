@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from watchme.core.errors import DataError, TrainingError
 from watchme.engines.osnet.config import ReidAugmentation, ReidDataset
@@ -120,8 +120,15 @@ def _batch(
     return Batch(images, torch.tensor(labels), torch.tensor(indices))
 
 
-def as_it_is(batch: Any) -> Any:
-    """Collate nothing: the datasets make batches."""
+def share(batch: Any) -> Any:
+    """Put a batch that a worker has made into shared memory, here, where too little of it raises an error.
+
+    The thread that sends batches would do so, but lose the batch on an error, and the run would wait for it for ever.
+    """
+    if get_worker_info() is not None:
+        for part in batch:
+            if isinstance(part, Tensor):
+                part.share_memory_()  # type: ignore[no-untyped-call]
     return batch
 
 
@@ -144,14 +151,16 @@ def read_batches(loader: "DataLoader[Any]") -> Iterator[Batch]:
 
 def raise_for_shared_memory(error: Exception) -> None:
     """Raise a TrainingError that names the fix, if an error of torch comes of a full /dev/shm or a killed worker."""
-    text = str(error)
-    if not any(sign in text for sign in ("shared memory", "/torch_", "is killed by signal", "exited unexpectedly")):
+    signs = ("shared memory", "/torch_", "is killed by signal", "exited unexpectedly")
+    # What a worker raised comes with its traceback.
+    said = next((line for line in str(error).splitlines() if any(sign in line for sign in signs)), None)
+    if said is None:
         return
     free = f"; {shutil.disk_usage(_SHM).free / 2**20:.0f} MB of {_SHM} are free" if Path(_SHM).is_dir() else ""
     raise TrainingError(
         f"the loader's processes are out of memory or were killed{free}.\n"
         "    Docker gives a container 64 MB: docker run --shm-size=1g (or --ipc=host). Else lower train.workers,\n"
-        f"    train.batch_size or dataset.cache. torch says: {text.splitlines()[0]}"
+        f"    train.batch_size or dataset.cache. torch says: {said}"
     ) from error
 
 
@@ -161,7 +170,7 @@ def train_loader(dataset: TrainSet, batches: EpochBatches, workers: int, seed: i
         dataset,
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=as_it_is,
+        collate_fn=share,
         pin_memory=pin,
         persistent_workers=workers > 0,
         # Its own, since it draws from the global generator once a start, and a resumed run starts once more.
@@ -185,4 +194,4 @@ def eval_loader(
 ) -> "DataLoader[Any]":
     """Loader in the order of the images, or in one that is given."""
     chosen: Any = order  # any sequence of numbers is a sampler
-    return DataLoader(dataset, batch_size, sampler=chosen, num_workers=workers, collate_fn=as_it_is, pin_memory=pin)
+    return DataLoader(dataset, batch_size, sampler=chosen, num_workers=workers, collate_fn=share, pin_memory=pin)
