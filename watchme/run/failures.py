@@ -20,6 +20,11 @@ def is_full_disk(error: BaseException | None) -> bool:
     return any(isinstance(one, OSError) and one.errno in _FULL for one in _chain(error))
 
 
+def is_interruption(error: BaseException) -> bool:
+    """Whether it is Ctrl-C or SIGTERM, or was raised while that was handled: loaders that it has ended, too, say so."""
+    return any(isinstance(one, KeyboardInterrupt) for one in _chain(error))
+
+
 def explain(error: BaseException, config: RunConfig, folder: Path) -> WatchmeError | None:
     """What to do about an error of the system; None where nothing is known."""
     again = resume_command(folder) if config.mode == "train" else "the same command"

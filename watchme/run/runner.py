@@ -17,7 +17,7 @@ from watchme.core.signals import signals_interrupt
 from watchme.io.files import read_json, read_yaml
 from watchme.run import provenance
 from watchme.run import summary as console
-from watchme.run.failures import explain, say_how_to_go_on
+from watchme.run.failures import explain, is_interruption, say_how_to_go_on
 from watchme.run.run_dir import CONFIG, SUMMARY, RunFolder
 from watchme.run.session import Session
 from watchme.weights.initial import describe_weights
@@ -90,10 +90,10 @@ def _run(config: RunConfig, record: RunFolder, session: Session) -> Result:
         status = "pruned" if session.stop and session.stop.kind == "pruned" else "finished"
         if result.refused:
             status = "refused"
-    except KeyboardInterrupt:
-        status = "interrupted"
-        raise Interrupted(console.how_to_resume(config, record.path, begun=session.begun)) from None
     except BaseException as exception:
+        if is_interruption(exception):
+            status = "interrupted"
+            raise Interrupted(console.how_to_resume(config, record.path, begun=session.begun)) from None
         error = exception
         # An unexpected error of a new run is kept with its traceback; a refusal leaves nothing.
         if not isinstance(error, WatchmeError) and config.train.resume is None:

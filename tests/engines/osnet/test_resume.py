@@ -244,9 +244,11 @@ def test_sigkill_at_arbitrary_moments(whole: Any, options: tuple[str, ...], tmp_
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
 def test_signals_end_cleanly_and_say_how_to_go_on(
-    number: signal.Signals, processes: int, options: tuple[str, ...], tmp_path: Path
+    send: Callable[[int, int], None], number: signal.Signals, processes: int, options: tuple[str, ...], tmp_path: Path
 ) -> None:
+    """One to train.py, or to all its processes, loaders included, as Slurm, systemd and a terminal send it."""
     folder = tmp_path / "run"
     process = start(
         *options,
@@ -259,7 +261,7 @@ def test_signals_end_cleanly_and_say_how_to_go_on(
     try:
         # Its line says that epoch 2 is over, so the checkpoint of epoch 1 is written.
         wait_for_epoch(process, folder, 2)
-        os.kill(process.pid, number)
+        send(process.pid, number)
         output, _ = process.communicate(timeout=60)
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
