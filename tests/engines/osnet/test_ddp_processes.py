@@ -124,6 +124,23 @@ def test_an_error_of_the_leader_ends_the_followers_and_stays_its_own(error: type
     assert time.monotonic() - started < 60
 
 
+def test_an_interrupt_while_followers_are_ended_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C twice: the first is being handled, and Python waits for its children before it exits."""
+    stop, processes = ddp_processes._Watcher.stop, []
+
+    def interrupted(self: ddp_processes._Watcher) -> None:
+        processes.extend(multiprocessing.active_children())
+        stop(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ddp_processes._Watcher, "stop", interrupted)
+    with pytest.raises(KeyboardInterrupt), spawn_followers(TWO, _wait):
+        raise KeyError("the first")
+    assert len(processes) == 1
+    processes[0].join(10)
+    assert processes[0].exitcode is not None
+
+
 TINY = (*whole_runs.TINY, "train.epochs=500", "train.processes=2")
 
 

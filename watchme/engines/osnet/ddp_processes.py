@@ -74,9 +74,13 @@ def spawn_followers(devices: list[torch.device], follow: Follow) -> Iterator[Pro
             raise
         raise lost from error
     finally:
-        watcher.stop()
-        for follower in followers:
-            follower.end(_EXIT_WAIT_S)
+        try:
+            watcher.stop()
+        finally:  # also if Ctrl-C comes again
+            for follower in followers:
+                follower.pipe.close()  # on which it ends; else this process would wait for it for ever
+            for follower in followers:
+                follower.end(_EXIT_WAIT_S)
 
 
 class _Follower:
@@ -112,12 +116,9 @@ class _Follower:
             while self.pipe.poll():
                 received = self.pipe.recv_bytes()
                 self.last_heartbeat = time.monotonic()
-                if not received:
-                    continue
-                said = pickle.loads(received)
-                if said == _DONE:
+                if received and (said := pickle.loads(received)) == _DONE:
                     self.done = True
-                else:
+                elif received:
                     self.error = said
 
     def end(self, wait_s: float) -> None:
