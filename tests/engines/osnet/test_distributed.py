@@ -63,6 +63,8 @@ SHORT = (
     "optimizer=sgd",
     "optimizer.lr=0.01",
 )
+# The order of a sum is another one, which the circle loss multiplies on some processors (3e-5 on a Zen 4).
+ATOL = 1e-4
 
 
 @pytest.mark.slow
@@ -78,13 +80,13 @@ def test_two_processes_train_as_one_does(
         assert right.metrics == pytest.approx(dict(left.metrics), rel=1e-4, abs=1e-4)
     states = [torch.load(done.folder / "weights" / "last.pt", weights_only=True)["state_dict"] for done in (one, two)]
     for name, value in states[0].items():
-        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
+        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=ATOL, msg=name)
     trained = [
         torch.load(done.folder / "weights" / "last.pt", weights_only=True)["training"]["criterion"]
         for done in (one, two)
     ]
     for name, value in trained[0].items():
-        torch.testing.assert_close(trained[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
+        torch.testing.assert_close(trained[1][name], value, rtol=1e-3, atol=ATOL, msg=name)
 
 
 @pytest.mark.slow
@@ -113,7 +115,7 @@ def test_two_processes_draw_as_one_does(
     assert two.events[-1].metrics == pytest.approx(dict(one.events[-1].metrics), rel=1e-4, abs=1e-4)
     states = [torch.load(done.folder / "weights" / "last.pt", weights_only=True)["state_dict"] for done in (one, two)]
     for name, value in states[0].items():
-        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
+        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=ATOL, msg=name)
 
 
 class TestDevices:
