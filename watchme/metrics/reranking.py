@@ -66,7 +66,7 @@ def reranked_chunks(
     if k1 < 1 or k2 < 1 or not 0 <= lambda_value <= 1:
         raise ValueError(f"k1 and k2 must be at least 1 and lambda_value in 0..1, got {k1}, {k2}, {lambda_value}")
     query, gallery = checked_features(query, gallery)
-    _require_memory(len(query) + len(gallery))
+    require_memory(len(query) + len(gallery))
     original = _Original(torch.cat((query, gallery)), distance)
     nearest, largest = _nearest(original, max(k1 + 1, k2))
     vectors = _reciprocal_vectors(original, nearest, largest, k1)
@@ -83,7 +83,12 @@ def reranked_chunks(
         start = stop
 
 
-def _require_memory(images: int) -> None:
+def require_memory(images: int) -> None:
+    """Ask for what re-ranking so many images, queries and gallery together, takes above their features.
+
+    Raises:
+        WatchmeError: If less is available.
+    """
     needed, available = images * BYTES_PER_IMAGE, available_memory()
     if needed > available:
         raise WatchmeError(

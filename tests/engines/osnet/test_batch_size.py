@@ -1,13 +1,16 @@
 """train.batch_size=-1, with the GPU's memory played by a formula."""
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from watchme.core.errors import CheckpointError, ConfigError
-from watchme.engines.osnet import batch_size
+from watchme.data.demo import DemoWorld
+from watchme.engines.osnet import batch_size, train
 from watchme.engines.osnet.batch_size import find_batch_size, resumed_batch_size
 from watchme.engines.osnet.trainer import Trainer
 
@@ -40,9 +43,16 @@ def test_no_batch_is_larger_than_the_training_set_allows(trainer: Trainer, monke
     assert found == len(trainer.dataset.classes) * 2 // 8 * 8
 
 
-def test_a_gpu_that_is_too_small_and_a_cpu_are_refused(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_gpu_is_refused_before_the_data_are_read(
+    run_engine: Callable[..., Any], small_world: DemoWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "read_run", lambda job: pytest.fail("the data were read"))
+    options = ("model=osnet_x0_25", "dataset=market1501", f"dataset.root={small_world.reid}", "model.weights=null")
     with pytest.raises(ConfigError, match=r"(?s)train\.batch_size.*is on cpu"):
-        find_batch_size(trainer.config, trainer.learner.model, trainer.dataset, torch.device("cpu"))
+        run_engine(tmp_path, *options, "train.batch_size=-1", "train.processes=1")
+
+
+def test_a_gpu_that_is_too_small_is_refused(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_size, "_peak_memory", lambda config, model, device, size: 2**30 * size)
     with pytest.raises(ConfigError, match="not even 8 images fit"):
         find_batch_size(trainer.config, trainer.learner.model, trainer.dataset, GPU)

@@ -26,7 +26,7 @@ from watchme.engines.osnet.ddp_processes import spawn_followers
 from watchme.engines.osnet.distributed import ProcessGroup
 from watchme.engines.osnet.trainer import Trainer
 
-from .test_resume import children, start, wait_for_epoch
+from .test_resume import assert_none_left, start, wait_for_epoch
 
 CPU = torch.device("cpu")
 TWO = [CPU, CPU]
@@ -248,4 +248,4 @@ def test_a_run_of_which_a_process_is_stopped_ends_within_half_a_minute(
     assert f"train.resume={folder}" in output
     assert "Traceback" not in output
     assert json.loads((folder / "run.json").read_text())["status"] == "failed"
-    assert not children(process.pid)
+    assert_none_left(process.pid)

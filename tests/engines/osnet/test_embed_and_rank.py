@@ -11,16 +11,18 @@ import torch
 from PIL import Image
 
 from osnet.tiny import TINY
-from watchme.core.errors import TrainingError
+from watchme.core.errors import TrainingError, WatchmeError
 from watchme.core.interfaces import Picture
 from watchme.data.demo import DemoWorld
 from watchme.data.formats.market1501 import read_market
+from watchme.engines.osnet import train
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data.augmentation import to_network
 from watchme.engines.osnet.data.crop_images import Images
 from watchme.engines.osnet.data.loader import EvalSet
 from watchme.engines.osnet.embed_and_rank import Embedder
 from watchme.engines.osnet.model import ReidNet
+from watchme.metrics import reranking
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its Cython ranking is not built
@@ -104,6 +106,21 @@ def test_reranking_is_torchreids(evaluate: Callable[..., Any]) -> None:
     _, mean_ap = evaluate_rank(again, *ids(kept), max_rank=fewest(kept), use_cython=False)
     assert metrics["test/map_reranked"] == pytest.approx(mean_ap, abs=1e-4)
     assert metrics["test/map_reranked"] != metrics["test/map"]
+
+
+@pytest.mark.parametrize("mode", [("mode=evaluate", "checkpoint=random"), ("train.epochs=1",)])
+def test_memory_for_reranking_is_asked_for_before_all_else(
+    mode: tuple[str, ...], run_engine: Run, small_world: DemoWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def embedded(*_: object, **options: object) -> None:
+        pytest.fail("an image was embedded")
+
+    monkeypatch.setattr(reranking, "available_memory", lambda: 1000)
+    monkeypatch.setattr(Embedder, "batches", embedded)
+    monkeypatch.setattr(train, "_build_model", embedded)
+    options = (*TINY, f"dataset.root={small_world.reid}", "evaluation.rerank=true")
+    with pytest.raises(WatchmeError, match=r"re-ranking \d+ images takes .* set evaluation.rerank=false"):
+        run_engine(tmp_path, *options, *mode)
 
 
 def test_cuhk03_metric_is_of_single_gallery_shots(evaluate: Callable[..., Any]) -> None:

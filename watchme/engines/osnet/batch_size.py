@@ -29,11 +29,8 @@ def find_batch_size(config: Config, model: ReidNet, dataset: TrainSet, device: t
     Neither the model nor the random generators are changed.
 
     Raises:
-        ConfigError: If it is no GPU, or not even a small batch fits.
+        ConfigError: If not even a small batch fits.
     """
-    if device.type != "cuda":
-        expected = f"-1 measures a GPU's memory, and this run is on {device}; name a size, e.g. 32"
-        raise ConfigError([Problem("train.batch_size", expected, "-1")])
     train = config.train
     unit = {"identity": train.num_instances, "domain": train.num_cams, "dataset": train.num_datasets}.get(train.sampler)
     unit = math.lcm(unit or 1, 8)

@@ -17,6 +17,7 @@ from watchme.engines.osnet.data.crop_images import Gallery, Images
 from watchme.engines.osnet.data.device_batches import to_device
 from watchme.engines.osnet.data.loader import EvalSet, eval_loader, read_batches
 from watchme.engines.osnet.model import ReidNet
+from watchme.metrics.reranking import require_memory
 from watchme.metrics.retrieval import RetrievalResult, evaluate_features
 
 T = TypeVar("T")
@@ -142,7 +143,15 @@ class Embedder:
         return True
 
     def rank(self, model: ReidNet, data: Gallery, split: str) -> Ranking:
-        """Evaluate a model on one split."""
+        """Evaluate a model on one split.
+
+        Raises:
+            DataError: If an image cannot be read.
+            TrainingError: If the GPU is full.
+            WatchmeError: If memory is too small for re-ranking; nothing is embedded then.
+        """
+        if self.config.evaluation.rerank:
+            require_memory(len(data.query) + len(data.gallery))
         query, gallery = self.embed(model, data.query), self.embed(model, data.gallery)
         return compare(query, gallery, data, split, self.config.evaluation, self.device)
 

@@ -39,9 +39,7 @@ def train(job: Job) -> Result:
     """Train, select on held-out identities, evaluate the test split once."""
     config = cast(Config, job.config)
     devices = runtime.choose_devices(config.train.device, config.train.processes, job.fallback)
-    if config.train.sync_bn and devices[0].type != "cuda":
-        expected = f"torch synchronises batch normalisation between GPUs only, and this run is on {devices[0]}"
-        raise ConfigError([Problem("train.sync_bn", expected, "True")])
+    _require_gpu(config, devices[0])
     run = _Run(job, devices[0])
     job.record(
         "device",
@@ -56,6 +54,7 @@ def train(job: Job) -> Result:
     if config.check.before_training:
         check_briefly(job, run.data.datasets)
         run.data.require_readable_tests()
+    run.data.require_memory_for_tests()
     run.prepare()
     with spawn_followers(devices, functools.partial(_follow, config, job.folder)) as group:
         trainer = run.trainer(group)
@@ -66,6 +65,19 @@ def train(job: Job) -> Result:
     if trainer.profiler is not None and trainer.profiler.table is not None:
         job.show(trainer.profiler.table)
     return run.finish(trainer, last)
+
+
+def _require_gpu(config: Config, device: torch.device) -> None:
+    """Refuse what train.device=auto can only do where it finds a GPU."""
+    problems = []
+    if config.train.sync_bn:
+        expected = f"torch synchronises batch normalisation between GPUs only, and this run is on {device}"
+        problems.append(Problem("train.sync_bn", expected, "True"))
+    if config.train.batch_size == -1 and config.train.resume is None:
+        expected = f"-1 measures a GPU's memory, and this run is on {device}; name a size, e.g. 32"
+        problems.append(Problem("train.batch_size", expected, "-1"))
+    if problems and device.type != "cuda":
+        raise ConfigError(problems)
 
 
 def _follow(config: Config, folder: Path, group: ProcessGroup, device: torch.device) -> None:

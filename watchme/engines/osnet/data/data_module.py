@@ -21,6 +21,7 @@ from watchme.engines.osnet.data.datasets import Datasets, merged, read_datasets,
 from watchme.engines.osnet.data.holdout import Holdout, hold_out
 from watchme.engines.osnet.data.loader import TrainSet
 from watchme.engines.osnet.data.tracklets import thinned
+from watchme.metrics.reranking import require_memory
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,15 @@ class ReidData:
         if faults:
             shown = "\n    ".join(first_few(faults, _SHOWN))
             raise DataError(f"the training would end at its test:\n    {shown}\n    Repair or remove them.")
+
+    def require_memory_for_tests(self) -> None:
+        """Ask for the memory that re-ranking the tests will take.
+
+        Raises:
+            WatchmeError: If less is available.
+        """
+        for one in self.datasets.targets.values() if self.config.evaluation.rerank else ():
+            require_memory(sum(map(len, _limited(one.query, one.gallery, self.config))))
 
     def split_of(self, target: str) -> str:
         """The name of a target's test split in metrics."""
