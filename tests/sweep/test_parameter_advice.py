@@ -7,7 +7,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from watchme.sweep.parameter_advice import Advice, advise, setting
+from watchme.sweep.parameter_advice import Advice, advise
+from watchme.sweep.trial_states import setting
 
 SPACE = {"optimizer.lr": FloatDistribution(1e-4, 1.0, log=True), "train.batch_size": CategoricalDistribution([16, 32])}
 

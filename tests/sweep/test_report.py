@@ -15,6 +15,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from sweep.conftest import Swept
+from watchme.sweep.leaderboard import write_leaderboard
 from watchme.sweep.progress import Progress, wants_table
 from watchme.sweep.sweep_page import _is_logarithmic
 
@@ -161,6 +162,21 @@ def test_the_live_table_shows_state_epoch_objective_best_and_what_is_left() -> N
     assert " left" in shown
     progress.draw()
     assert "\x1b[7F\x1b[J" in stream.getvalue(), "it is drawn over itself"
+
+
+def test_settings_stand_as_they_are_typed(tmp_path: Path) -> None:
+    """A choice that is null is no empty cell, which a trial without the parameter has."""
+    space = {"model.cap": CategoricalDistribution([None, 8]), "model.flip": CategoricalDistribution([True, False])}
+    trials = [
+        create_trial(value=0.5, params={"model.cap": None, "model.flip": True}, distributions=space),
+        create_trial(value=0.4, params={"model.cap": 8}, distributions={"model.cap": space["model.cap"]}),
+    ]
+    progress = Progress("Study s", ["val/map"], ["maximize"], 2, 1, lambda: trials, live=True, stream=io.StringIO())
+    assert re.search(r"0\.5000 +cap=null flip=true$", "\n".join(progress.lines(trials)), re.M)
+    write_leaderboard(tmp_path / "board.csv", trials, ["val/map"], ["maximize"])
+    with (tmp_path / "board.csv").open(newline="") as file:
+        rows = [(row["model.cap"], row["model.flip"]) for row in csv.DictReader(file)]
+    assert rows == [("null", "true"), ("8", "")]
 
 
 def test_without_a_terminal_each_event_is_a_line() -> None:

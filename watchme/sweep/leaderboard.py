@@ -9,7 +9,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial, TrialState
 
 from watchme.io.files import replace_text
-from watchme.sweep.trial_states import FOLDER, duration_s, folder_of, ranked, state_name, values_of
+from watchme.sweep.trial_states import FOLDER, duration_s, folder_of, ranked, setting, state_name, values_of
 
 
 def write_leaderboard(
@@ -34,7 +34,7 @@ def write_leaderboard(
                 trial.last_step,
                 None if seconds is None else round(seconds, 1),
                 trial.user_attrs.get(FOLDER, "") if folder is None else os.path.relpath(folder, path.parent),
-                *(trial.params.get(name) for name in names),
+                *(setting(trial.params[name], digits=None) if name in trial.params else None for name in names),
                 str(trial.user_attrs.get("reason", "")).split("\n")[0],
             ]
         )

@@ -1,6 +1,5 @@
 """What a study says about each parameter: the best trial's value, those of good trials, and whether it mattered."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from optuna.trial import FrozenTrial
 
 from watchme.core.formatting import UNDEFINED
 from watchme.sweep.importance import chance_levels, importance_ranges
-from watchme.sweep.trial_states import best_of, values_of
+from watchme.sweep.trial_states import best_of, setting, values_of
 
 # From this share on a parameter counts as one that mattered.
 _MATTERS = 0.1
@@ -64,13 +63,6 @@ def advise(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> list[Adv
         values_there = [trial.params[name] for trial in good if name in trial.params]
         rows.append(Advice(name, own, _spanned(values_there), share, low, high, chance.get(name, 0.0)))
     return rows
-
-
-def setting(value: object) -> str:
-    """A parameter's value as text, with four digits; null, true and false as they are typed."""
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _spanned(values: Sequence[object]) -> str:

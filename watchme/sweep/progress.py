@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from optuna.trial import FrozenTrial, TrialState
 
 from watchme.core.formatting import aligned, duration
-from watchme.sweep.trial_states import best_of, counts, failed, measured_names, state_name, values_of
+from watchme.sweep.trial_states import best_of, counts, failed, measured_names, setting, state_name, values_of
 
 _ROWS = 12
 LOG_EVERY = 30.0  # seconds between lines where there is no table
@@ -150,7 +150,4 @@ def wants_table(choice: str, stream: Any = None) -> bool:
 
 
 def _params(trial: FrozenTrial) -> str:
-    return " ".join(
-        f"{name.rpartition('.')[2]}={value:.3g}" if isinstance(value, float) else f"{name.rpartition('.')[2]}={value}"
-        for name, value in trial.params.items()
-    )
+    return " ".join(f"{name.rpartition('.')[2]}={setting(value, digits=3)}" for name, value in trial.params.items())

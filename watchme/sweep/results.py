@@ -15,7 +15,7 @@ from watchme.sweep.best_experiment import training_command, write_experiment
 from watchme.sweep.leaderboard import write_leaderboard
 from watchme.sweep.plan import Plan
 from watchme.sweep.sweep_dir import record
-from watchme.sweep.trial_states import best_of, folder_of, measured_names
+from watchme.sweep.trial_states import best_of, folder_of, measured_names, setting
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def closing(plan: Plan, trials: Sequence[FrozenTrial], best: FrozenTrial) -> lis
     lines = [f"  best trial       {best.number}" + (f" in {relative(folder)}" if folder is not None else "")]
     measured = measured_names(plan.objectives, trials)
     rows = [(name, f"{value:.4f}") for name, value in zip(measured, best.values, strict=True)]
-    rows += [(name, "null" if value is None else str(value)) for name, value in best.params.items()]
+    rows += [(name, setting(value, digits=None)) for name, value in best.params.items()]
     lines += [f"  {name:<{max(16, *map(len, measured))}} {value}" for name, value in rows]
     lines.append("Review:")
     if plan.settings.report:

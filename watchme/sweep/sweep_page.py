@@ -18,9 +18,19 @@ from watchme.io.files import replace_text
 from watchme.io.run_lookup import SWEEP_REPORT
 from watchme.report.rendering import render_page
 from watchme.sweep.best_experiment import training_command
-from watchme.sweep.parameter_advice import advise, setting
+from watchme.sweep.parameter_advice import advise
 from watchme.sweep.plan import Plan
-from watchme.sweep.trial_states import best_of, counts, duration_s, failed, folder_of, ranked, state_name, values_of
+from watchme.sweep.trial_states import (
+    best_of,
+    counts,
+    duration_s,
+    failed,
+    folder_of,
+    ranked,
+    setting,
+    state_name,
+    values_of,
+)
 
 _FEW_TRIALS = 30
 _MAGNITUDES = 20

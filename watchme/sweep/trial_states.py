@@ -1,10 +1,12 @@
-"""What a trial of a study counts as, its values, and the ranking of trials."""
+"""What a trial of a study counts as, its values and settings as they are shown, and the ranking of trials."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
+
+from watchme.config.overrides import override_text
 
 _NAMES = {
     TrialState.RUNNING: "running",
@@ -47,6 +49,13 @@ def values_of(trial: FrozenTrial, count: int) -> list[float | None]:
         return [*trial.values]
     last = trial.intermediate_values[trial.last_step] if trial.last_step is not None else None
     return [last, *[None] * (count - 1)]
+
+
+def setting(value: object, digits: int | None = 4) -> str:
+    """A parameter's value as text, with so many digits (None: all); null, true and false as they are typed."""
+    if isinstance(value, float) and digits is not None:
+        return f"{value:.{digits}g}"
+    return value if isinstance(value, str) else override_text(value)
 
 
 def measured_names(objectives: Sequence[str], trials: Sequence[FrozenTrial]) -> list[str]:
