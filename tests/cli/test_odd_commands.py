@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from watchme.cli.command_line import _all_keys
 from watchme.config.group_options import group_options, groups
+from watchme.config.validation import all_keys
 
 Command = Callable[[list[str]], tuple[int, str]]
 
@@ -176,7 +176,7 @@ def line(rng: random.Random, keys: list[str]) -> list[str]:
 
 def fuzz(count: int, command: Command, seed: int) -> dict[int, int]:
     """Give so many command lines; returns how often each status was returned."""
-    rng, keys = random.Random(seed), sorted(_all_keys())
+    rng, keys = random.Random(seed), sorted(all_keys())
     codes: dict[int, int] = {}
     for number in range(count):
         arguments = line(rng, keys)

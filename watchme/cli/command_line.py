@@ -1,6 +1,5 @@
 """What happens to a command line before Hydra composes the config: one function a step, in the order of `prepare`."""
 
-import functools
 import importlib.util
 import os
 import sys
@@ -27,7 +26,7 @@ from watchme.config.conf_dir import CONF
 from watchme.config.group_options import group_options, groups, option_value
 from watchme.config.overrides import parse_overrides, value_text, values_by_key, with_home
 from watchme.config.suggestions import one_of
-from watchme.config.validation import known_keys
+from watchme.config.validation import all_keys, known_keys
 from watchme.core.errors import ConfigError, Problem
 from watchme.core.registry import engine_names, load_config_class
 from watchme.io.files import read_yaml
@@ -122,14 +121,14 @@ def refuse_other_tools_commands(flags: Sequence[str], arguments: Sequence[str], 
     Raises:
         ConfigError: With what they are here.
     """
-    problems = problems_of_flags(flags, _all_keys)
+    problems = problems_of_flags(flags, all_keys)
     names = {long_name(flag) for flag in flags}
     # Of `--epochs 3` the 3 is a part of the flag.
     skip = problems or "--shell-completion" in names
-    words = [] if skip else problems_of_words(arguments, groups(folders), _all_keys, help_wanted="--help" in names)
+    words = [] if skip else problems_of_words(arguments, groups(folders), all_keys, help_wanted="--help" in names)
     if words:  # `yolo train epochs=3`: what else is in it is told with it, not at the next try
-        words += problems_of_foreign_keys(arguments, groups(folders), _all_keys)
-    problems += [*words, *problems_of_hydra_flags(flags, arguments, _all_keys, CONF)]
+        words += problems_of_foreign_keys(arguments, groups(folders), all_keys)
+    problems += [*words, *problems_of_hydra_flags(flags, arguments, all_keys, CONF)]
     if problems:
         raise ConfigError(problems)
 
@@ -183,7 +182,7 @@ def refuse_unknown_options(given: Mapping[str, str], folders: Sequence[Path]) ->
             problems.append(Problem(group, expected, repr(name)))
     if problems:
         others = [f"{key}={value}" for key, value in given.items()]
-        raise ConfigError(problems + problems_of_foreign_keys(others, groups(folders), _all_keys))
+        raise ConfigError(problems + problems_of_foreign_keys(others, groups(folders), all_keys))
 
 
 def refuse_sweeps_that_cannot_start(overrides: Sequence[Override], flags: set[str]) -> None:
@@ -230,11 +229,11 @@ def _passed_keys(given: Mapping[str, str], folders: Sequence[Path]) -> set[str]:
     """Keys that the composed config has for sure; others, such as those of another engine, are for validation."""
     engine = engine_of(given, folders)
     if engine is not None:
-        keys = set(known_keys(load_config_class(engine)))
+        keys = known_keys(load_config_class(engine))
     elif given.keys() & {"checkpoint", "train.resume"}:
-        keys = set.intersection(*(set(known_keys(load_config_class(name))) for name in engine_names()))
+        keys = set.intersection(*(known_keys(load_config_class(name)) for name in engine_names()))
     else:
-        keys = set(_all_keys())
+        keys = set(all_keys())
     keys -= {key for key in keys if key.startswith("trial.")}  # null outside a sweep
     for group in ("optimizer", "scheduler"):
         if not any(key.startswith(f"{group}.") for key in given):
@@ -243,8 +242,3 @@ def _passed_keys(given: Mapping[str, str], folders: Sequence[Path]) -> set[str]:
         in_all = set.intersection(*options)
         keys -= {key for key in keys if key.startswith(f"{group}.") and key.partition(".")[2] not in in_all}
     return keys
-
-
-@functools.cache
-def _all_keys() -> frozenset[str]:
-    return frozenset().union(*(known_keys(load_config_class(name)) for name in engine_names()))

@@ -9,7 +9,7 @@ from watchme.config.conf_dir import CONF
 from watchme.config.group_options import group_options, groups, options_with
 from watchme.config.suggestions import meant_key, nearest
 from watchme.config.type_conversion import describe, literals_of, options_of
-from watchme.config.validation import fields_of, known_keys
+from watchme.config.validation import all_keys, fields_of
 from watchme.core.errors import ConfigError, Problem
 from watchme.core.registry import engine_names, load_config_class
 from watchme.io.files import read_yaml
@@ -25,7 +25,7 @@ def key_help(key: str) -> str:
     """
     found = {name: hit for name in engine_names() if (hit := _find(load_config_class(name), key)) is not None}
     if not found:
-        known = sorted(set().union(*(known_keys(load_config_class(name)) for name in engine_names())))
+        known = sorted(all_keys())
         close = meant_key(key.rpartition(".")[2], key.rpartition(".")[0], known) or nearest(key, known)
         raise ConfigError(
             [Problem("help", "there is no such key" + (f"; did you mean {close}?" if close else ""), key)]

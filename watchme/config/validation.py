@@ -100,6 +100,12 @@ def known_keys(cls: type, prefix: str = "") -> set[str]:
     return keys
 
 
+@functools.cache
+def all_keys() -> frozenset[str]:
+    """Every dotted key that an engine has; imports the schemas of all engines."""
+    return frozenset().union(*(known_keys(load_config_class(name)) for name in engine_names()))
+
+
 class _Walk:
     """One walk over the dataclasses; collects problems."""
 
