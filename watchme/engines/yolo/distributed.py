@@ -23,6 +23,7 @@ import psutil
 from watchme.core.errors import TrainingError, WatchmeError
 from watchme.core.interfaces import EpochEvent, StepEvent, Stop
 from watchme.core.liveness import is_stopped_for
+from watchme.core.process_state import environment
 
 Emit = Callable[[EpochEvent], Stop | None]
 Step = Callable[[StepEvent], None]
@@ -46,17 +47,15 @@ def serve(emit: Emit, step: Step = lambda event: None) -> Iterator[None]:
     parent = _Parent(emit, step)
     with Listener(authkey=parent.key, backlog=64) as listener:
         variables = {_ADDRESS: str(listener.address), _KEY: parent.key.hex(), _PID: str(os.getpid())}
-        os.environ.update(variables)
         threading.Thread(target=parent.accept, args=(listener,), name="yolo-ranks", daemon=True).start()
         watcher = threading.Thread(target=parent.watch, name="yolo-watch", daemon=True)
         watcher.start()
         try:
-            yield
+            with environment(variables):
+                yield
         except subprocess.CalledProcessError as error:
             parent.fail(TrainingError(f"the processes of the GPUs ended: {_exit_status(error.returncode)}"))
         finally:
-            for name in variables:
-                del os.environ[name]
             parent.ended.set()
             watcher.join()
             parent.end_all()

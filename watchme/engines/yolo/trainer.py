@@ -25,7 +25,7 @@ from watchme.engines.yolo.epoch_timer import EpochTimer
 from watchme.engines.yolo.metric_names import canonical_metrics
 from watchme.engines.yolo.out_of_memory import is_out_of_memory, training_error
 from watchme.engines.yolo.progress import BatchProgress, validation_progress
-from watchme.io.files import locked, replacing
+from watchme.io.files import locked, remove_if_empty, replacing
 
 isolation.isolate()  # the ranks of a multi-GPU run start with this module
 
@@ -70,8 +70,7 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
         self.last, self.best = self.wdir / "last.pt", self.wdir / "best.pt"
         if RANK in {-1, 0}:
             self.wdir.mkdir(parents=True, exist_ok=True)
-            if unused.is_dir() and not any(unused.iterdir()):
-                unused.rmdir()
+            remove_if_empty(unused)
         # ultralytics counts from 0 and keeps the first epoch too; `save_model` keeps every n-th.
         self.keep_every, self.save_period = self.save_period, -1
         settings = json.loads(os.environ[_SETTINGS])
