@@ -19,6 +19,7 @@ _BUDGET_BYTES = 2_000_000
 _WIDTHS = (1100, 800, 560, 380, 240)
 _MOST = 32
 _WIDE = 1.8
+_PLOT = ("Plots", "")  # one of each, under its caption, which says what it shows
 # Kinds of pictures by the last part of their name, in the order of the page: what goes wrong comes first.
 _BOXES = "Green: found; red: found where nobody is; yellow: missed."
 _ROWS = "Green: the right person; red: another one."
@@ -29,17 +30,10 @@ _KINDS = {
     "hardest": ("Worst queries of the hardest identities", _ROWS),
     "search_best": ("Best searches", f"{_ROWS} Orange: whom the detector lost."),
     "tsne": ("Map of embeddings", ""),
-    "similarities": ("Similarities of the same and of different people", ""),
-    "cmc": ("Cumulative matching characteristic", ""),
+    **dict.fromkeys(("similarities", "cmc"), _PLOT),
     "ranked": ("Ranked results of queries, evenly over the list", _ROWS),
-    "pr_curve": ("Precision over recall", ""),
-    "f1_curve": ("F1 over confidence", ""),
-    "precision_curve": ("Precision over confidence", ""),
-    "recall_curve": ("Recall over confidence", ""),
-    "confusion_matrix": ("Confusion matrix", ""),
-    "confusion_matrix_normalized": ("Confusion matrix, normalised by truth", ""),
-    "predictions": ("Predictions", ""),
-    "labels": ("Labels", ""),
+    **dict.fromkeys(("pr_curve", "f1_curve", "precision_curve", "recall_curve"), _PLOT),
+    **dict.fromkeys(("confusion_matrix", "confusion_matrix_normalized", "predictions", "labels"), _PLOT),
 }
 _FOLDERS = {"people": "Those seen most often first", "frames": "Frames with boxes"}
 _SHEETS = ("offenders/", "people/")
@@ -107,7 +101,7 @@ def _groups(figures: dict[str, list[Figure]]) -> list[Group]:
     return list(groups.values())
 
 
-def data_url(data: bytes) -> str:
+def _data_url(data: bytes) -> str:
     """PNG or JPEG bytes as a `data:` URL."""
     kind = "png" if data[:4] == b"\x89PNG" else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
@@ -160,4 +154,4 @@ def _figure(entry: dict[str, Any], data: bytes) -> Figure:
     large = entry["name"].rpartition("/")[2] in _LARGE
     kind = "sheet" if entry["name"].startswith(_SHEETS) else "large" if large else "wide" if wide else ""
     parts = ["" if entry["epoch"] is None else f"epoch {entry['epoch']}", entry["caption"] or ""]
-    return Figure(entry["name"], data_url(data), " · ".join(filter(None, parts)), kind)
+    return Figure(entry["name"], _data_url(data), " · ".join(filter(None, parts)), kind)
