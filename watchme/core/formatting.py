@@ -56,6 +56,11 @@ def first_few(lines: Sequence[str], most: int) -> list[str]:
     return [*lines[:most], *([f"... and {more} more"] if more > 0 else [])]
 
 
+def some_of(names: Sequence[str], most: int = 5) -> str:
+    """The first of many names in one line, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def relative(path: Path) -> str:
     """A path as the user would type it: relative to the working directory where it is in it."""
     absolute, here = Path.cwd() / path, Path.cwd()

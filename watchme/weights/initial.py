@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from watchme.config.suggestions import nearest
 from watchme.core.errors import CheckpointError
+from watchme.core.formatting import some_of
 from watchme.io.run_lookup import config_of, folder_of
 from watchme.weights.checksum import sha256_of
 from watchme.weights.download import fetch, fetch_address, is_address, weights_dir
@@ -115,6 +116,6 @@ def _unknown(given: str, engine: str, name: str) -> str:
     known = names_for(engine, name)
     close = nearest(given, known)
     hint = f" Did you mean {close}?" if close else ""
-    shown = ", ".join(known[:_SHOWN]) + (f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else "")
+    shown = some_of(known, _SHOWN)
     published = f"published weights of {name} ({shown}; python -m watchme.weights list)" if known else "a name"
     return f"expected {published}, a run folder, a file, an address, or null for random weights.{hint}"

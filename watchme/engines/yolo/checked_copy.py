@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from watchme.core.errors import DataError
-from watchme.core.formatting import first_few
+from watchme.core.formatting import first_few, some_of
 from watchme.data.check.image_probe import has_end
 from watchme.data.check.yolo_labels import read_label
 from watchme.data.images import eight_bits, is_plain, open_image, read_image, reason, require_regular
@@ -190,11 +190,6 @@ def _build(folder: Path, layout: Layout, kept: Mapping[int, int], items: Mapping
         content |= {"nc": len(scan.names), "names": dict(enumerate(scan.names))}
         (temporary / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         (temporary / _DONE).write_text(json.dumps(asdict(scan)), encoding="utf-8")
-
-
-def some_of(paths: Sequence[str]) -> str:
-    """The first five of many file names."""
-    return ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
 
 
 def _link(root: Path, split: str, item: _Item, lines: list[str], converted_beside: set[Path] | None) -> None:

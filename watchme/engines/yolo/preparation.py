@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from watchme.core.errors import DataError
+from watchme.core.formatting import some_of
 from watchme.core.interfaces import Job
 from watchme.engines.yolo import checked_copy as data
 from watchme.engines.yolo.check import check_briefly
@@ -81,10 +82,10 @@ def _report(job: Job, layout: Layout, scan: data.Scan) -> None:
         job.fallback(f"{layout.source} has no names: the classes are called {', '.join(layout.names)}")
     if scan.skipped:
         count = f"{len(scan.skipped)} unreadable images are" if len(scan.skipped) > 1 else "1 unreadable image is"
-        job.fallback(f"{count} left out: {data.some_of(scan.skipped)}")
+        job.fallback(f"{count} left out: {some_of(scan.skipped)}")
     if scan.other_images:
         count = f"{len(scan.other_images)} images are" if len(scan.other_images) > 1 else "1 image is"
-        job.fallback(f"{count} left out, of formats that are not read: {data.some_of(scan.other_images)}")
+        job.fallback(f"{count} left out, of formats that are not read: {some_of(scan.other_images)}")
     if scan.converted:
         log.info("%d images are converted to 8-bit PNG in the cache: 16 bits, or turned by EXIF", scan.converted)
     for split, counts in scan.splits.items():
