@@ -5,6 +5,7 @@ by process, and other work on the machine hardly changes it. The wall time of wh
 paired and alternating, with its noise beside it.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def measured(tracker: str, folder: Path, *arguments: str) -> Cost:
     while run.poll() is None:
         if time.perf_counter() - searched > _SEARCH_S:
             searched = time.perf_counter()
-            trackers |= _search(processes)
+            trackers |= _search(processes[run.pid], processes)
         for pid, process in processes.items():
             try:
                 times = process.cpu_times()
@@ -59,17 +60,14 @@ def measured(tracker: str, folder: Path, *arguments: str) -> Cost:
     return Cost(wall, sum(seconds.values()), sum(seconds.get(pid, 0.0) for pid in trackers))
 
 
-def _search(processes: dict[int, psutil.Process]) -> set[int]:
-    """Add what has been started since; returns which of all are tracking processes or below one."""
+def _search(command: psutil.Process, processes: dict[int, psutil.Process]) -> set[int]:
+    """Add what a command has started since; returns which of all are tracking processes or below one."""
     found: set[int] = set()
-    for process in list(processes.values())[:1]:
-        try:
-            for child in process.children(recursive=True):
-                processes.setdefault(child.pid, child)
-                if any("tracking.process_main" in argument for argument in child.cmdline()):
-                    found |= {child.pid, *(below.pid for below in child.children(recursive=True))}
-        except psutil.Error:
-            continue
+    with contextlib.suppress(psutil.Error):  # one has ended; the others are found the next time
+        for child in command.children(recursive=True):
+            processes.setdefault(child.pid, child)
+            if any("tracking.process_main" in argument for argument in child.cmdline()):
+                found |= {child.pid, *(below.pid for below in child.children(recursive=True))}
     return found
 
 

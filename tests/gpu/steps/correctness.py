@@ -64,10 +64,10 @@ def _train(step: Step) -> Path | None:
             devices = (done.manifest().get("device") or {}).get("devices", [])
             step.check(f"run.json ({name}) names the GPU", any("cuda" in each for each in devices), devices)
     if setting.cuda:
-        # A run of seconds may end before the first sample; any of them is enough.
         one, other = (commands[f"compile={mode}"].folder for mode in _COMPILE_MODES)
         difference = weight_difference(one, other)
         step.check("CUDA graphs train to the same weights, bit for bit", difference == 0, difference)
+        # A run of seconds may end before the first sample; any of them is enough.
         used = [line.get("perf/gpu_memory_gb") for done in commands.values() for line in done.epochs()]
         step.check("GPU use is sampled", any(each is not None for each in used), used)
     best = commands["cpu"].folder / "weights" / "best.pt"
