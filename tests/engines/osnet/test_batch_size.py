@@ -37,6 +37,22 @@ def test_four_fifths_of_the_memory_are_used(trainer: Trainer, monkeypatch: pytes
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "count"), [((), 8), (("dataset.k_tfm=3",), 24), (("dataset.tracklets=true", "dataset.seq_len=5"), 40)]
+)
+def test_batches_that_are_tried_hold_all_images_of_their_draws(
+    overrides: tuple[str, ...], count: int, make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("empty_cache", "reset_peak_memory_stats", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 1)
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(batch_size.Learner, "step", lambda self, batch, metrics: seen.append(tuple(batch.images.shape)))
+    trainer = make_trainer(*overrides)
+    batch_size._peak_memory(trainer.config, trainer.learner.model, torch.device("cpu"), 8)
+    assert seen == [(count, 3, 64, 32)] * 2
+
+
 def test_no_batch_is_larger_than_the_training_set_allows(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_size, "_peak_memory", lambda config, model, device, size: 2**20)
     found = find_batch_size(trainer.config, trainer.learner.model, trainer.dataset, GPU)

@@ -34,38 +34,42 @@ def find_batch_size(config: Config, model: ReidNet, dataset: TrainSet, device: t
     train = config.train
     unit = {"identity": train.num_instances, "domain": train.num_cams, "dataset": train.num_datasets}.get(train.sampler)
     unit = math.lcm(unit or 1, 8)
+    each = config.dataset.images_per_draw
     state, total = rng_state(), torch.cuda.get_device_properties(device).total_memory
-    first = math.ceil(_FIRST / unit) * unit
+    first = math.ceil(_FIRST / each / unit) * unit
     # A straight line through the last two sizes, since the first step of all takes more.
     points = [(size, _peak_memory(config, model, device, size)) for size in (first, 2 * first, 4 * first)]
     restore_rng_state(state)
     (small, less), (large, more) = points[1:]
-    per_image = max((more - less) / (large - small), 1.0)
-    fitting = int((_SHARE * total - (more - per_image * large)) / per_image)
+    per_draw = max((more - less) / (large - small), 1.0)
+    fitting = int((_SHARE * total - (more - per_draw * large)) / per_draw)
     most = len(dataset.images)
     if train.sampler == "identity":
         most = min(most, len(dataset.classes) * train.num_instances)
     found = min(fitting, most) // unit * unit
     if found < unit:
-        expected = f"not even {unit} images fit into 80% of {total / 2**30:.1f} GB; name a size, or set train.precision"
+        limit = f"80% of {total / 2**30:.1f} GB"
+        expected = f"not even {unit * each} images fit into {limit}; name a size, or set train.precision"
         raise ConfigError([Problem("train.batch_size", expected, "-1")])
-    log.info("train.batch_size=%d: %.0f MB an image, %.1f GB on %s", found, per_image / 2**20, total / 2**30, device)
+    megabytes = per_draw / each / 2**20
+    log.info("train.batch_size=%d: %.0f MB an image, %.1f GB on %s", found, megabytes, total / 2**30, device)
     return found
 
 
 def _peak_memory(config: Config, model: ReidNet, device: torch.device, size: int) -> int:
-    """Bytes that two steps with a batch take at most."""
-    precision = choose_precision(config.train.precision, device)
+    """Bytes that two steps with a batch of so many draws take at most."""
+    data, precision = config.dataset, choose_precision(config.train.precision, device)
     learner = Learner(config, copy.deepcopy(model), device, precision, ProcessGroup())
     learner.start_epoch(None)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     instances = max(2, config.train.num_instances)
-    labels = (torch.arange(size) // instances % learner.classes).to(device)
+    labels = (torch.arange(size) // instances % learner.classes).repeat_interleave(data.images_per_draw)
+    indices = torch.zeros_like(labels)
     for _ in range(2):
-        images = torch.randn(size, 3, config.dataset.height, config.dataset.width, device=device)
+        images = torch.randn(len(labels), 3, data.height, data.width, device=device)
         layout = torch.channels_last if learner.channels_last else torch.contiguous_format
-        batch = DeviceBatch(images.contiguous(memory_format=layout), labels, torch.zeros(size, dtype=torch.int64))
+        batch = DeviceBatch(images.contiguous(memory_format=layout), labels.to(device), indices)
         learner.step(batch, EpochMetrics([]))
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device)

@@ -77,6 +77,11 @@ class ReidDataset(DatasetConfig):
     cache: Literal["none", "ram", "gpu"] = option("none", "keep decoded, resized images in memory, or on the GPU")
     demo: DemoWorldConfig | None = option(None, "parameters of the demo world, where root is null")
 
+    @property
+    def images_per_draw(self) -> int:
+        """Images in a batch for each that the sampler draws; with sample_method=all, tracklets differ."""
+        return self.k_tfm * (self.seq_len if self.tracklets else 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReidAugmentation:

@@ -122,7 +122,7 @@ class Learner:
     def _record_graphs(self) -> None:
         """Let `_forward` compute by CUDA graphs; before the loader's threads begin, see `record_graphs`."""
         data, train = self.config.dataset, self.config.train
-        count = train.batch_size * data.k_tfm * (data.seq_len if data.tracklets else 1)
+        count = train.batch_size * data.images_per_draw
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         images = torch.zeros(count, 3, data.height, data.width, device=self.device)
         self._forward = self._wrapped
