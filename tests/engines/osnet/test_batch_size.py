@@ -1,5 +1,6 @@
 """train.batch_size=-1, with the GPU's memory played by a formula."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,8 @@ from watchme.core.errors import CheckpointError, ConfigError
 from watchme.data.demo import DemoWorld
 from watchme.engines.osnet import batch_size, train
 from watchme.engines.osnet.batch_size import find_batch_size, resumed_batch_size
+from watchme.engines.osnet.config import Config
+from watchme.engines.osnet.model import ReidNet
 from watchme.engines.osnet.trainer import Trainer
 
 GPU = torch.device("cuda", 0)
@@ -72,6 +75,28 @@ def test_a_gpu_that_is_too_small_is_refused(trainer: Trainer, monkeypatch: pytes
     monkeypatch.setattr(batch_size, "_peak_memory", lambda config, model, device, size: 2**30 * size)
     with pytest.raises(ConfigError, match="not even 8 images fit"):
         find_batch_size(trainer.config, trainer.learner.model, trainer.dataset, GPU)
+
+
+@pytest.mark.parametrize(("full", "found"), [(64, 56), (32, 24), (16, None)])
+def test_a_size_that_is_tried_may_not_fit(
+    full: int, found: int | None, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line goes through the sizes before, and none is found that is as large as that."""
+
+    def peak(config: Config, model: ReidNet, device: torch.device, size: int) -> int:
+        if size >= full:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return 2**20 * (200 + 10 * size)
+
+    monkeypatch.setattr(batch_size, "_peak_memory", peak)
+    monkeypatch.setattr(trainer.dataset, "classes", dict.fromkeys(range(10_000), 0))
+    monkeypatch.setattr(type(trainer.dataset.images), "__len__", lambda self: 10_000)
+    find = functools.partial(find_batch_size, trainer.config, trainer.learner.model, trainer.dataset, GPU)
+    if found is not None:
+        assert find() == found
+        return
+    with pytest.raises(ConfigError, match="not even 16 images fit"):
+        find()
 
 
 def test_a_resumed_run_keeps_the_size_that_was_found(trainer: Trainer) -> None:

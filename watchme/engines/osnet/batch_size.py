@@ -1,5 +1,6 @@
 """train.batch_size=-1: the largest batch that fits one GPU, found by a few steps on made-up images."""
 
+import contextlib
 import copy
 import logging
 import math
@@ -37,23 +38,35 @@ def find_batch_size(config: Config, model: ReidNet, dataset: TrainSet, device: t
     each = config.dataset.images_per_draw
     state, total = rng_state(), torch.cuda.get_device_properties(device).total_memory
     first = math.ceil(_FIRST / each / unit) * unit
-    # A straight line through the last two sizes, since the first step of all takes more.
-    points = [(size, _peak_memory(config, model, device, size)) for size in (first, 2 * first, 4 * first)]
+    sizes = (first, 2 * first, 4 * first)
+    points: list[tuple[int, int]] = []
+    with contextlib.suppress(torch.OutOfMemoryError):
+        for size in sizes:
+            points.append((size, _peak_memory(config, model, device, size)))
     restore_rng_state(state)
-    (small, less), (large, more) = points[1:]
+    if not points:
+        raise _too_small(first * each, total)
+    # A straight line through the last two sizes, since the first step of all takes more.
+    (small, less), (large, more) = [(0, 0), *points][-2:]
     per_draw = max((more - less) / (large - small), 1.0)
     fitting = int((_SHARE * total - (more - per_draw * large)) / per_draw)
     most = len(dataset.images)
+    if len(points) < len(sizes):
+        most = min(most, sizes[len(points)] - 1)
     if train.sampler == "identity":
         most = min(most, len(dataset.classes) * train.num_instances)
     found = min(fitting, most) // unit * unit
     if found < unit:
-        limit = f"80% of {total / 2**30:.1f} GB"
-        expected = f"not even {unit * each} images fit into {limit}; name a size, or set train.precision"
-        raise ConfigError([Problem("train.batch_size", expected, "-1")])
+        raise _too_small(unit * each, total)
     megabytes = per_draw / each / 2**20
     log.info("train.batch_size=%d: %.0f MB an image, %.1f GB on %s", found, megabytes, total / 2**30, device)
     return found
+
+
+def _too_small(images: int, total: int) -> ConfigError:
+    limit = f"80% of {total / 2**30:.1f} GB"
+    expected = f"not even {images} images fit into {limit}; name a size, or set train.precision"
+    return ConfigError([Problem("train.batch_size", expected, "-1")])
 
 
 def _peak_memory(config: Config, model: ReidNet, device: torch.device, size: int) -> int:
