@@ -7,7 +7,7 @@ from typing import Any, Literal
 def new_axes(
     width: float, height: float, *, grid: Literal["both", "y"] | None = None, framed: bool = False, dpi: int = 120
 ) -> tuple[Any, Any]:
-    """A figure of so many inches, and its axes: behind what is drawn a grid; a frame on all four sides, or on two."""
+    """A figure of so many inches and its axes: a grid behind what is drawn, a frame on two sides or on all four."""
     # Only here, since matplotlib is slow to import; and a Figure of its own leaves pyplot's state alone.
     from matplotlib.figure import Figure
 

@@ -197,4 +197,4 @@ class Callback:
         """The run has ended: `status` is finished, pruned, interrupted or failed; no result where it broke off."""
 
     def wait(self) -> None:
-        """Every callback knows that the run has ended: return when the work that this began has ended, too."""
+        """Called after `on_end` of all callbacks: return once the work that this one has in the background is done."""

@@ -21,7 +21,10 @@ def is_full_disk(error: BaseException | None) -> bool:
 
 
 def is_interruption(error: BaseException) -> bool:
-    """Whether it is Ctrl-C or SIGTERM, or was raised while that was handled: loaders that it has ended, too, say so."""
+    """Whether it is Ctrl-C or a signal like it, or was raised while that was handled.
+
+    A signal to all processes ends loaders, too, and the trainer that waits for a batch then raises that they are gone.
+    """
     return any(isinstance(one, KeyboardInterrupt) for one in _chain(error))
 
 

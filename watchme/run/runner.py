@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Interrupted(WatchmeError):
-    """The run was ended by Ctrl-C or SIGTERM; the message says how to go on."""
+    """The run was ended by Ctrl-C, SIGTERM or SIGHUP; the message says how to go on."""
 
     exit_code = 130
 
@@ -53,7 +53,7 @@ def run(config: RunConfig, composed: DictConfig, folder: Path, overrides: list[s
         WatchmeError: What the user must act on. Before `Session.begin` nothing in the folder was changed; after it the
             folder's status is `failed` and its traceback there.
         Refused: After a check or an export whose answer is no; the status is `refused`.
-        Interrupted: After Ctrl-C or SIGTERM; the status is `interrupted`.
+        Interrupted: After Ctrl-C, SIGTERM or SIGHUP; the status is `interrupted`.
     """
     initial = provenance.initial_weights(config)
     record = RunFolder(folder, resume=config.train.resume is not None)

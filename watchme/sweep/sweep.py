@@ -42,7 +42,7 @@ class SweepFailed(WatchmeError):
 
 
 class SweepInterrupted(WatchmeError):
-    """The sweep was ended by Ctrl-C or SIGTERM."""
+    """The sweep was ended by Ctrl-C, SIGTERM or SIGHUP."""
 
     exit_code = 130
 

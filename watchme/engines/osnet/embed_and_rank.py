@@ -90,7 +90,7 @@ class Embedder:
             raise out_of_memory(error, device, f"lower evaluation.batch_size={self.batch_size}") from error
 
     def _embedding_of(self, model: ReidNet) -> Callable[[Tensor], Tensor]:
-        """Of a model in evaluation mode; a compiled one gets batches of one size, to which the last is filled up."""
+        """What embeds a batch by a model in evaluation mode; where compiled, batches are filled up to one size."""
         if self._compiled is None:
             return model.embed_in_parts
 

@@ -118,7 +118,7 @@ def draw_map(
 
     perplexity = min(30.0, (len(crops) - 1) / 3)
     options: dict[str, Any] = {"perplexity": perplexity, "metric": config.distance, "init": "pca", "random_state": 0}
-    options["max_iter"] = 500  # of some hundred points it comes as near to them as 1000, in half the time
+    options["max_iter"] = 500  # places some hundred points as well as the usual 1000 do, in half the time
     places = TSNE(n_components=2, **options).fit_transform(features)
     _draw_places(places, crops, people, path)
     return (
