@@ -200,6 +200,11 @@ ENVIRONMENT = [
     ("YOLO_PROJECT_PATH", "proj", (), "output_root", "proj"),
     ("YOLO_MODEL_PATH", "yolov11n.pt", (), "model.weights", "yolov11n.pt"),
     ("YOLO_DATASET_PATH", "somewhere", ("dataset=person_detection",), "dataset.root", "somewhere"),
+    *(
+        ("YOLO_DATASET_PATH", path, ("dataset=person_detection",), "dataset.root", path)
+        for path in ("/data/Straße 7", "/data/people (1), it's #2")
+    ),
+    ("YOLO_DATASET_PATH", "~/people", ("dataset=person_detection",), "dataset.root", str(Path.home() / "people")),
     ("OSNET_EPOCHS", "7", ("model=osnet",), "train.epochs", 7),
     ("OSNET_BATCH_SIZE", "12", ("model=osnet",), "train.batch_size", 12),
     ("OSNET_LEARNING_RATE", "0.5", ("model=osnet",), "optimizer.lr", 0.5),
@@ -224,6 +229,17 @@ def test_backend_variables_set_values_and_the_command_line_beats_them(
     assert OmegaConf.select(composed_config(*arguments), key) == value
     other = "11" if isinstance(value, (int, float)) else "other"
     assert str(OmegaConf.select(composed_config(*arguments, f"{key}={other}"), key)) == other
+
+
+def test_an_empty_variable_is_as_one_that_is_not_set(
+    composed_config: Composed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("model=osnet", "dataset=market1501")
+    keys = ("dataset.root", "train.epochs", "optimizer.lr")
+    before = [OmegaConf.select(composed_config(*options), key) for key in keys]
+    for name in ("OSNET_DATASET_PATH", "OSNET_EPOCHS", "OSNET_LEARNING_RATE"):
+        monkeypatch.setenv(name, "")
+    assert [OmegaConf.select(composed_config(*options), key) for key in keys] == before
 
 
 @pytest.mark.parametrize(

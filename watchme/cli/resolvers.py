@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import Container, DictConfig, Node, OmegaConf
+from omegaconf.errors import GrammarParseError
 from omegaconf.resolvers import oc
 
 from watchme.cli.help import help_text
@@ -21,6 +22,7 @@ def register() -> None:
     """Register all of them.
 
     `${env:NAME,default}` is the environment variable, read as a value of the command line is: a number, null, a list.
+    What that grammar cannot read is text, and an empty variable is as one that is not set.
     `${token:2}` is two random bytes, which make run folders of the same second differ; `${help_text:}` is --help.
     `${if_set:value,yes,no}` is `no` where the value is null, and `${if_auto:value,other}` is `other` where it is -1.
     `${default_weights:name}` is the default of model.weights: the published weights of that name for real data, null
@@ -36,8 +38,13 @@ def register() -> None:
 
 
 def _env(name: str, default: Any, *, _parent_: Container, _node_: Node) -> Any:
-    value = os.environ.get(name)
-    return default if value is None else oc.decode(value, _parent_, _node_)
+    text = os.environ.get(name)
+    if not text:
+        return default
+    try:
+        return oc.decode(text, _parent_, _node_)
+    except GrammarParseError:  # of a path with a bracket, a comma, an umlaut or a `~`
+        return os.path.expanduser(text)  # noqa: PTH111, Path raises where there is no such home
 
 
 def _if_auto(key: str | int, other: Any, *, _root_: DictConfig) -> Any:

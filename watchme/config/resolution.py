@@ -54,7 +54,7 @@ def environment_source(config: DictConfig, key: str, depth: int = 4) -> str | No
     leaf: Any = node._get_node(last)
     raw = str(leaf._value()) if leaf is not None else ""
     for variable in _ENV.findall(raw):
-        if variable in os.environ:
+        if os.environ.get(variable):
             return str(variable)
     if depth:
         for reference in _REFERENCE.findall(raw):
