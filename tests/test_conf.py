@@ -205,6 +205,8 @@ ENVIRONMENT = [
         for path in ("/data/Straße 7", "/data/people (1), it's #2")
     ),
     ("YOLO_DATASET_PATH", "~/people", ("dataset=person_detection",), "dataset.root", str(Path.home() / "people")),
+    ("YOLO_PROJECT_PATH", "2024", (), "output_root", "2024"),
+    ("OSNET_SAVE_DIR", "~/runs", ("model=osnet",), "output_root", str(Path.home() / "runs")),
     ("OSNET_EPOCHS", "7", ("model=osnet",), "train.epochs", 7),
     ("OSNET_BATCH_SIZE", "12", ("model=osnet",), "train.batch_size", 12),
     ("OSNET_LEARNING_RATE", "0.5", ("model=osnet",), "optimizer.lr", 0.5),
@@ -235,9 +237,10 @@ def test_an_empty_variable_is_as_one_that_is_not_set(
     composed_config: Composed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ("model=osnet", "dataset=market1501")
-    keys = ("dataset.root", "train.epochs", "optimizer.lr")
+    variables = ("OSNET_DATASET_PATH", "OSNET_EPOCHS", "OSNET_LEARNING_RATE", "OSNET_SAVE_DIR", "OSNET_ARCHITECTURE")
+    keys = ("dataset.root", "train.epochs", "optimizer.lr", "output_root", "model.name", "tracker.mode")
     before = [OmegaConf.select(composed_config(*options), key) for key in keys]
-    for name in ("OSNET_DATASET_PATH", "OSNET_EPOCHS", "OSNET_LEARNING_RATE"):
+    for name in (*variables, "WANDB_MODE"):
         monkeypatch.setenv(name, "")
     assert [OmegaConf.select(composed_config(*options), key) for key in keys] == before
 

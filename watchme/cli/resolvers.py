@@ -22,13 +22,15 @@ def register() -> None:
     """Register all of them.
 
     `${env:NAME,default}` is the environment variable, read as a value of the command line is: a number, null, a list.
-    What that grammar cannot read is text, and an empty variable is as one that is not set.
+    What that grammar cannot read is text; `${env_text:NAME,default}` always is. An empty variable is as one that is not
+    set, and `~` is the home folder.
     `${token:2}` is two random bytes, which make run folders of the same second differ; `${help_text:}` is --help.
     `${if_set:value,yes,no}` is `no` where the value is null, and `${if_auto:value,other}` is `other` where it is -1.
     `${default_weights:name}` is the default of model.weights: the published weights of that name for real data, null
     for the demo world, unless model.pretrained says otherwise. `${source_name:street.mp4}` is what run folders call it.
     """
     OmegaConf.register_resolver("env", _env, replace=True)
+    OmegaConf.register_resolver("env_text", _env_text, replace=True)
     OmegaConf.register_resolver("if_set", lambda value, yes, no: no if value is None else yes, replace=True)
     OmegaConf.register_resolver("default_weights", _default_weights, replace=True)
     OmegaConf.register_resolver("if_auto", _if_auto, replace=True)
@@ -44,7 +46,12 @@ def _env(name: str, default: Any, *, _parent_: Container, _node_: Node) -> Any:
     try:
         return oc.decode(text, _parent_, _node_)
     except GrammarParseError:  # of a path with a bracket, a comma, an umlaut or a `~`
-        return os.path.expanduser(text)  # noqa: PTH111, Path raises where there is no such home
+        return _env_text(name, default)
+
+
+def _env_text(name: str, default: str | None) -> str | None:
+    text = os.environ.get(name)
+    return os.path.expanduser(text) if text else default  # noqa: PTH111, Path raises where there is no such home
 
 
 def _if_auto(key: str | int, other: Any, *, _root_: DictConfig) -> Any:

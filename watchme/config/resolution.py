@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from watchme.core.errors import Problem
 
-_ENV = re.compile(r"\$\{(?:oc\.)?env:\s*([A-Za-z_][A-Za-z0-9_]*)")
+_ENV = re.compile(r"\$\{(?:oc\.env|env|env_text):\s*([A-Za-z_][A-Za-z0-9_]*)")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
 
 
