@@ -38,3 +38,16 @@ def test_an_evaluation_leads_to_the_export_and_to_other_runs(
         "python train.py mode=export checkpoint='my best.pt'  # for the backend",
         f"python -m watchme.report {config.output_root}  # beside other runs",
     ]
+
+
+def test_people_who_were_seen_can_be_looked_for(typed_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text("{}")
+    models = [tmp_path / "detector.pt", tmp_path / "reid.pth"]
+    for model in models:
+        model.touch()
+    options = ("model=predict", "mode=predict", "source=demo", f"detector={models[0]}")
+    assert next_commands(typed_config(*options), tmp_path, Result({}, 0.5)) == []
+    assert next_commands(typed_config(*options, f"reid={models[1]}"), tmp_path, Result({}, 0.5)) == [
+        f"python train.py mode=find query=<picture> source=demo detector={models[0]} reid={models[1]} "
+        f"index={tmp_path}  # at once"
+    ]

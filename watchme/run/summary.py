@@ -83,8 +83,9 @@ def report(config: RunConfig, folder: Path, status: str, result: Result, first: 
     log.info("Review:")
     for line in review_lines(config, folder):
         log.info("  %s", line)
-    log.info("Next:")
-    for line in next_commands(config, folder, result):
+    if commands := next_commands(config, folder, result):
+        log.info("Next:")
+    for line in commands:
         log.info("  %s", line)
     log.info("%s", shown)
 
@@ -112,7 +113,7 @@ def _next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]
     elif config.mode == "export" and not result.refused:
         place = shlex.quote(relative(Path(result.details["handoff"])))
         commands.append(f"(cd {place} && sha256sum -c SHA256SUMS)  # then as its README.md says")
-    elif config.mode == "find":
+    elif config.mode == "find" or (config.mode == "predict" and config.reid is not None):
         commands.append(_another_query(config, folder))
     elif config.mode == "train":
         commands.append(f"python train.py -m {same} optimizer.lr=0.0003,0.001,0.003")
@@ -123,8 +124,6 @@ def _next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]
             )
         root = _root_of_runs(config, folder) or folder.parent
         commands.append(f"python -m watchme.report {shlex.quote(relative(root))}  # beside other runs")
-    else:
-        commands.append("python train.py --help")
     return commands
 
 
@@ -186,11 +185,11 @@ def _command_without(folder: Path, left_out: tuple[str, ...]) -> str:
 
 
 def _another_query(config: RunConfig, folder: Path) -> str:
-    """The search for somebody else in the same source, of which the sightings are kept."""
+    """The search for somebody (else) in the same source, of which the sightings are kept."""
     keys = {"source": config.source, "detector": config.detector, "reid": config.reid}
     given = " ".join(f"{key}={shlex.quote(str(value))}" for key, value in keys.items())
     index = shlex.quote(config.index or relative(folder))
-    return f"python train.py mode=find query=<picture> {given} index={index}  # somebody else, at once"
+    return f"python train.py mode=find query=<picture> {given} index={index}  # at once"
 
 
 def resume_command(folder: Path) -> str:

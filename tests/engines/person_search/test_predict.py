@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_a_video_with_a_reid_model(run: Run, tmp_path: Path) -> None:
     check_coco(told.folder, expected)
     check_video(told.folder / "drawn.mp4", expected)
     assert told.result.metrics["predict/persons"] == 3
-    assert "3 persons" in told.result.details["headline"]
+    assert re.search(r"3 persons; [0-9.]+ frames a second \([1-9]\d* ms each\)", told.result.details["headline"])
     assert len(pictures(told, "people")) == 3
     assert len(pictures(told, "frames")) == 12
     assert all(each.path.is_file() and each.path.is_relative_to(told.folder) for each in pictures(told, "people"))

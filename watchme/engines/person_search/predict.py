@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from watchme.core.errors import CheckpointError
-from watchme.core.formatting import clock, duration
+from watchme.core.formatting import clock
 from watchme.core.interfaces import Job, Picture, Result, Table
 from watchme.engines.person_search.config import Config
 from watchme.engines.person_search.detector_and_reid import (
@@ -169,5 +169,5 @@ def _result(job: Job, found: Sightings, speed: float) -> Result:
     metrics = {"predict/frames": float(frames), "predict/sightings": float(sightings)}
     metrics |= {"predict/persons": float(persons)} if persons else {}
     metrics |= {} if math.isnan(speed) else {"perf/frames_per_s": speed}
-    pace = "" if math.isnan(speed) else f"; {speed:.1f} frames a second ({duration(1 / speed)} each)"
+    pace = "" if math.isnan(speed) else f"; {speed:.1f} frames a second ({1000 / speed:.0f} ms each)"
     return Result(metrics, math.nan, details={"headline": text + pace, "cards": cards})
