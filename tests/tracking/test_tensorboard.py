@@ -1,11 +1,13 @@
 """TensorBoard event files, read back with its own reader and compared with metrics.jsonl."""
 
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from google.protobuf import text_format
 from PIL import Image
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
@@ -87,10 +89,11 @@ def test_runs_are_told_apart_by_eight_settings_and_what_was_overridden() -> None
     assert list(found)[:8] == list(named)
 
 
-def test_text_tab_holds_command_overrides_and_config(events: Any) -> None:
+def test_text_tab_holds_command_overrides_and_config(events: Any, whole_run: Tracked) -> None:
     (text,) = (event.tensor_proto.string_val[0].decode() for event in events.Tensors("run"))
     assert "| optimizer.lr | 0.001 |\n" in text
-    assert "    train.seed: 7\n" in text
+    config = textwrap.dedent(text.partition("\nConfig\n")[2])
+    assert yaml.safe_load(config) == yaml.safe_load((whole_run.folder / "config.yaml").read_text())
 
 
 def test_points_within_epochs_are_events_of_their_own(whole_run: Tracked, resumed_run: Tracked) -> None:

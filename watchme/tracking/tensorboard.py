@@ -4,11 +4,13 @@ Written with tensorboard's own writer rather than torch's, so that this process 
 """
 
 import math
+import textwrap
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
@@ -123,9 +125,10 @@ class TensorBoardTracker(Tracker):
     def _description(self) -> str:
         """Command, what differs from the defaults, and config as Markdown."""
         pairs = [override.partition("=") for override in self._manifest.get("overrides", [])]
-        rows = "\n".join(f"| {key.lstrip('+~')} | {value} |" for key, _, value in pairs)
+        bar = str.maketrans({"|": "\\|"})  # would begin another column
+        rows = "\n".join(f"| {key.lstrip('+~')} | {value.translate(bar)} |" for key, _, value in pairs)
         differs = f"| setting | value |\n|---|---|\n{rows}" if rows else "Nothing."
-        config = "\n".join(f"    {name}: {value}" for name, value in flatten(self._config).items())
+        config = textwrap.indent(yaml.safe_dump(self._config, sort_keys=False, allow_unicode=True), "    ")
         command = f"Command\n\n    {self._manifest.get('command', '')}"
         return f"{command}\n\nWhat differs from the defaults\n\n{differs}\n\nConfig\n\n{config}\n"
 
