@@ -16,7 +16,7 @@ from watchme.core.interfaces import Picture, Table
 from watchme.core.metric_names import DETECTION, SEARCH
 from watchme.report.charts import group, rounded
 from watchme.report.glossary import meaning
-from watchme.report.run_page import render, write_report
+from watchme.report.run_page import as_text, render, write_report
 from watchme.report.run_reader import read_run
 from watchme.run import model_card
 
@@ -288,3 +288,8 @@ def test_what_the_short_check_found_stands_in_a_trainings_report(tmp_path: Path)
     assert "a&lt;b&gt;.jpg" in page
     assert "1,234" in page
     assert page.index("<h2>Curves</h2>") < page.index("<h2>Check of the dataset</h2>")
+
+
+def test_settings_stand_as_they_are_typed() -> None:
+    config = {"weights": None, "train": {"amp": True, "device": [0, 1]}, "root": "two words"}
+    assert as_text(config) == {"weights": "null", "train.amp": "true", "train.device": "[0,1]", "root": "two words"}

@@ -89,6 +89,11 @@ def override_text(value: Any) -> str:
     return str(value)
 
 
+def shown_value(value: Any) -> str:
+    """A value as it is shown: strings as they are; null, true, false and lists as they are typed."""
+    return value if isinstance(value, str) else override_text(value)
+
+
 def _is_plain(text: str) -> bool:
     """Whether Hydra parses this text to the same string, as a value and as an element of a list."""
     try:

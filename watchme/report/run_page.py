@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from watchme.config.overrides import shown_value
 from watchme.core.formatting import duration, flatten, number
 from watchme.core.invocation import as_started
 from watchme.core.metric_names import SAME_CAMERA
@@ -90,7 +91,7 @@ def render(run: Run, *, served: bool = False) -> str:
 
 def as_text(config: Any) -> dict[str, str]:
     """A config as dotted key -> text."""
-    return {key: "null" if value is None else str(value) for key, value in flatten(config).items()}
+    return {key: shown_value(value) for key, value in flatten(config).items()}
 
 
 def _started(run: Run) -> str:

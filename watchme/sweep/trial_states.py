@@ -6,7 +6,7 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from watchme.config.overrides import override_text
+from watchme.config.overrides import shown_value
 
 _NAMES = {
     TrialState.RUNNING: "running",
@@ -55,7 +55,7 @@ def setting(value: object, digits: int | None = 4) -> str:
     """A parameter's value as text, with so many digits (None: all); null, true and false as they are typed."""
     if isinstance(value, float) and digits is not None:
         return f"{value:.{digits}g}"
-    return value if isinstance(value, str) else override_text(value)
+    return shown_value(value)
 
 
 def measured_names(objectives: Sequence[str], trials: Sequence[FrozenTrial]) -> list[str]:
