@@ -58,6 +58,7 @@ SHORT = (
     *TINY,
     "train.epochs=2",
     "train.device=cpu",
+    "train.precision=fp32",
     # Each process normalises by its own share of a batch, as DDP does everywhere; frozen, the two must agree.
     "model.freeze=['*bn*','fc.1.*']",
     "optimizer=sgd",
