@@ -147,3 +147,12 @@ def test_runs_in_one_process_leave_no_state_to_each_other(
     assert repr(again.recorder.metrics()) == repr(short.recorder.metrics())
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), Path.cwd()) == state
     assert {name for name in set(os.environ) - variables if name.startswith(("WATCHME", "YOLO"))} == set()
+
+
+def test_the_choice_of_gpus_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it sets CUDA_VISIBLE_DEVICES after torch has looked, as before 8.4.87, `train.device=1` is GPU 0."""
+    from ultralytics.utils.torch_utils import select_device
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    select_device("cpu", verbose=False)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,5"
