@@ -1,9 +1,12 @@
 """The rules of the package: which way imports point, and that nothing heavy is imported before validation."""
 
 import ast
+import re
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -130,6 +133,23 @@ def test_torchreid_is_imported_by_its_wrappers_alone() -> None:
     # Models, their blocks, datasets; load_reid.py is shipped with exported weights, and runs at the backend's.
     wrappers = ("model.py", "batched_gates.py", "data/torchreid_datasets.py", "load_reid.py")
     assert users == {PACKAGE / "engines" / "osnet" / name for name in wrappers}
+
+
+# Imported, and installed by a declared package that is made of them: ultralytics-opencv-headless, tensorboard, jinja2,
+# and pooch's downloads.
+OF_OTHERS = {"cv2", "google", "markupsafe", "requests"}
+
+
+def test_what_is_imported_is_declared() -> None:
+    """A package that another one happens to bring goes when that one drops it, as ultralytics may nvidia-ml-py."""
+    project = (PROJECT / "pyproject.toml").read_text(encoding="utf-8").partition("[dependency-groups]")[0]
+    declared = set(re.findall(r'"([a-z0-9-]+)[\[<=>]', project.lower()))
+    used = {name.partition(".")[0] for path in PACKAGE.rglob("*.py") for name in imports(path)}
+    installed = packages_distributions()
+    foreign = used & installed.keys() - sys.stdlib_module_names - OF_OTHERS - {"watchme"}
+    assert "pynvml" in foreign
+    brought = {name: {each.lower().replace("_", "-") for each in installed[name]} for name in foreign}
+    assert {name: by for name, by in brought.items() if declared.isdisjoint(by)} == {}
 
 
 def test_no_file_is_called_utils() -> None:
