@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+import torch.distributed as dist
 
 from osnet import whole_runs
 from watchme.core.errors import DataError, TrainingError, WatchmeError
@@ -122,6 +123,54 @@ def test_an_error_of_the_leader_ends_the_followers_and_stays_its_own(error: type
     with pytest.raises(error), spawn_followers(TWO, _wait):
         raise error
     assert time.monotonic() - started < 60
+
+
+def test_a_leader_that_fails_does_not_wait_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait for it: destroy_process_group of NCCL would never return."""
+    destroy, aborted = dist.destroy_process_group, []
+
+    def abort() -> None:
+        aborted.append(True)
+        destroy()  # gloo has no abort
+
+    monkeypatch.setattr(dist.distributed_c10d, "_abort_process_group", abort)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: pytest.fail("the leader waits for the others"))
+    with pytest.raises(KeyError, match="its own"), spawn_followers(TWO, _wait):
+        raise KeyError("its own")
+    assert aborted == [True]
+
+
+def test_an_exchange_of_nccl_is_aborted_by_the_watcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL itself does not notice that a peer is gone."""
+    aborting = []
+    monkeypatch.setattr(dist, "get_backend", lambda: "nccl")
+    monkeypatch.setattr(ddp_processes, "abort", lambda: aborting.append(threading.current_thread().name))
+    with pytest.raises(TrainingError, match="killed by SIGKILL"), spawn_followers(TWO, _kill_self):
+        threading.Event().wait(60)
+    assert aborting == ["osnet-watcher"]
+
+
+@contextlib.contextmanager
+def deaf_to(number: signal.Signals) -> Iterator[None]:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+
+
+def test_a_leader_that_never_returns_is_ended(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a driver that hangs it hears no signal; it would hold its GPUs for hours."""
+    ended = threading.Event()
+    monkeypatch.setattr(ddp_processes, "_STUCK_S", 0.1)
+    monkeypatch.setattr(ddp_processes, "_exit", ended.set)
+    killed = pytest.raises(TrainingError, match="killed by SIGKILL")
+    with killed, spawn_followers(TWO, _kill_self), deaf_to(signal.SIGUSR1):
+        ended.wait(30)
+    assert ended.is_set()
+    assert "This process does not return from what it waits for; it is ended" in caplog.text
 
 
 def test_an_interrupt_while_followers_are_ended_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:

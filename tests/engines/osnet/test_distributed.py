@@ -2,18 +2,20 @@
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from osnet.tiny import TINY
 from watchme.core import device as runtime
 from watchme.core.errors import ConfigError
 from watchme.data.demo import DemoWorld
 from watchme.engines.osnet.ddp_processes import spawn_followers
-from watchme.engines.osnet.distributed import ProcessGroup
+from watchme.engines.osnet.distributed import ProcessGroup, free_address, joined_group
 
 CPU = torch.device("cpu")
 
@@ -52,6 +54,34 @@ def test_exchanges() -> None:
     assert own.grad.flatten().tolist() == [2.0, 2.0]
     assert not torch.distributed.is_initialized()
     assert "WORLD_SIZE" not in os.environ
+
+
+def test_who_waits_for_the_leader_waits_apart_from_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a socket, and as long as an evaluation takes; an exchange of a step that NCCL never ends, ends in minutes."""
+    limits: list[timedelta] = []
+    used: list[object] = []
+    for name in ("init_process_group", "new_group"):
+        real = getattr(dist, name)
+
+        def noted(*args: Any, real: Callable[..., Any] = real, **options: Any) -> Any:
+            limits.append(options["timeout"])
+            return real(*args, **options)
+
+        monkeypatch.setattr(dist, name, noted)
+    with joined_group(0, 1, CPU, free_address(), 1) as alone:
+        for name in ("broadcast_object_list", "all_gather", "all_reduce"):
+            monkeypatch.setattr(dist, name, lambda *_, group=None, **options: used.append(group))
+        two, parameter = ProcessGroup(0, 2, alone.control), torch.nn.Parameter(torch.zeros(1))
+        parameter.grad = torch.zeros(1)
+        two.broadcast("said")
+        two.sum(torch.zeros(1, dtype=torch.float64))
+        two.gather(torch.zeros(1))
+        two.average_gradients([parameter])
+    assert alone.control is not None
+    assert used == [alone.control, alone.control, None, None]
+    step, control = limits
+    assert step <= timedelta(minutes=30)
+    assert control >= timedelta(days=1)
 
 
 SHORT = (
