@@ -2,12 +2,14 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from watchme.config.schema import RunConfig
 from watchme.core.device import (
     choose_compile_mode,
     choose_deterministic,
@@ -17,7 +19,9 @@ from watchme.core.device import (
     use_device,
 )
 from watchme.core.errors import ConfigError
+from watchme.core.interfaces import Job
 from watchme.core.nvidia import unsupported_capability
+from watchme.core.registry import load_mode
 from watchme.engines.yolo import preparation
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -69,6 +73,26 @@ class TestGpuThatTorchCannotUse:
         assert "too old" in told[0]
         assert choose_device("auto") == CPU
         assert "too old" in caplog.text
+
+    @pytest.mark.parametrize("mode", ["train", "evaluate"])
+    @pytest.mark.parametrize("model", ["osnet_x0_25", "yolo11n"])
+    def test_every_mode_records_the_reason(
+        self, model: str, mode: str, nvidia_smi: Any, typed_config: Callable[..., RunConfig], tmp_path: Path
+    ) -> None:
+        """It is a fallback of the job, which run.json keeps, and the first thing that the job hears."""
+
+        class FirstHeardError(Exception):
+            pass
+
+        def hear(*values: object) -> None:
+            raise FirstHeardError(*values)
+
+        (weights := tmp_path / "weights.pt").touch()
+        config = typed_config(f"model={model}", f"mode={mode}", *[f"checkpoint={weights}"] * (mode == "evaluate"))
+        work = load_mode(config.model.engine, mode)  # which imports torch's own users of what is faked here
+        nvidia_smi("535.104.05", "13.2")
+        with pytest.raises(FirstHeardError, match=r"^this run is on the CPU: 2 x NVIDIA A100"):
+            work(Job(config, tmp_path, record=hear, fallback=hear))
 
     @pytest.mark.parametrize("wanted", [0, "cuda", [1]])
     def test_asked_for_it_is_an_error(self, wanted: Any, nvidia_smi: Any) -> None:

@@ -86,15 +86,27 @@ def test_gpus_that_torch_cannot_use_are_no_slots(
     monkeypatch.setattr(gpus, "_torch_has_cuda", lambda: False)
     assert gpus.usable_gpus("auto") == []
     assert "torch cannot use them" in caplog.text
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    shared = {"OMP_NUM_THREADS": "3"}
+    assert variables_of(planned("auto", "basic")) == [shared, shared], "they share the cores"
     monkeypatch.setattr(gpus, "_torch_has_cuda", lambda: True)
     assert gpus.usable_gpus("auto") == ["0"]
+    assert variables_of(planned("auto", "basic")) == [environment("0"), environment("1")]
+    assert variables_of(planned("cpu", "basic")) == [shared, shared]
 
 
-def planned(device: str, launcher: str, **sections: object) -> Any:
+def variables_of(plan: Any) -> list[Any]:
+    launcher: Any = None
+    return [slot.variables for slot in make_slots(plan, launcher) if isinstance(slot, WorkerProcess)]
+
+
+def planned(device: str, launcher: str, gpus: str | list[int] | None = None, **sections: object) -> Any:
     """As much of a plan as slots look at."""
     hydra = {"runtime": {"choices": {"hydra/launcher": launcher}}, "launcher": sections}
     return SimpleNamespace(
-        settings=SweepConfig(n_jobs=2, gpus=[0, 1]),
+        folder=Path(),
+        settings=SweepConfig(n_jobs=2, gpus=[0, 1] if gpus is None else gpus),
         config=OmegaConf.create({"hydra": hydra}),
         typed=SimpleNamespace(train=SimpleNamespace(device=device)),
     )
@@ -109,6 +121,8 @@ def test_launchers_that_cannot_assign_gpus_are_refused(monkeypatch: pytest.Monke
     ray: Any = type("RayLauncher", (), {})()
     with pytest.raises(ConfigError, match=r"hydra\.launcher\.ray\.remote\.num_gpus"):
         make_slots(planned("auto", "ray", ray={"init": {"address": None}, "remote": {"num_gpus": None}}), ray)
+    with pytest.raises(ConfigError, match=r"hydra\.launcher\.ray\.remote\.num_gpus"):  # the cluster may have some
+        make_slots(planned("auto", "ray", "none", ray={"init": {"address": "auto"}, "remote": {"num_gpus": None}}), ray)
     given = planned("auto", "ray", ray={"init": {"address": None}, "remote": {"num_gpus": 1}})
     assert len(make_slots(given, ray)) == 2
 
