@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from osnet.tiny import TINY
 from watchme.core.errors import CheckpointError, ConfigError
 from watchme.data.demo import DemoWorld
 from watchme.engines.osnet import batch_size, train
@@ -69,6 +70,15 @@ def test_a_machine_without_a_gpu_is_refused_before_the_data_are_read(
     options = ("model=osnet_x0_25", "dataset=market1501", f"dataset.root={small_world.reid}", "model.weights=null")
     with pytest.raises(ConfigError, match=r"(?s)train\.batch_size.*is on cpu"):
         run_engine(tmp_path, *options, "train.batch_size=-1", "train.processes=1")
+
+
+def test_the_size_that_was_found_is_recorded(
+    run_engine: Callable[..., Any], small_world: DemoWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_require_gpu", lambda config, device: None)
+    monkeypatch.setattr(train, "find_batch_size", lambda *_: 8)
+    options = (*TINY, f"dataset.root={small_world.reid}", "train.epochs=1", "train.batch_size=-1", "train.device=auto")
+    assert run_engine(tmp_path, *options).manifest["batch_size"] == 8
 
 
 def test_a_gpu_that_is_too_small_is_refused(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from watchme.core.errors import TrainingError
+from watchme.engines.yolo.out_of_memory import training_error
 from yolo.conftest import Tiny
 from yolo.world import Recorder, train
 
@@ -47,6 +48,12 @@ def test_training_that_does_not_fit_names_the_keys(tiny: Tiny, tmp_path: Path) -
     ) as caught:
         train(tiny("train.epochs=1", "train.batch_size=48"), Recorder(tmp_path / "run"))
     assert "dataset.image_size" in str(caught.value)
+
+
+@pytest.mark.parametrize(("devices", "is_possible"), [(1, True), (2, False)])
+def test_what_several_gpus_refuse_is_not_advised(devices: int, is_possible: bool) -> None:
+    text = str(training_error(RuntimeError(TEXT), batch_size=8, devices=devices, image_size=64))
+    assert ("train.batch_size=-1" in text) == is_possible
 
 
 def test_an_evaluation_that_does_not_fit_names_its_key(
