@@ -4,11 +4,14 @@ import sys
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from watchme.config.schema import RunConfig
 from watchme.run import gpu_monitor
 from watchme.run.gpu_monitor import GpuMonitor
+from watchme.run.session import Session
 
 GB = 2**30
 
@@ -105,6 +108,17 @@ def test_mean_utilisation_and_most_memory_of_the_gpus_that_are_used(
     metrics = sampled(nvml, monkeypatch, device, processes)
     assert metrics == {"perf/gpu_utilisation": pytest.approx(busy), "perf/gpu_memory_gb": memory}
     assert nvml.read == read
+
+
+def test_a_run_of_several_processes_is_watched_on_all_its_gpus(
+    typed_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml, folder = Nvml(), SimpleNamespace()
+    nvml.install(monkeypatch)
+    watched: Any = Session(typed_config("model=osnet_x0_25", "train.processes=2"), folder).gpus  # type: ignore[arg-type]
+    with watched:
+        assert nvml.enough.wait(20)
+    assert nvml.read == {0, 1}
 
 
 def test_an_error_costs_its_sample_and_is_logged_once(
