@@ -14,6 +14,7 @@ from watchme.core.invocation import as_started
 from watchme.core.metric_names import SAME_CAMERA
 from watchme.data.check.fixes import command
 from watchme.io.files import replace_text
+from watchme.io.metrics_log import TIMINGS
 from watchme.io.run_lookup import STUDY, SWEEP_REPORT, folder_of
 from watchme.report.charts import group, line_chart, natural
 from watchme.report.embedded_images import gallery
@@ -23,7 +24,6 @@ from watchme.report.run_reader import Run, read_run, read_tables
 from watchme.report.tables import cell_text, cmc_charts, count_cards, shown_tables
 
 REPORT = "report.html"
-_SPEED = ("perf/", "time/")
 # What mends each loss of a person search.
 _REMEDIES = {
     "missed": "a detector that misses fewer people",
@@ -174,7 +174,7 @@ def _curves(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         return [], []
     best = run.summary.get("best_epoch")
     charts = [line_chart(title, curves, best) for title, curves in group(run.series, run.objective).items()]
-    speed = [chart for chart in charts if chart["title"].startswith(_SPEED)]
+    speed = [chart for chart in charts if chart["title"].startswith(TIMINGS)]
     return [chart for chart in charts if chart not in speed], speed
 
 

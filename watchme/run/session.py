@@ -9,6 +9,7 @@ from watchme.config.schema import RunConfig
 from watchme.core.interfaces import Callback, EpochEvent, Job, Result, Shown, StepEvent, Stop
 from watchme.core.metric_names import measured_objective
 from watchme.core.registry import load_model
+from watchme.io.metrics_log import metrics_of, read_metrics
 from watchme.report.callbacks import ModelCardWriter, ReportWriter
 from watchme.run.early_stopping import EarlyStopping
 from watchme.run.gpu_monitor import GpuMonitor
@@ -61,12 +62,12 @@ class Session:
         self.callbacks.append(metrics)
         if self.config.mode == "train":
             stopping = EarlyStopping(self.config.objective, self.config.train.patience)
-            for line in jsonl.read_metrics(metrics.path):
+            for line in read_metrics(metrics.path):
                 name = measured_objective("train", self.config.objective, line)
                 if name in line:
                     stopping.add(line["epoch"], line[name])
                 if line["epoch"] == 0 and self.config.train.resume is not None:
-                    self.first = {name: value for name, value in line.items() if "/" in name}
+                    self.first = metrics_of(line)
             self.callbacks.append(stopping)
         # The trackers hand over the model card; the report tells what became of the trackers.
         self.callbacks.append(ModelCardWriter(self.config, self.record))

@@ -1,14 +1,11 @@
 """metrics.jsonl: one line an epoch, under canonical names. Always written; the others are held to it."""
 
-import json
-import math
 import time
 from pathlib import Path
-from typing import Any
 
 from watchme.core.interfaces import Callback, EpochEvent, Stop
 from watchme.io.files import replace_text
-from watchme.io.metrics_log import read_metrics
+from watchme.io.metrics_log import metrics_line, read_metrics
 
 
 class JsonlTracker(Callback):
@@ -24,13 +21,11 @@ class JsonlTracker(Callback):
     def on_resume(self, epoch: int) -> None:
         """Drop lines after `epoch` and a last line that a killed process left half written."""
         kept = [line for line in read_metrics(self.path) if line["epoch"] <= epoch]
-        replace_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        replace_text(self.path, "".join(map(metrics_line, kept)))
 
     def on_epoch(self, event: EpochEvent) -> Stop | None:
         """Write the epoch's line, flushed to the system before training goes on."""
-        values = {**event.metrics, **event.timings}
-        line: dict[str, Any] = {"epoch": event.epoch, "time": round(time.time(), 3), "is_best": event.is_best}
-        line |= {name: value if math.isfinite(value) else None for name, value in values.items()}
+        head = {"epoch": event.epoch, "time": round(time.time(), 3), "is_best": event.is_best}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(metrics_line({**head, **event.metrics, **event.timings}))
         return None

@@ -12,6 +12,7 @@ import pytest
 
 from watchme.core.errors import CheckpointError, ConfigError
 from watchme.engines.yolo import initial_weights as weights
+from watchme.tracking.jsonl import JsonlTracker
 from yolo.conftest import RECIPE, Tiny
 from yolo.world import Recorder, Trained, train
 
@@ -38,6 +39,13 @@ def resume(tiny: Tiny, folder: Path, *overrides: str, checkpoint: str = "") -> T
     return train(tiny(EPOCHS, f"train.resume={folder / checkpoint}", *overrides), Recorder(folder))
 
 
+def log(folder: Path, recorder: Recorder) -> None:
+    """Write metrics.jsonl, as a whole run does."""
+    tracker = JsonlTracker(folder / "metrics.jsonl")
+    for event in recorder.events:
+        tracker.on_epoch(event)
+
+
 def test_goes_on_after_the_last_whole_epoch(broken: Path, tiny: Tiny, interrupted: Recorder) -> None:
     found = resume(tiny, broken)
     assert found.recorder.resumed == [2]
@@ -53,15 +61,18 @@ def test_goes_on_after_the_last_whole_epoch(broken: Path, tiny: Tiny, interrupte
     assert [row.split(",")[0] for row in rows] == ["epoch", "1", "2", "3", "4"]
 
 
-def test_best_epoch_before_the_break_is_not_forgotten(broken: Path, tiny: Tiny) -> None:
+def test_best_epoch_before_the_break_is_not_forgotten(broken: Path, tiny: Tiny, interrupted: Recorder) -> None:
     """As if epoch 1 had been best by far: what comes after must not take its place."""
     import torch
 
     first = torch.load(broken / "weights" / "epoch1.pt", weights_only=False)
     first["train_metrics"] |= {"metrics/mAP50-95(B)": 0.9, "fitness": 0.9}
     torch.save(first, broken / "weights" / "best.pt")
+    log(broken, interrupted)
     found = resume(tiny, broken)
     assert found.result.best_epoch == 1
+    # What the epoch measured, its losses included, as in a run without a break.
+    assert found.result.metrics.items() >= interrupted.events[0].metrics.items()
     assert not any(event.is_best for event in found.recorder.events)
     kept = weights.load(broken / "weights" / "best.pt")[0].state_dict()
     assert all(bool((kept[key] == value).all()) for key, value in first["ema"].float().state_dict().items())
@@ -119,8 +130,7 @@ def test_a_finished_run_is_not_trained_longer(short: Trained, tiny: Tiny) -> Non
 def test_a_run_killed_before_its_evaluation_is_evaluated(short: Trained, tiny: Tiny, tmp_path: Path) -> None:
     """Its checkpoints are stripped of their optimizer by then."""
     folder = shutil.copytree(short.folder, tmp_path / "stripped")
-    lines = [{"epoch": each.epoch, "is_best": each.is_best, **each.metrics} for each in short.recorder.events]
-    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    log(folder, short.recorder)
     found = train(tiny("train.epochs=3", f"train.resume={folder}"), Recorder(folder))
     assert found.recorder.events == []
     assert found.recorder.resumed == [3]

@@ -17,7 +17,8 @@ from watchme.engines.yolo.arguments import MAPPED
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.metric_names import canonical_metrics
 from watchme.io.files import read_json, replace_text, replacing
-from watchme.io.metrics_log import read_metrics
+from watchme.io.metrics_log import metrics_of, read_metrics
+from watchme.io.run_lookup import METRICS
 
 # What ultralytics lets change when a run is resumed, and `amp`, which `WatchmeTrainer.check_resume` sets again.
 _CHANGEABLE = frozenset(
@@ -87,10 +88,10 @@ def read_checkpoint(folder: Path, config: Config, names: list[str], wanted: Mapp
             shutil.copyfile(checkpoint, temporary)
         best_content, best_epoch = content, epoch
     _drop_rows(folder / "yolo" / "results.csv", epoch)
-    metrics = best_content.get("train_metrics") or {}
-    return EarlierRun(
-        checkpoint, epoch, best_epoch, canonical_metrics(metrics, "val"), trained=epoch >= config.train.epochs
-    )
+    logged = {line["epoch"]: metrics_of(line) for line in read_metrics(folder / METRICS)}
+    # The checkpoint has no losses; it counts where the log is lost.
+    metrics = logged.get(best_epoch) or canonical_metrics(best_content.get("train_metrics") or {}, "val")
+    return EarlierRun(checkpoint, epoch, best_epoch, metrics, trained=epoch >= config.train.epochs)
 
 
 def _trained_run(folder: Path, checkpoint: Path) -> EarlierRun:
@@ -99,15 +100,14 @@ def _trained_run(folder: Path, checkpoint: Path) -> EarlierRun:
     Raises:
         CheckpointError: If the run has finished, or has no record of its epochs.
     """
-    lines = [line for line in read_metrics(folder / "metrics.jsonl") if line["epoch"] > 0]
+    lines = [line for line in read_metrics(folder / METRICS) if line["epoch"] > 0]
     if read_json(folder / "run.json").get("status") == "finished" or not lines:
         raise CheckpointError(
             f"{checkpoint} is of a run that has finished, and ultralytics drops the optimizer's state at the end, so "
             f"that it cannot be trained on.\n    To start from its weights: model.weights={checkpoint}"
         )
     best = next((line for line in reversed(lines) if line.get("is_best")), lines[-1])
-    metrics = {name: value for name, value in best.items() if "/" in name}
-    return EarlierRun(checkpoint, lines[-1]["epoch"], best["epoch"], metrics, trained=True)
+    return EarlierRun(checkpoint, lines[-1]["epoch"], best["epoch"], metrics_of(best), trained=True)
 
 
 def _drop_rows(results: Path, epoch: int) -> None:
