@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -20,7 +21,7 @@ import torch.distributed as dist
 from osnet import whole_runs
 from watchme.core.errors import DataError, TrainingError, WatchmeError
 from watchme.data.demo import DemoWorld
-from watchme.engines.osnet import ddp_processes
+from watchme.engines.osnet import ddp_processes, distributed
 from watchme.engines.osnet import train as train_module
 from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.ddp_processes import spawn_followers
@@ -68,7 +69,7 @@ def _stop_self(group: ProcessGroup, device: torch.device) -> None:
 
 @pytest.fixture(autouse=True)
 def no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(ddp_processes, "_SILENCE_S", 4.0)
+    monkeypatch.setattr(ddp_processes, "SILENCE_S", 4.0)
     yield
     assert not multiprocessing.active_children()
     assert not torch.distributed.is_initialized()
@@ -102,6 +103,14 @@ def test_a_follower_that_fails_ends_the_leader(
     """In an exchange, and outside of one, as in an evaluation, which the leader does alone."""
     with pytest.raises(kind, match=message), spawn_followers(TWO, follow) as group:
         group.sum(ONE) if exchanges else threading.Event().wait(60)
+
+
+def test_a_follower_that_cannot_start_ends_the_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one whose GPU is busy; a leader that waited for it in the group could not be interrupted, only be ended."""
+    monkeypatch.setattr(distributed, "_STEP_TIMEOUT", timedelta(seconds=5))
+    missing = torch.device("cuda", 99)
+    with pytest.raises(TrainingError, match=r"osnet-1 failed: \w*Error: "), spawn_followers([CPU, missing], _wait):
+        pytest.fail("the leader has joined a group without it")
 
 
 @pytest.mark.slow
@@ -165,7 +174,7 @@ def test_a_leader_that_never_returns_is_ended(
     """In a driver that hangs it hears no signal; it would hold its GPUs for hours."""
     ended = threading.Event()
     monkeypatch.setattr(ddp_processes, "_STUCK_S", 0.1)
-    monkeypatch.setattr(ddp_processes, "_exit", ended.set)
+    monkeypatch.setattr(ddp_processes, "exit_now", ended.set)
     killed = pytest.raises(TrainingError, match="killed by SIGKILL")
     with killed, spawn_followers(TWO, _kill_self), deaf_to(signal.SIGUSR1):
         ended.wait(30)

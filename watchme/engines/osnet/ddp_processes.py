@@ -7,34 +7,35 @@ and no process is left. NCCL does not notice a peer that is gone, so a thread of
 import contextlib
 import logging
 import multiprocessing
-import os
 import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection, wait
+from collections.abc import Iterator
+from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.distributed as dist
 
 from watchme.core.errors import TrainingError, WatchmeError
-from watchme.core.liveness import is_stopped_for
+from watchme.engines.osnet.ddp_follower import (
+    DONE,
+    HEARTBEAT_S,
+    LOST_PEER,
+    SILENCE_S,
+    Follow,
+    exit_now,
+    run_follower,
+)
 from watchme.engines.osnet.distributed import ProcessGroup, abort, free_address, is_lost_peer, joined_group
 
 log = logging.getLogger(__name__)
 
-# What a follower runs: its group and its device.
-Follow = Callable[[ProcessGroup, torch.device], None]
-
-_HEARTBEAT_S = 1.0
-_SILENCE_S = 15.0  # without a heartbeat a process counts as stopped
 _EXIT_WAIT_S = 10.0
 _STUCK_S = 30.0
-_LOST_PEER = "lost"
-_DONE = "done"
+_START_S = 600.0  # then the leader joins the group, whose own limit ends it
 
 
 @contextlib.contextmanager
@@ -59,6 +60,7 @@ def spawn_followers(devices: list[torch.device], follow: Follow) -> Iterator[Pro
     ]
     watcher = _Watcher(followers)
     try:
+        watcher.wait_for_start()
         with joined_group(0, len(devices), devices[0], address, threads) as group:
             yield group
             watcher.expect_exits()
@@ -93,7 +95,7 @@ class _Follower:
         self.pipe, its_end = context.Pipe()
         method = multiprocessing.get_start_method()
         self.process: SpawnProcess = context.Process(
-            target=_run_follower,
+            target=run_follower,
             args=(rank, size, device, address, threads, method, follow, its_end),
             name=f"osnet-{rank}",
         )
@@ -102,6 +104,11 @@ class _Follower:
         self.last_heartbeat: float | None = None  # None: it is still starting
         self.error: BaseException | str | None = None
         self.done = False
+
+    @property
+    def has_started(self) -> bool:
+        """Whether it has its device, and is about to join the group."""
+        return self.last_heartbeat is not None and self.error is None
 
     @property
     def has_failed(self) -> bool:
@@ -116,7 +123,7 @@ class _Follower:
             while self.pipe.poll():
                 received = self.pipe.recv_bytes()
                 self.last_heartbeat = time.monotonic()
-                if received and (said := pickle.loads(received)) == _DONE:
+                if received and (said := pickle.loads(received)) == DONE:
                     self.done = True
                 elif received:
                     self.error = said
@@ -149,6 +156,14 @@ class _Watcher:
         self._thread = threading.Thread(target=self._watch, name="osnet-watcher", daemon=True)
         self._thread.start()
 
+    def wait_for_start(self) -> None:
+        """Until all followers have started: who joins a group waits for them where nothing can interrupt it."""
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline and not all(each.has_started for each in self._followers):
+            if self._error is not None:
+                raise _Interrupted
+            time.sleep(0.05)
+
     def expect_exits(self) -> None:
         """From now on followers may end."""
         self._closing.set()
@@ -178,7 +193,7 @@ class _Watcher:
         silence = dict.fromkeys(self._followers, 0.0)
         mark = time.monotonic()
         while not self._closing.is_set():
-            wait([each.process.sentinel for each in self._followers], _HEARTBEAT_S / 2)
+            wait([each.process.sentinel for each in self._followers], HEARTBEAT_S / 2)
             passed, mark = time.monotonic() - mark, time.monotonic()
             for follower in self._followers:
                 before = follower.last_heartbeat
@@ -186,8 +201,8 @@ class _Watcher:
                 started = follower.last_heartbeat is not None
                 # Summed over rounds of this loop, so that a leader that was itself stopped for a while blames nobody.
                 quiet = started and follower.last_heartbeat == before
-                silence[follower] = silence[follower] + min(passed, _HEARTBEAT_S) if quiet else 0.0
-            silent = [each for each in self._followers if silence[each] > _SILENCE_S]
+                silence[follower] = silence[follower] + min(passed, HEARTBEAT_S) if quiet else 0.0
+            silent = [each for each in self._followers if silence[each] > SILENCE_S]
             if silent or any(each.has_failed for each in self._followers):
                 self._break_off(silent)
                 return
@@ -206,12 +221,12 @@ class _Watcher:
         if dist.is_initialized() and dist.get_backend() == "nccl":
             abort()
         # An exchange of gloo fails once its peer is gone; an evaluation goes on.
-        if self._main is not None and not self._raised.wait(_HEARTBEAT_S):
+        if self._main is not None and not self._raised.wait(HEARTBEAT_S):
             signal.pthread_kill(cast(int, self._main.ident), signal.SIGUSR1)  # interrupts waiting calls, too
             if not self._raised.wait(_STUCK_S):
                 # In a kernel or a driver that never returns. Better an open run.json than GPUs held for hours.
                 log.critical("%s\n    This process does not return from what it waits for; it is ended.", self._error)
-                _exit()
+                exit_now()
 
     def _reason(self, silent: list[_Follower]) -> WatchmeError:
         for follower in self._followers:
@@ -220,9 +235,9 @@ class _Watcher:
         for follower in silent:
             return TrainingError(
                 f"training process {follower.process.name} (pid {follower.process.pid}) has not answered for "
-                f"{_SILENCE_S:.0f} s: it is stopped, or the machine hangs; it was killed"
+                f"{SILENCE_S:.0f} s: it is stopped, or the machine hangs; it was killed"
             )
-        for follower in sorted(self._followers, key=lambda each: each.error == _LOST_PEER):
+        for follower in sorted(self._followers, key=lambda each: each.error == LOST_PEER):
             if isinstance(follower.error, BaseException):
                 return TrainingError(f"training process {follower.process.name} failed: {follower.error}")
             code = follower.process.exitcode
@@ -230,69 +245,6 @@ class _Watcher:
                 name = signal.Signals(-code).name
                 hint = "; the kernel does so where memory runs out (see dmesg)" if name == "SIGKILL" else ""
                 return TrainingError(f"training process {follower.process.name} was killed by {name}{hint}")
-            if code is not None and not follower.done and follower.error != _LOST_PEER:
+            if code is not None and not follower.done and follower.error != LOST_PEER:
                 return TrainingError(f"training process {follower.process.name} ended with status {code}")
         return TrainingError("the training processes have lost each other")
-
-
-def _run_follower(
-    rank: int,
-    size: int,
-    device: torch.device,
-    address: tuple[str, int],
-    threads: int,
-    start_method: str,
-    follow: Follow,
-    pipe: "Connection[Any, Any]",
-) -> None:
-    """A follower's main function."""
-    # Ctrl-C reaches the whole group of processes; the leader decides what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sending = threading.Lock()
-    threading.Thread(target=_exit_with_leader, args=(pipe,), daemon=True).start()
-    threading.Thread(target=_exit_if_leader_stops, args=(pipe, sending, os.getppid()), daemon=True).start()
-    threading.Thread(target=_send_heartbeats, args=(pipe, sending), daemon=True).start()
-    # A spawned process would spawn its loader's processes, too, which takes them many seconds.
-    multiprocessing.set_start_method(start_method, force=True)
-    with joined_group(rank, size, device, address, threads) as group:
-        try:
-            follow(group, device)
-            with sending:
-                pipe.send_bytes(pickle.dumps(_DONE))
-        except Exception as error:
-            known = isinstance(error, WatchmeError)
-            reported: object = error if known else RuntimeError(f"{type(error).__name__}: {error}")
-            with contextlib.suppress(OSError), sending:
-                pipe.send_bytes(pickle.dumps(_LOST_PEER if is_lost_peer(error) else reported))
-            _exit()  # at once: leaving a group of NCCL may wait for the others
-
-
-def _send_heartbeats(pipe: "Connection[Any, Any]", sending: threading.Lock) -> None:
-    with contextlib.suppress(OSError):
-        while True:
-            with sending:
-                pipe.send_bytes(b"")
-            time.sleep(_HEARTBEAT_S)
-
-
-def _exit_with_leader(pipe: "Connection[Any, Any]") -> None:
-    """End this process once the leader's end of the pipe is closed, however deep in an exchange it waits."""
-    with contextlib.suppress(EOFError, OSError):
-        pipe.recv_bytes()
-    _exit()
-
-
-def _exit_if_leader_stops(pipe: "Connection[Any, Any]", sending: threading.Lock, leader: int) -> None:
-    """End this process if the leader is stopped for long, and leave it the reason, should it go on."""
-    if is_stopped_for(leader, _SILENCE_S):
-        reason = f"it ended itself, as train.py (pid {leader}) was stopped (SIGSTOP) for {_SILENCE_S:.0f} s"
-        log.critical("Training process %s: %s", multiprocessing.current_process().name, reason)
-        with contextlib.suppress(OSError), sending:
-            pipe.send_bytes(pickle.dumps(RuntimeError(reason)))
-        _exit()
-
-
-def _exit() -> None:
-    for worker in multiprocessing.active_children():
-        worker.terminate()
-    os._exit(1)
