@@ -1,5 +1,6 @@
 """A run that is broken off anywhere and resumed ends as one that was never stopped, bit for bit."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from osnet.tiny import TINY
+from watchme.core import device as runtime
 from watchme.core.errors import CheckpointError
 from watchme.core.interfaces import EpochEvent, Stop
 from watchme.data.demo import DemoWorld
@@ -101,6 +103,36 @@ def test_killed_before_a_checkpoint_is_written(
     assert resumed.result.metrics == whole.result.metrics
     assert resumed.result.best_epoch == whole.result.best_epoch
     assert_same_weights(tmp_path, whole.folder)
+
+
+@pytest.mark.parametrize(
+    ("began", "stays", "said"),
+    [("cpu", True, "stays fp32, in which the run began"), ("cuda:0", False, "was fp32 on cuda and is bf16 on cpu")],
+)
+def test_the_precision_of_a_resumed_run_does_not_depend_on_its_machine(
+    began: str,
+    stays: bool,
+    said: str,
+    run_engine: Run,
+    options: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`auto` is fp32 where it began, and would be bf16 here."""
+
+    def fast_at(auto: str) -> None:
+        choose = lambda wanted, device: auto if wanted == "auto" else wanted  # noqa: E731
+        monkeypatch.setattr(runtime, "choose_precision", choose)
+
+    fast_at("fp32")
+    first = run_engine(tmp_path, *options, "train.epochs=1")
+    manifest = {"status": "interrupted", "device": {**first.manifest["device"], "devices": [began]}}
+    (tmp_path / "run.json").write_text(json.dumps(manifest))
+    (tmp_path / "config.yaml").touch()
+    fast_at("bf16")
+    resumed = run_engine(tmp_path, *options, f"train.resume={tmp_path}")
+    assert resumed.manifest["device"]["precision"] == ("fp32" if stays else "bf16")
+    assert any(said in each for each in resumed.fallbacks)
 
 
 def test_killed_inside_an_epoch_goes_on_at_its_start(

@@ -8,6 +8,7 @@ from typing import Any
 from watchme.core.errors import CheckpointError
 from watchme.engines.osnet.trainer import BestEpoch, Trainer
 from watchme.io.checkpoint import load_checkpoint, save_checkpoint
+from watchme.io.run_lookup import folder_of, manifest_of
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,15 @@ def resume(trainer: Trainer, path: Path) -> None:
 def checkpoint_of(path: Path) -> Path:
     """The file that `train.resume` means: a checkpoint itself, or the last one of a run folder."""
     return path / "weights" / "last.pt" if path.is_dir() else path
+
+
+def precision_before(path: Path) -> tuple[str | None, str]:
+    """The precision in which the run that is resumed has trained, and on what: cpu, cuda or mps; None if unknown."""
+    folder = folder_of(path)
+    device = (manifest_of(folder).get("device") or {}) if folder is not None else {}
+    precision, devices = device.get("precision"), device.get("devices")
+    first = str(devices[0]) if isinstance(devices, list) and devices else ""
+    return precision if precision in ("fp32", "fp16", "bf16") else None, first.partition(":")[0]
 
 
 def _read(path: Path, epochs: int) -> dict[str, Any]:

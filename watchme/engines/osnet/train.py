@@ -26,7 +26,7 @@ from watchme.engines.osnet.distributed import ProcessGroup
 from watchme.engines.osnet.evaluate import Evaluator
 from watchme.engines.osnet.initial_weights import freeze, load_weights
 from watchme.engines.osnet.model import ReidNet
-from watchme.engines.osnet.resume import checkpoint_of, resume
+from watchme.engines.osnet.resume import checkpoint_of, precision_before, resume
 from watchme.engines.osnet.state_dict import state_of
 from watchme.engines.osnet.trainer import Trainer
 from watchme.io.checkpoint import load_checkpoint
@@ -102,8 +102,7 @@ class _Run:
         self.config = cast(Config, job.config)
         self.device = device
         train = self.config.train
-        exact = train.detect_anomaly and train.precision == "auto"
-        self.precision = "fp32" if exact else runtime.choose_precision(train.precision, device)
+        self.precision = _choose_precision(job, device)
         deterministic = runtime.choose_deterministic(train.deterministic, device)
         seed_everything(train.seed, deterministic=deterministic)
         self.data = ReidData(job, read_run(job), evaluates=evaluates)
@@ -180,6 +179,24 @@ class _Run:
             return {}
         self.job.fallback("no identities are held out, so similarities are calibrated on the test split")
         return self.evaluator.calibrate(self.data.test_splits)
+
+
+def _choose_precision(job: Job, device: torch.device) -> str:
+    """That of train.precision; a resumed run keeps what `auto` has been for it, where the kind of device allows it."""
+    train = job.config.train
+    if train.precision == "auto" and train.detect_anomaly:
+        return "fp32"
+    chosen = runtime.choose_precision(train.precision, device)
+    if train.precision != "auto" or train.resume is None:
+        return chosen
+    before, kind = precision_before(Path(train.resume).expanduser())
+    if before in (None, chosen):
+        return chosen
+    if kind == device.type:
+        job.fallback(f"train.precision=auto stays {before}, in which the run began; a new one takes {chosen} here")
+        return before
+    job.fallback(f"train.precision=auto was {before} on {kind} and is {chosen} on {device}: the numbers will differ")
+    return chosen
 
 
 def _build_model(job: Job, config: Config, identities: int) -> ReidNet:
