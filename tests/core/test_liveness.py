@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FuturesTimeoutError
 
@@ -51,6 +52,25 @@ def test_signals_interrupt_and_the_handler_is_put_back(number: signal.Signals) -
         assert signal.getsignal(number) == signal.SIG_DFL
     finally:
         signal.signal(number, before)
+
+
+def test_a_signal_that_python_drops_is_sent_again() -> None:
+    """What is raised in a `__del__` goes nowhere."""
+
+    class Loader:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(3):  # handled between two operations
+                pass
+
+    def work() -> None:
+        Loader()
+        threading.Event().wait(10)
+
+    hook = sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt), signals_interrupt():
+        work()
+    assert sys.unraisablehook is hook
 
 
 def test_nohup_holds() -> None:

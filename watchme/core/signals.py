@@ -3,16 +3,20 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
+
+_AGAIN_S = 0.1
 
 
 @contextlib.contextmanager
 def signals_interrupt() -> Iterator[None]:
     """Raise KeyboardInterrupt on SIGTERM and SIGHUP within the block; does nothing outside the main thread.
 
-    SIGHUP stays ignored where `nohup` has made it so.
+    SIGHUP stays ignored where `nohup` has made it so. An interrupt that Python drops, because it came in a `__del__` or
+    another callback, such as that of a loader whose processes end, is sent again.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -25,12 +29,26 @@ def signals_interrupt() -> Iterator[None]:
             os._exit(128 + signum)
         raise KeyboardInterrupt
 
+    again: list[threading.Timer] = []
+
+    def dropped(unraisable: "sys.UnraisableHookArgs") -> None:
+        if os.getpid() != owner or not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            hook_before(unraisable)
+            return
+        again.append(threading.Timer(_AGAIN_S, signal.pthread_kill, (main_thread, signal.SIGTERM)))
+        again[-1].start()
+
     handled = [signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         handled.append(signal.SIGHUP)
+    main_thread, hook_before, sys.unraisablehook = threading.get_ident(), sys.unraisablehook, dropped
     before = [(number, signal.signal(number, interrupt)) for number in handled]
     try:
         yield
     finally:
+        for timer in again:
+            timer.cancel()
+            timer.join()
+        sys.unraisablehook = hook_before
         for number, handler in before:
             signal.signal(number, handler)
