@@ -1,5 +1,6 @@
 """Liveness of processes, and SIGTERM as Ctrl-C."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from concurrent.futures import TimeoutError as FuturesTimeoutError
 import pytest
 
 from watchme.core.liveness import has_ended, is_stopped_for, this_process
-from watchme.core.signals import signals_interrupt
+from watchme.core.signals import raise_if_interrupted, signals_interrupt
 
 
 def test_a_process_is_known_to_live_or_to_have_ended() -> None:
@@ -71,6 +72,23 @@ def test_a_signal_that_python_drops_is_sent_again() -> None:
     with pytest.raises(KeyboardInterrupt), signals_interrupt():
         work()
     assert sys.unraisablehook is hook
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_that_somebody_swallows_is_not_lost(number: signal.Signals) -> None:
+    def work() -> None:
+        with contextlib.suppress(BaseException):  # a library's
+            os.kill(os.getpid(), number)
+            threading.Event().wait(10)
+        raise_if_interrupted()
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), signals_interrupt():
+            work()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    raise_if_interrupted()  # that one has been handled
 
 
 def test_nohup_holds() -> None:

@@ -1,13 +1,17 @@
 """A full disk and a killed loader process, in one line with the way on; the run's status is written nevertheless."""
 
+import contextlib
 import errno
 import json
 import logging
 import os
 import shlex
+import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig
@@ -17,11 +21,12 @@ from watchme.config.schema import RunConfig
 from watchme.config.validation import validate
 from watchme.core.errors import DataError, RunFolderError
 from watchme.core.formatting import relative
+from watchme.core.interfaces import EpochEvent, Job, Result
 from watchme.data.demo import DemoWorld
-from watchme.run import run_dir
+from watchme.run import run_dir, runner
 from watchme.run.failures import explain, is_full_disk, say_how_to_go_on
 from watchme.run.log_file import RunLogFile, run_log, start_log_file
-from watchme.run.runner import run
+from watchme.run.runner import Interrupted, run
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "/data/run/weights/last.pt")
 
@@ -139,3 +144,18 @@ def test_a_training_with_a_whole_epoch_says_how_to_go_on(config: RunConfig, tmp_
         say_how_to_go_on(error, config, tmp_path)
     way_on = f"python train.py train.resume={shlex.quote(relative(tmp_path))}"
     assert str(error) == f"crop.jpg is broken\n    The last whole epoch is saved. Go on with:\n    {way_on}"
+
+
+def test_a_signal_that_an_engine_swallows_ends_the_run_at_its_next_epoch(
+    run_whole: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(job: Job) -> Result:
+        with contextlib.suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(10)
+        job.emit(EpochEvent(1, 2, {"train/loss": 1.0}))
+        return Result({}, 0.0)
+
+    monkeypatch.setattr(runner, "load_mode", lambda engine, mode: work)
+    with pytest.raises(Interrupted):
+        run_whole(tmp_path, "model=osnet_x0_25")

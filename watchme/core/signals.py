@@ -9,6 +9,13 @@ from collections.abc import Iterator
 from types import FrameType
 
 _AGAIN_S = 0.1
+_came = [False]  # whether a signal has come; no Event, whose lock a handler could wait for
+
+
+def raise_if_interrupted() -> None:
+    """Raise KeyboardInterrupt again in the main thread, if that of a signal got lost in somebody's code."""
+    if _came[0] and threading.current_thread() is threading.main_thread():
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
@@ -16,7 +23,7 @@ def signals_interrupt() -> Iterator[None]:
     """Raise KeyboardInterrupt on SIGTERM and SIGHUP within the block; does nothing outside the main thread.
 
     SIGHUP stays ignored where `nohup` has made it so. An interrupt that Python drops, because it came in a `__del__` or
-    another callback, such as that of a loader whose processes end, is sent again.
+    another callback, is sent again; of one that is lost otherwise `raise_if_interrupted` knows, SIGINT's too.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -24,8 +31,10 @@ def signals_interrupt() -> Iterator[None]:
     owner = os.getpid()
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
-        # A forked loader process inherits the handler; it must simply end.
-        if os.getpid() != owner:
+        # A forked loader process inherits the handler; it must simply end. Of SIGINT torch takes care there.
+        if os.getpid() == owner:
+            _came[0] = True
+        elif signum != signal.SIGINT:
             os._exit(128 + signum)
         raise KeyboardInterrupt
 
@@ -39,6 +48,8 @@ def signals_interrupt() -> Iterator[None]:
         again[-1].start()
 
     handled = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        handled.append(signal.SIGINT)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         handled.append(signal.SIGHUP)
     main_thread, hook_before, sys.unraisablehook = threading.get_ident(), sys.unraisablehook, dropped
@@ -50,5 +61,6 @@ def signals_interrupt() -> Iterator[None]:
             timer.cancel()
             timer.join()
         sys.unraisablehook = hook_before
+        _came[0] = False
         for number, handler in before:
             signal.signal(number, handler)

@@ -9,6 +9,7 @@ from watchme.config.schema import RunConfig
 from watchme.core.interfaces import Callback, EpochEvent, Job, Result, Shown, StepEvent, Stop
 from watchme.core.metric_names import measured_objective
 from watchme.core.registry import load_model
+from watchme.core.signals import raise_if_interrupted
 from watchme.io.metrics_log import metrics_of, read_metrics
 from watchme.report.callbacks import ModelCardWriter, ReportWriter
 from watchme.run.early_stopping import EarlyStopping
@@ -100,6 +101,7 @@ class Session:
 
     def emit(self, event: EpochEvent) -> Stop | None:
         """Hand an epoch to the callbacks; return the first wish of one to stop."""
+        raise_if_interrupted()
         self.begin()
         event = replace(event, timings={**self.gpus.take(), **event.timings})
         if event.epoch == 0:
@@ -120,6 +122,7 @@ class Session:
 
     def step(self, event: StepEvent) -> None:
         """Hand a glance at an epoch to the callbacks."""
+        raise_if_interrupted()
         for callback in self.callbacks:
             callback.on_step(event)
 
