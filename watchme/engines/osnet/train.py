@@ -69,6 +69,8 @@ def train(job: Job) -> Result:
 
 def _require_gpu(config: Config, device: torch.device) -> None:
     """Refuse what train.device=auto can only do where it finds a GPU."""
+    if device.type == "cuda":
+        return
     problems = []
     if config.train.sync_bn:
         expected = f"torch synchronises batch normalisation between GPUs only, and this run is on {device}"
@@ -76,7 +78,7 @@ def _require_gpu(config: Config, device: torch.device) -> None:
     if config.train.batch_size == -1 and config.train.resume is None:
         expected = f"-1 measures a GPU's memory, and this run is on {device}; name a size, e.g. 32"
         problems.append(Problem("train.batch_size", expected, "-1"))
-    if problems and device.type != "cuda":
+    if problems:
         raise ConfigError(problems)
 
 
