@@ -212,17 +212,30 @@ def test_without_a_terminal_a_long_trial_is_no_silence_and_the_time_left_counts_
 
 @pytest.mark.slow
 def test_baseline_tune_final(sweep: Sweep, train: Train, tmp_path: Path) -> None:
-    """The documented sequence; each command again does nothing twice."""
+    """The documented sequence: what is trained last is the best trial, for longer; the search again does nothing."""
     base = train("model=standin", f"hydra.run.dir={tmp_path}/baseline", "train.epochs=9")
     assert base.returncode == 0, base.stderr
-    tune = ("sweeper=standin_tune", "hydra.sweeper.n_trials=5", "train.epochs=9")
-    assert sweep(tmp_path / "tune", *tune).code == 0
-    assert sweep(tmp_path / "tune", *tune).states.keys() <= {"COMPLETE", "PRUNED"}
+    tune = ("sweeper=standin_tune", "hydra.sweeper.n_trials=5", "hydra.sweeper.seed=0", "train.epochs=9")
+    first = sweep(tmp_path / "tune", *tune)
+    assert first.code == 0, first.stderr
+    trials = first.trials
+    assert len(trials) == 5
+    again = sweep(tmp_path / "tune", *tune)
+    assert again.code == 0, again.stderr
+    assert [trial.datetime_complete for trial in again.trials] == [trial.datetime_complete for trial in trials]
     final = train(
         "--config-dir", f"{tmp_path}/tune", "experiment=best", "train.epochs=20", f"hydra.run.dir={tmp_path}/final"
     )
     assert final.returncode == 0, final.stderr
+    best = max((trial for trial in trials if trial.state is TrialState.COMPLETE), key=lambda trial: trial.values[0])
+    of_best, of_final = (
+        yaml.safe_load((tmp_path / name / "config.yaml").read_text()) for name in (f"tune/{best.number}", "final")
+    )
+    for section in ("optimizer", "model", "dataset"):
+        assert of_final[section] == of_best[section]
+    assert of_final["train"] == of_best["train"] | {"epochs": 20}
     values = [json.loads((tmp_path / name / "summary.json").read_text())["val/map"] for name in ("baseline", "final")]
+    assert values[1] > best.values[0]
     assert values[1] >= values[0] - 0.05
 
 
