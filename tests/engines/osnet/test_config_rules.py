@@ -33,6 +33,11 @@ REFUSED = [
         ("train.batch_size=32", "train.processes=3"),
     ),
     ("train.batch_size", "at least two identities", ("train.batch_size=4",)),
+    (
+        "train.batch_size",
+        r"-1 needs batches of one size.*sample_method=all",
+        ("train.batch_size=-1", "dataset.tracklets=true", "dataset.sample_method=all"),
+    ),
     ("train.processes", "lists 2 GPUs", ("train.device=[0,1]", "train.processes=4")),
     ("train.sync_bn", r"needs several GPUs.*\[0,1\]", ("train.sync_bn=true",)),
     ("train.sync_bn", "needs several GPUs", ("train.sync_bn=true", "train.device=cpu", "train.processes=2")),

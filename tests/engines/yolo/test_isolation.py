@@ -126,6 +126,22 @@ def test_bars_of_ultralytics_are_for_terminals(terminal: bool, monkeypatch: pyte
     isolate()
 
 
+def test_a_font_is_listed_once(tmp_path: Path) -> None:
+    """Where ultralytics was imported before, as by somebody's notebook, runs of one process share matplotlib's list."""
+    from matplotlib.font_manager import fontManager
+
+    from watchme.engines.yolo.isolation import _provide_fonts
+
+    kept = list(fontManager.ttflist)
+    try:
+        for _ in range(2):
+            _provide_fonts(tmp_path, Path("of the user"))
+        added = [Path(entry.fname).name for entry in fontManager.ttflist if entry not in kept]
+        assert added == ["Arial.ttf", "Arial.Unicode.ttf"]
+    finally:
+        fontManager.ttflist[:] = kept
+
+
 def test_runs_in_one_process_leave_no_state_to_each_other(
     short: Trained, tiny: Tiny, typed_config: object, tmp_path: Path
 ) -> None:

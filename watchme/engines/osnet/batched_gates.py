@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
-from torchreid.reid.models import osnet, osnet_ain
+
+from watchme.engines.osnet.quiet_torchreid import osnet, osnet_ain
 
 
 def batch_gates(model: nn.Module) -> None:

@@ -7,7 +7,7 @@ from watchme.config.devices import device_problems
 from watchme.config.suggestions import one_of
 from watchme.core.errors import CheckpointError, Problem
 from watchme.core.metric_names import SAME_CAMERA
-from watchme.engines.osnet.config import OWN_HEAD, Config, OsnetTrain, ReidLoss
+from watchme.engines.osnet.config import OWN_HEAD, Config, OsnetTrain, ReidDataset, ReidLoss
 from watchme.engines.osnet.dataset_rules import dataset_problems
 from watchme.export.config_rules import export_problems
 from watchme.weights.initial import find_initial
@@ -94,7 +94,7 @@ def _unhonoured(config: Config) -> Iterator[Problem]:
 
 def _training_rules(config: Config) -> Iterator[Problem]:
     train, loss = config.train, config.loss
-    yield from _batch_rules(train)
+    yield from _batch_rules(train, config.dataset)
     pairs = "triplet" if loss.weight_t > 0 else "circle" if loss.metric == "circle" else None
     if pairs is not None and train.sampler != "identity":
         expected = f"the {pairs} loss needs several images of an identity in a batch: sampler=identity, or loss=softmax"
@@ -145,7 +145,7 @@ def _process_rules(train: OsnetTrain, listed: int, processes: int) -> Iterator[P
         yield Problem("train.sync_bn", expected, "True")
 
 
-def _batch_rules(train: OsnetTrain) -> Iterator[Problem]:
+def _batch_rules(train: OsnetTrain, dataset: ReidDataset) -> Iterator[Problem]:
     """Processes, and batches that can be shared out to them, to identities and to groups."""
     listed = len(train.device) if isinstance(train.device, list) else 0
     processes = train.processes or max(1, listed)
@@ -157,6 +157,9 @@ def _batch_rules(train: OsnetTrain) -> Iterator[Problem]:
     if train.batch_size == -1:
         if processes > 1 or train.device == "cpu":
             expected = "-1 finds what fits one GPU; name a size for several, and for a CPU"
+            yield Problem("train.batch_size", expected, "-1")
+        if dataset.tracklets and dataset.sample_method == "all":
+            expected = "-1 needs batches of one size, which dataset.sample_method=all has not; name a size"
             yield Problem("train.batch_size", expected, "-1")
         return
     if train.batch_size % share != 0:

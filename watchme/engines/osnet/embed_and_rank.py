@@ -111,7 +111,9 @@ class Embedder:
             TrainingError: If the GPU is full.
         """
         model.eval()
-        features = self.fitting(lambda: torch.cat([part.float() for part in self.batches(model, images)]).cpu())
+        # Copied after the last batch, so that the GPU waits for nobody; joined there, they would need memory twice.
+        parts = self.fitting(lambda: list(self.batches(model, images)))
+        features = torch.cat([part.cpu() for part in parts]).float()
         if len(images.files) == len(images):
             return features
         owners = torch.tensor(images.owners)

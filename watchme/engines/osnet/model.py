@@ -1,18 +1,10 @@
 """torchreid's OSNet with an optional BNNeck, and its three outputs."""
 
-import contextlib
-import io
-import warnings
-
 import torch
 from torch import Tensor, nn
 
 from watchme.engines.osnet.instance_norm import keep_channels_last
-
-with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-    # It warns that its Cython ranking is not built, which is not used here.
-    warnings.simplefilter("ignore")
-    from torchreid.reid import models
+from watchme.engines.osnet.quiet_torchreid import models
 
 CLASSIFIER = "classifier."
 # Images that a CPU embeds at once: what 8 of 256x128 need stays in its cache, and 32 take half as long again each.

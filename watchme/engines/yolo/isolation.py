@@ -85,9 +85,10 @@ def _provide_fonts(folder: Path, expected: Path) -> None:
             with replacing(folder / name) as temporary:
                 shutil.copyfile(font, temporary)
         if folder != expected:
-            from matplotlib import font_manager
+            from matplotlib.font_manager import fontManager
 
-            font_manager.fontManager.addfont(folder / name)
+            if all(entry.fname != str(folder / name) for entry in fontManager.ttflist):
+                fontManager.addfont(folder / name)
 
 
 def _route_logs(logger: logging.Logger) -> None:

@@ -13,11 +13,7 @@ import numpy as np
 
 from watchme.core.errors import DataError
 from watchme.data.formats.reid_datasets import TORCHREID_DATASETS, DatasetLayout
-
-with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-    # It warns that its Cython ranking is not built, which is not used here.
-    warnings.simplefilter("ignore")
-    from torchreid.reid.data import datasets
+from watchme.engines.osnet.quiet_torchreid import datasets
 
 log = logging.getLogger(__name__)
 
