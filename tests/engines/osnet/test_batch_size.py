@@ -25,7 +25,9 @@ GPU = torch.device("cuda", 0)
 def trainer(make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch) -> Trainer:
     made = make_trainer("train.sampler=identity", "train.num_instances=2")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=MEMORY))
-    monkeypatch.setattr(batch_size, "_peak_memory", lambda config, model, device, size: 2**20 * (200 + 10 * size))
+    monkeypatch.setattr(
+        batch_size, "_peak_memory", lambda config, model, device, precision, size: 2**20 * (200 + 10 * size)
+    )
     return made
 
 
@@ -37,7 +39,7 @@ def test_four_fifths_of_the_memory_are_used(trainer: Trainer, monkeypatch: pytes
     monkeypatch.setattr(type(trainer.dataset.images), "__len__", lambda self: 10_000)
     before = torch.get_rng_state()
     # 200 + 10 * 60 = 800 MB; batches are multiples of 8, and of num_instances.
-    assert find_batch_size(trainer.config, trainer.learner.model, trainer.dataset, GPU) == 56
+    assert find_batch_size(trainer.config, trainer.learner.model, trainer.dataset, GPU, "fp32") == 56
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -53,13 +55,31 @@ def test_batches_that_are_tried_hold_all_images_of_their_draws(
     seen: list[tuple[int, ...]] = []
     monkeypatch.setattr(batch_size.Learner, "step", lambda self, batch, metrics: seen.append(tuple(batch.images.shape)))
     trainer = make_trainer(*overrides)
-    batch_size._peak_memory(trainer.config, trainer.learner.model, torch.device("cpu"), 8)
+    batch_size._peak_memory(trainer.config, trainer.learner.model, torch.device("cpu"), "fp32", 8)
     assert seen == [(count, 3, 64, 32)] * 2
 
 
+def test_batches_are_tried_in_the_precision_of_the_run(
+    run_engine: Callable[..., Any], small_world: DemoWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """train.detect_anomaly makes auto fp32 wherever it is."""
+    tried: list[str] = []
+    monkeypatch.setattr(train, "_require_gpu", lambda config, device: None)
+    monkeypatch.setattr(train.runtime, "choose_precision", lambda wanted, device: "bf16")
+
+    def find(*arguments: Any) -> int:
+        tried.append(arguments[-1])
+        return 8
+
+    monkeypatch.setattr(train, "find_batch_size", find)
+    options = (*TINY, f"dataset.root={small_world.reid}", "train.epochs=1", "train.batch_size=-1", "train.device=auto")
+    run_engine(tmp_path, *options, "train.precision=auto", "train.detect_anomaly=true")
+    assert tried == ["fp32"]
+
+
 def test_no_batch_is_larger_than_the_training_set_allows(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_size, "_peak_memory", lambda config, model, device, size: 2**20)
-    found = find_batch_size(trainer.config, trainer.learner.model, trainer.dataset, GPU)
+    monkeypatch.setattr(batch_size, "_peak_memory", lambda config, model, device, precision, size: 2**20)
+    found = find_batch_size(trainer.config, trainer.learner.model, trainer.dataset, GPU, "fp32")
     assert found == len(trainer.dataset.classes) * 2 // 8 * 8
 
 
@@ -82,9 +102,9 @@ def test_the_size_that_was_found_is_recorded(
 
 
 def test_a_gpu_that_is_too_small_is_refused(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_size, "_peak_memory", lambda config, model, device, size: 2**30 * size)
+    monkeypatch.setattr(batch_size, "_peak_memory", lambda config, model, device, precision, size: 2**30 * size)
     with pytest.raises(ConfigError, match="not even 8 images fit"):
-        find_batch_size(trainer.config, trainer.learner.model, trainer.dataset, GPU)
+        find_batch_size(trainer.config, trainer.learner.model, trainer.dataset, GPU, "fp32")
 
 
 @pytest.mark.parametrize(("full", "found"), [(64, 56), (32, 24), (16, None)])
@@ -93,7 +113,7 @@ def test_a_size_that_is_tried_may_not_fit(
 ) -> None:
     """The line goes through the sizes before, and none is found that is as large as that."""
 
-    def peak(config: Config, model: ReidNet, device: torch.device, size: int) -> int:
+    def peak(config: Config, model: ReidNet, device: torch.device, precision: str, size: int) -> int:
         if size >= full:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return 2**20 * (200 + 10 * size)
@@ -101,7 +121,7 @@ def test_a_size_that_is_tried_may_not_fit(
     monkeypatch.setattr(batch_size, "_peak_memory", peak)
     monkeypatch.setattr(trainer.dataset, "classes", dict.fromkeys(range(10_000), 0))
     monkeypatch.setattr(type(trainer.dataset.images), "__len__", lambda self: 10_000)
-    find = functools.partial(find_batch_size, trainer.config, trainer.learner.model, trainer.dataset, GPU)
+    find = functools.partial(find_batch_size, trainer.config, trainer.learner.model, trainer.dataset, GPU, "fp32")
     if found is not None:
         assert find() == found
         return

@@ -7,7 +7,6 @@ import math
 
 import torch
 
-from watchme.core.device import choose_precision
 from watchme.core.errors import CheckpointError, ConfigError, Problem
 from watchme.core.seed import restore_rng_state, rng_state
 from watchme.engines.osnet.config import Config
@@ -24,7 +23,7 @@ _SHARE = 0.8  # of the GPU's memory; the rest is for the evaluation, fragments, 
 _FIRST = 16
 
 
-def find_batch_size(config: Config, model: ReidNet, dataset: TrainSet, device: torch.device) -> int:
+def find_batch_size(config: Config, model: ReidNet, dataset: TrainSet, device: torch.device, precision: str) -> int:
     """The largest batch size whose step takes at most 80% of the GPU's memory, and that the dataset allows.
 
     Neither the model nor the random generators are changed.
@@ -42,7 +41,7 @@ def find_batch_size(config: Config, model: ReidNet, dataset: TrainSet, device: t
     points: list[tuple[int, int]] = []
     with contextlib.suppress(torch.OutOfMemoryError):
         for size in sizes:
-            points.append((size, _peak_memory(config, model, device, size)))
+            points.append((size, _peak_memory(config, model, device, precision, size)))
     restore_rng_state(state)
     if not points:
         raise _too_small(first * each, total)
@@ -69,9 +68,9 @@ def _too_small(images: int, total: int) -> ConfigError:
     return ConfigError([Problem("train.batch_size", expected, "-1")])
 
 
-def _peak_memory(config: Config, model: ReidNet, device: torch.device, size: int) -> int:
+def _peak_memory(config: Config, model: ReidNet, device: torch.device, precision: str, size: int) -> int:
     """Bytes that two steps with a batch of so many draws take at most."""
-    data, precision = config.dataset, choose_precision(config.train.precision, device)
+    data = config.dataset
     learner = Learner(config, copy.deepcopy(model), device, precision, ProcessGroup())
     learner.start_epoch(None)
     torch.cuda.empty_cache()

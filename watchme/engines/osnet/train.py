@@ -127,7 +127,7 @@ class _Run:
     def _fit_batch_size(self) -> None:
         train = self.config.train
         if train.resume is None:
-            size = find_batch_size(self.config, self.model, self.dataset, self.device)
+            size = find_batch_size(self.config, self.model, self.dataset, self.device, self.precision)
         else:
             size = resumed_batch_size(load_checkpoint(checkpoint_of(Path(train.resume).expanduser())))
         self.config = dataclasses.replace(self.config, train=dataclasses.replace(train, batch_size=size))
