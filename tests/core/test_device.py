@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from watchme.config.schema import RunConfig
+from watchme.core import nvidia
 from watchme.core.device import (
     choose_compile_mode,
     choose_deterministic,
@@ -100,9 +101,13 @@ class TestGpuThatTorchCannotUse:
         with pytest.raises(ConfigError, match=r"too\s+old\s+for\s+CUDA\s+13\.2"):
             choose_device(wanted)
 
-    def test_a_gpu_that_was_hidden_is_not_missed(self, nvidia_smi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("visible", ["", "-1", "-1,0", "NoDevFiles"])
+    def test_a_gpu_that_was_hidden_is_not_missed(
+        self, visible: str, nvidia_smi: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The last is Slurm's, in a job that was given none."""
         nvidia_smi("535.104.05", "13.2")
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         told: list[str] = []
         assert choose_device("auto", told.append) == CPU
         assert not told
@@ -127,6 +132,20 @@ class TestGpuThatTorchCannotUse:
         if not fits:
             with pytest.raises(ConfigError, match=r"Tesla V100 has compute capability 7\.0, for which this torch"):
                 choose_device(0)
+
+
+@pytest.mark.parametrize("name", ["xpu", "meta", "gpu", "cuda:-1"])
+def test_other_devices_of_torch_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"expected auto, cpu, cuda, mps, or GPU numbers"):
+        choose_device(name)
+
+
+def test_nvidia_smi_is_not_asked_where_torch_can_use_the_gpu(nvidia_smi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With many GPUs, and a driver that must start first, it takes many seconds."""
+    nvidia_smi("580.65", "13.2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(nvidia, "list_gpus", lambda: pytest.fail("nvidia-smi was asked"))
+    assert nvidia.unusable_gpu() is None
 
 
 def test_the_device_becomes_cudas_current_one_and_float32_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:

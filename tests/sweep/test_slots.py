@@ -49,6 +49,9 @@ def test_gpus_of_an_allotment_are_counted_within_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     assert visible_gpus("auto") == ["4", "5"]
     assert visible_gpus([1, 0]) == ["5", "4"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "NoDevFiles")  # Slurm's, in a job that was given none
+    assert visible_gpus("auto") == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     assert environment("5") == {"CUDA_VISIBLE_DEVICES": "5"}, "their order is that of the variable"
     with pytest.raises(ConfigError, match=r"4,5 has 2 GPUs"):
         visible_gpus([4])

@@ -30,10 +30,13 @@ def choose_device(wanted: str | int | list[int], fallback: Callable[[str], None]
         return _best_device(fallback)
     if name.isdigit():
         name = f"cuda:{name}"
+    expected = "expected auto, cpu, cuda, mps, or GPU numbers"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise _refused("expected auto, cpu, cuda, mps, or GPU numbers", wanted) from None
+        raise _refused(expected, wanted) from None
+    if device.type not in ("cpu", "cuda", "mps"):  # torch knows more, e.g. xpu and meta
+        raise _refused(expected, wanted)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise _refused("this machine has no GPU of Apple's, or torch cannot use it; use auto or cpu", wanted)
     if device.type == "cuda":
@@ -85,6 +88,9 @@ def choose_devices(
     first = choose_device(wanted, fallback)
     if first.type != "cuda" or processes is None or processes == 1:
         return [first] * (processes or 1)
+    if processes > (count := torch.cuda.device_count()):
+        expected = f"each process needs a GPU, and this machine has {count}; lower it, or set train.device=cpu"
+        raise ConfigError([Problem("train.processes", expected, repr(processes))])
     return [choose_device(number) for number in range(processes)]
 
 
@@ -153,8 +159,8 @@ def out_of_memory(error: torch.OutOfMemoryError, device: torch.device, advice: s
     return TrainingError(f"out of memory on {device}{numbers}; {advice}.\n    torch says: {first}")
 
 
-def choose_precision(wanted: str, device: torch.device) -> str:
-    """Return fp32, fp16 or bf16 for `train.precision`; `auto` takes bf16 only where the hardware is fast at it.
+def choose_precision(wanted: str, device: torch.device, key: str = "train.precision") -> str:
+    """Return fp32, fp16 or bf16 for what `key` asks for; `auto` takes bf16 only where the hardware is fast at it.
 
     A step of OSNet takes 0.5 to 0.85 of its time in bf16 on a CPU with AVX512-BF16 (measured on Zen 4, by model and
     size) or AMX, and 10 times as long on one without, so `auto` is fp32 there. GPUs have fast bf16 from compute
@@ -164,7 +170,7 @@ def choose_precision(wanted: str, device: torch.device) -> str:
         ConfigError: If fp16 is asked for on a CPU, which has no fast way of it.
     """
     if wanted == "fp16" and device.type == "cpu":
-        raise ConfigError([Problem("train.precision", "fp16 needs a GPU; use auto, fp32 or bf16 on a CPU", "'fp16'")])
+        raise ConfigError([Problem(key, "fp16 needs a GPU; use auto, fp32 or bf16 on a CPU", "'fp16'")])
     if wanted != "auto":
         return wanted
     if device.type == "cuda":

@@ -1,11 +1,12 @@
 """Why torch cannot use an NVIDIA GPU of the machine: an old driver, an unsupported card, a build without CUDA."""
 
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 
 import torch
+
+from watchme.core.cuda_visible_devices import cuda_visible_devices
 
 # The oldest driver of each major CUDA version (docs.nvidia.com/deploy/cuda-compatibility), and the wheels for it.
 _OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
@@ -21,8 +22,8 @@ class Gpu:
 
 
 def list_gpus() -> list[Gpu]:
-    """The GPUs that nvidia-smi lists, whether torch can use them or not; those of CUDA_VISIBLE_DEVICES= are none."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1") or shutil.which("nvidia-smi") is None:
+    """The GPUs that nvidia-smi lists, whether torch can use them or not; none where CUDA_VISIBLE_DEVICES hides all."""
+    if cuda_visible_devices() == [] or shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
@@ -35,8 +36,7 @@ def list_gpus() -> list[Gpu]:
 
 def unusable_gpu() -> str | None:
     """Why torch sees no GPU although nvidia-smi lists some, with the fix; None where there is nothing to say."""
-    gpus = list_gpus()
-    if torch.cuda.is_available() or not gpus:
+    if torch.cuda.is_available() or not (gpus := list_gpus()):
         return None
     here = f"{len(gpus)} x {gpus[0].name}" if len(gpus) > 1 else gpus[0].name
     cuda = torch.version.cuda

@@ -1,11 +1,12 @@
 """GPU use of each epoch by NVML, so that a slow loader or a batch that is too small can be seen."""
 
 import logging
-import os
 import re
 import sys
 import threading
 from typing import Any
+
+from watchme.core.cuda_visible_devices import cuda_visible_devices
 
 _INTERVAL_S = 1.0
 log = logging.getLogger(__name__)
@@ -107,8 +108,7 @@ def _watched(device: str | int | list[int], processes: int) -> list[str]:
     indices = device if isinstance(device, list) else [int(index) for index in re.findall(r"\d+", str(device))]
     if len(indices) < 2 and processes > 1:
         indices = list(range(processes))
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = cuda_visible_devices()
     if visible is None:
         return [str(index) for index in indices or [0]]
-    names = [name.strip() for name in visible.split(",")]
-    return [names[index] for index in indices or [0] if index < len(names) and names[index] not in ("", "-1")]
+    return [visible[index] for index in indices or [0] if index < len(visible)]

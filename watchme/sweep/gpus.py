@@ -7,10 +7,10 @@ import shutil
 import subprocess
 import sys
 
+from watchme.core.cuda_visible_devices import VARIABLE, cuda_visible_devices
 from watchme.core.errors import ConfigError, Problem
 
 _KEY = "hydra.sweeper.gpus"
-_VARIABLE = "CUDA_VISIBLE_DEVICES"
 # "GPU 0: NVIDIA H100 (UUID: GPU-...)", and below it "  MIG 1g.10gb  Device  0: (UUID: MIG-...)" for each slice.
 _GPU = re.compile(r"^GPU (\d+):")
 _SLICE = re.compile(r"\(UUID: (MIG-[^)]+)\)")
@@ -26,13 +26,12 @@ def visible_gpus(choice: str | list[int]) -> list[str]:
     Raises:
         ConfigError: If it is neither auto, none nor a list, or names a number beyond `CUDA_VISIBLE_DEVICES`.
     """
-    allowed = os.environ.get(_VARIABLE)
-    given = None if allowed is None else [each for one in allowed.split(",") if (each := one.strip()) not in ("", "-1")]
+    given = cuda_visible_devices()
     if isinstance(choice, list):
         if given is None:
             return [str(number) for number in choice]
         if beyond := [number for number in choice if not 0 <= number < len(given)]:
-            expected = f"{_VARIABLE}={allowed} has {len(given)} GPUs, which are numbered from 0"
+            expected = f"{VARIABLE}={os.environ[VARIABLE]} has {len(given)} GPUs, which are numbered from 0"
             raise ConfigError([Problem(_KEY, expected, str(beyond))])
         return [given[number] for number in choice]
     if choice == "none":
@@ -70,8 +69,8 @@ def environment(gpu: str | None) -> dict[str, str]:
     """
     if gpu is None:
         return {}
-    by_bus = gpu.isdigit() and _VARIABLE not in os.environ and "CUDA_DEVICE_ORDER" not in os.environ
-    return {_VARIABLE: gpu, **({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if by_bus else {})}
+    by_bus = gpu.isdigit() and VARIABLE not in os.environ and "CUDA_DEVICE_ORDER" not in os.environ
+    return {VARIABLE: gpu, **({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if by_bus else {})}
 
 
 def _listed() -> list[str]:

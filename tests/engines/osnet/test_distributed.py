@@ -159,6 +159,13 @@ class TestDevices:
         with pytest.raises(ConfigError, match="no CUDA device that torch can use; use auto or cpu"):
             runtime.choose_devices([0, 1], None)
 
+    def test_more_processes_than_gpus_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(runtime, "choose_device", lambda wanted, fallback=None: torch.device("cuda"))
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        with pytest.raises(ConfigError, match=r"(?s)train\.processes = 4.*this\s+machine\s+has\s+1"):
+            runtime.choose_devices("auto", 4)
+
     def test_fp16_is_refused_on_a_cpu(self) -> None:
-        with pytest.raises(ConfigError, match="fp16 needs a GPU"):
-            runtime.choose_precision("fp16", CPU)
+        for key in ("train.precision", "evaluation.precision"):
+            with pytest.raises(ConfigError, match=rf"(?s){key}.*fp16 needs a GPU"):
+                runtime.choose_precision("fp16", CPU, key)

@@ -134,9 +134,11 @@ def _graph_rules(config: Config) -> Iterator[Problem]:
 
 
 def _process_rules(train: OsnetTrain, listed: int, processes: int) -> Iterator[Problem]:
-    """Processes that the devices have a place for; `listed` counts the GPUs that train.device lists."""
+    """Processes that the devices have a place for; `listed` counts the GPUs that train.device names."""
     if listed > 0 and processes != listed:
-        expected = f"train.device lists {listed} GPUs, one for each process; leave it null"
+        expected = (
+            f"each process needs a GPU, and train.device names {listed}; list them all, as [0,1], and leave it null"
+        )
         yield Problem("train.processes", expected, repr(train.processes))
     if train.device == "mps" and processes > 1:
         yield Problem("train.processes", "mps has one device; several processes need GPUs or cpu", repr(processes))
@@ -147,7 +149,8 @@ def _process_rules(train: OsnetTrain, listed: int, processes: int) -> Iterator[P
 
 def _batch_rules(train: OsnetTrain, dataset: ReidDataset) -> Iterator[Problem]:
     """Processes, and batches that can be shared out to them, to identities and to groups."""
-    listed = len(train.device) if isinstance(train.device, list) else 0
+    one = str(train.device).removeprefix("cuda:").isdigit()
+    listed = len(train.device) if isinstance(train.device, list) else int(one)
     processes = train.processes or max(1, listed)
     instances = train.num_instances if train.sampler == "identity" else 1
     share = processes * instances

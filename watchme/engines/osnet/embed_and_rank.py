@@ -55,7 +55,7 @@ class Embedder:
         self.config = config
         self.device = device
         self._fallback = fallback
-        self.precision = choose_precision(config.evaluation.precision, device)
+        self.precision = choose_precision(config.evaluation.precision, device, "evaluation.precision")
         self.batch_size = config.evaluation.batch_size or (512 if device.type == "cuda" else 100)
         # Not by `auto`: a whole training's validations take about as long as their compilation. Their batches are too
         # large for CUDA graphs to matter.
