@@ -1,8 +1,9 @@
 """Device, precision, compilation and loader processes of a run on this machine; the message when a GPU is full."""
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -13,6 +14,7 @@ log = logging.getLogger(__name__)
 
 # Recording takes as long as some dozens of steps.
 _GRAPH_STEPS = 100
+_FULL = ("out of memory", "can't allocate memory", "not enough memory", "cublas_status_alloc_failed")
 
 
 def choose_device(wanted: str | int | list[int], fallback: Callable[[str], None] = log.warning) -> torch.device:
@@ -146,8 +148,29 @@ def choose_compile_mode(wanted: bool | str, device: torch.device, steps: int) ->
     return "default" if wanted is True else str(wanted)
 
 
-def out_of_memory(error: torch.OutOfMemoryError, device: torch.device, advice: str) -> TrainingError:
-    """One message for a GPU that is full: the numbers, and the keys that help."""
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether torch could not allocate memory on a device; CUDA alone has an error of its own for that."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _FULL)
+
+
+@contextlib.contextmanager
+def out_of_memory_explained(device: torch.device, advice: str) -> Iterator[None]:
+    """One message for a device that is full within the block.
+
+    Raises:
+        TrainingError: With the numbers, and `advice`: the keys that help.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise _out_of_memory(error, device, advice) from error
+
+
+def _out_of_memory(error: RuntimeError, device: torch.device, advice: str) -> TrainingError:
     numbers = ""
     if device.type == "cuda" and torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info(device)

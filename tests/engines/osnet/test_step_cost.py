@@ -10,6 +10,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from watchme.core.errors import TrainingError
+from watchme.engines.osnet import trainer as trainer_module
 from watchme.engines.osnet.data.device_batches import DeviceBatch, to_device
 from watchme.engines.osnet.data.loader import Batch
 from watchme.engines.osnet.distributed import ProcessGroup
@@ -135,7 +137,6 @@ def test_a_step_of_reid_modern_launches_40_percent_fewer_kernels(
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_loss_that_is_not_finite_is_found_later_and_names_its_own_batch(precision: str) -> None:
-    from watchme.core.errors import TrainingError
     from watchme.engines.osnet.losses import LossParts
 
     metrics = EpochMetrics(["a.jpg", "b.jpg", "c.jpg", "d.jpg"], precision)
@@ -148,12 +149,41 @@ def test_a_loss_that_is_not_finite_is_found_later_and_names_its_own_batch(precis
     assert ("train.precision=fp32" in str(found.value)) == (precision != "fp32")
 
 
-def test_out_of_memory_names_the_numbers_and_the_keys(make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from watchme.core.errors import TrainingError
+FULL = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    # Only CUDA has an error of its own.
+    RuntimeError("MPS backend out of memory (MPS allocated: 9.06 GB). Tried to allocate 2.00 GiB on private pool."),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 2.00 GiB"),
+]
 
+
+@pytest.mark.parametrize("error", FULL)
+def test_out_of_memory_names_the_keys(error: RuntimeError, make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Learner, batch: DeviceBatch, *args: Any, **options: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        raise error
 
     monkeypatch.setattr(Learner, "step", full)
-    with pytest.raises(TrainingError, match=r"(?s)lower train\.batch_size=8.*precision=bf16.*allocate 2\.00 GiB"):
+    with pytest.raises(
+        TrainingError, match=r"(?s)lower train\.batch_size=8.*precision=bf16.*allocate 2\.00 GiB"
+    ) as found:
         make_trainer().run()
+    assert "batch_size=-1" not in str(found.value), "which the CPU refuses"
+
+
+@pytest.mark.parametrize(
+    ("part", "advice"), [("Learner", "another train.device"), ("GpuCache", "use dataset.cache=ram")]
+)
+def test_a_device_that_is_full_before_the_first_step_is_explained(
+    part: str, advice: str, make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **options: Any) -> None:
+        raise FULL[0]
+
+    monkeypatch.setattr(trainer_module, part, full)
+    monkeypatch.setattr(
+        Trainer,
+        "_gpu_cache",
+        lambda self: trainer_module.GpuCache(self.dataset, CPU, normalize=True, channels_last=False),
+    )
+    with pytest.raises(TrainingError, match=advice):
+        make_trainer("dataset.cache=gpu", "train.device=auto", "augmentation.color_jitter=0")

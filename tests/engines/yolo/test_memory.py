@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from watchme.core.errors import TrainingError
+from watchme.core.errors import ConfigError, TrainingError
 from watchme.engines.yolo.out_of_memory import training_error
 from yolo.conftest import Tiny
 from yolo.world import Recorder, train
@@ -50,10 +50,19 @@ def test_training_that_does_not_fit_names_the_keys(tiny: Tiny, tmp_path: Path) -
     assert "dataset.image_size" in str(caught.value)
 
 
-@pytest.mark.parametrize(("devices", "is_possible"), [(1, True), (2, False)])
-def test_what_several_gpus_refuse_is_not_advised(devices: int, is_possible: bool) -> None:
-    text = str(training_error(RuntimeError(TEXT), batch_size=8, devices=devices, image_size=64))
-    assert ("train.batch_size=-1" in text) == is_possible
+def test_a_batch_that_no_gpu_can_be_asked_for_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    """ultralytics warns in its own log, and trains with 16: "16 images fit the GPU's memory", said the run."""
+    run = tmp_path / "run"
+    with pytest.raises(ConfigError, match=r"(?s)train\.batch_size = -1.*is\s+on\s+cpu"):
+        train(tiny("train.epochs=1", "train.device=auto", "train.batch_size=-1"), Recorder(run))
+
+
+@pytest.mark.parametrize("gpus", [0, 1, 2])
+def test_what_the_devices_refuse_is_not_advised(gpus: int) -> None:
+    """0 stands for the CPU and MPS."""
+    text = str(training_error(RuntimeError(TEXT), batch_size=8, gpus=gpus, image_size=64))
+    assert ("train.batch_size=-1" in text) == (gpus == 1)
+    assert ("train.precision=fp16" in text) == (gpus > 0)
 
 
 def test_an_evaluation_that_does_not_fit_names_its_key(

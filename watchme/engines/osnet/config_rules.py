@@ -158,8 +158,8 @@ def _batch_rules(train: OsnetTrain, dataset: ReidDataset) -> Iterator[Problem]:
     if train.batch_size in (0, 1):
         yield Problem("train.batch_size", "expected at least 2, or -1 for what fits one GPU", repr(train.batch_size))
     if train.batch_size == -1:
-        if processes > 1 or train.device == "cpu":
-            expected = "-1 finds what fits one GPU; name a size for several, and for a CPU"
+        if processes > 1 or train.device in ("cpu", "mps"):
+            expected = "-1 finds what fits one CUDA GPU; name a size for several, and for cpu and mps"
             yield Problem("train.batch_size", expected, "-1")
         if dataset.tracklets and dataset.sample_method == "all":
             expected = "-1 needs batches of one size, which dataset.sample_method=all has not; name a size"

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from watchme.core.device import choose_precision, choose_workers, out_of_memory, use_device
+from watchme.core.device import choose_precision, choose_workers, is_out_of_memory, out_of_memory_explained, use_device
 from watchme.core.errors import TrainingError
 from watchme.core.progress import Progress
 from watchme.data.formats.market1501 import Crop
@@ -78,7 +78,7 @@ class Embedder:
         dtype = _AUTOCAST.get(self.precision)
         # Batch normalisation is adapted in an order of its own, where no image may count that is not there.
         embed = model.embed if order is not None else self._embedding_of(model)
-        try:
+        with out_of_memory_explained(device, f"lower evaluation.batch_size={self.batch_size}"):
             read = to_device(read_batches(loader), device, normalize=normalize, channels_last=channels_last)
             for batch in Progress("embedding", len(loader), "batch").over(read):
                 with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
@@ -86,8 +86,6 @@ class Embedder:
                     if config.evaluation.flip_test:
                         features = (features + embed(batch.images.flip(3))) / 2
                 yield features
-        except torch.OutOfMemoryError as error:
-            raise out_of_memory(error, device, f"lower evaluation.batch_size={self.batch_size}") from error
 
     def _embedding_of(self, model: ReidNet) -> Callable[[Tensor], Tensor]:
         """What embeds a batch by a model in evaluation mode; where compiled, batches are filled up to one size."""
@@ -130,7 +128,7 @@ class Embedder:
             try:
                 return compute()
             except TrainingError as error:
-                if not isinstance(error.__cause__, torch.OutOfMemoryError) or not self._halve_batch():
+                if not is_out_of_memory(error.__cause__) or not self._halve_batch():
                     raise
 
     def _halve_batch(self) -> bool:

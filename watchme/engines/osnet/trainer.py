@@ -10,11 +10,7 @@ from typing import Any
 
 import torch
 
-from watchme.core.device import (
-    choose_compile_mode,
-    choose_workers,
-    out_of_memory,
-)
+from watchme.core.device import choose_compile_mode, choose_workers, out_of_memory_explained
 from watchme.core.errors import ConfigError, Problem
 from watchme.core.formatting import time_left
 from watchme.core.interfaces import EpochEvent, Stop
@@ -108,8 +104,10 @@ class Trainer:
         steady = steady and not train.detect_anomaly and len(dataset.images) >= train.batch_size
         planned = train.epochs * len(self.batches) if steady else 0
         self.compile_mode = choose_compile_mode(train.compile, device, planned)
-        self.learner = Learner(config, model, device, precision, group, self.compile_mode, fallback)
-        self.cache = self._gpu_cache() if config.dataset.cache == "gpu" else None
+        with out_of_memory_explained(device, "end what else uses it, or choose another train.device"):
+            self.learner = Learner(config, model, device, precision, group, self.compile_mode, fallback)
+        with out_of_memory_explained(device, "use dataset.cache=ram"):
+            self.cache = self._gpu_cache() if config.dataset.cache == "gpu" else None
         # Which identities the classifier's outputs stand for, so that another split is not resumed by mistake.
         self.identities = sorted(dataset.classes)
         self.best = BestEpoch()
@@ -122,26 +120,29 @@ class Trainer:
         epochs = self.config.train.epochs
         epoch = self.start
         try:
-            if epoch == 0 and self.validate is not None and self.group.is_leader:
-                log.info("Evaluating the initial weights")
-                self.emit(EpochEvent(0, epochs, self.validate(self.learner.evaluated, 0)))
-            self.group.broadcast(None)  # until here the others wait
-            while epoch < epochs and not self.stopped:
-                epoch += 1
-                metrics, timings = self.train_epoch(epoch)
-                if self.group.is_leader:
-                    self._close_epoch(epoch, metrics, timings)
-                self.stopped = bool(self.group.broadcast(self.stopped))
-        except torch.OutOfMemoryError as error:
-            half = ", or set train.precision=bf16" if self.precision == "fp32" else ""
-            advice = (
-                f"lower train.batch_size={self.config.train.batch_size} (train.accumulate sums the gradients of "
-                f"several batches){half}; on one GPU train.batch_size=-1 finds what fits"
-            )
-            raise out_of_memory(error, self.device, advice) from error
+            with out_of_memory_explained(self.device, self._less_memory()):
+                if epoch == 0 and self.validate is not None and self.group.is_leader:
+                    log.info("Evaluating the initial weights")
+                    self.emit(EpochEvent(0, epochs, self.validate(self.learner.evaluated, 0)))
+                self.group.broadcast(None)  # until here the others wait
+                while epoch < epochs and not self.stopped:
+                    epoch += 1
+                    metrics, timings = self.train_epoch(epoch)
+                    if self.group.is_leader:
+                        self._close_epoch(epoch, metrics, timings)
+                    self.stopped = bool(self.group.broadcast(self.stopped))
         finally:
             stop_workers(self.loader)
         return epoch
+
+    def _less_memory(self) -> str:
+        """The keys with which a step takes less memory."""
+        half = ", or set train.precision=bf16" if self.precision == "fp32" else ""
+        found = "; on one GPU train.batch_size=-1 finds what fits" if self.device.type == "cuda" else ""
+        return (
+            f"lower train.batch_size={self.config.train.batch_size} (train.accumulate sums the gradients of several "
+            f"batches){half}{found}"
+        )
 
     def _close_epoch(self, epoch: int, metrics: Metrics, timings: Metrics) -> None:
         """Validate, report, save."""

@@ -85,7 +85,7 @@ def _training_rules(config: Config) -> Iterator[_Rule]:
     yield train.batch_size != 0, "train.batch_size", "expected >= 1, or -1 for what fits the GPU"
     yield train.nominal_batch_size != 0, "train.nominal_batch_size", "expected >= 1, or -1 for train.batch_size"
     if train.batch_size == -1:
-        one_gpu = devices == 1 and train.device != "cpu"
+        one_gpu = devices == 1 and train.device not in ("cpu", "mps")
         yield one_gpu, "train.batch_size", "-1 measures the memory of one GPU; give a number here"
     else:
         divisible = train.batch_size % devices == 0

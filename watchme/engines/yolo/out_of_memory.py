@@ -3,22 +3,15 @@
 from watchme.core.errors import TrainingError
 from watchme.engines.yolo.config import Config
 
-_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch could not allocate memory, on a GPU or on the CPU."""
-    return isinstance(error, RuntimeError) and any(sign.lower() in str(error).lower() for sign in _SIGNS)
-
-
-def training_error(error: BaseException, *, batch_size: int, devices: int, image_size: int) -> TrainingError:
-    """The error of a training that ran out of memory."""
-    each = f", {batch_size // devices} on each of {devices} GPUs," if devices > 1 else ""
-    automatic = "" if devices > 1 else " train.batch_size=-1 takes what fits one GPU."
+def training_error(error: BaseException, *, batch_size: int, gpus: int, image_size: int) -> TrainingError:
+    """The error of a training that ran out of memory; on the CPU and on MPS, `gpus` is 0."""
+    each = f", {batch_size // gpus} on each of {gpus} GPUs," if gpus > 1 else ""
+    precision = " or train.precision=fp16" if gpus else ""
+    automatic = " train.batch_size=-1 takes what fits one GPU." if gpus == 1 else ""
     return TrainingError(
         f"out of memory in training with a batch of {batch_size}{each} at {image_size} px: {_first_line(error)}\n"
-        f"    Lower train.batch_size or dataset.image_size, or choose a smaller model or train.precision=fp16."
-        f"{automatic}"
+        f"    Lower train.batch_size or dataset.image_size, or choose a smaller model{precision}.{automatic}"
     )
 
 

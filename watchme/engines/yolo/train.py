@@ -30,6 +30,7 @@ def train(job: Job) -> Result:
     config = cast(Config, job.config)
     isolation.allow_code_in_files(config.model.trust)
     device = choose_device(config.train.device, job.fallback)
+    _require_gpu(config, device)
     job.record("device", {"device": device, "precision": arguments.precision_name(config.train, device)})
     yaml, scan = prepare(job, config, required_splits(config))
     model = weights.initial_model(config.model)
@@ -53,6 +54,13 @@ def train(job: Job) -> Result:
     else:
         _train(job, config, overrides, scan.names, progress)
     return _finish(job, config, yaml, scan, progress, device)
+
+
+def _require_gpu(config: Config, device: str) -> None:
+    """Refuse what train.device=auto can only do where it finds a GPU; ultralytics would train on with a batch of 16."""
+    if config.train.batch_size == -1 and config.train.resume is None and device in ("cpu", "mps"):
+        expected = f"-1 measures a GPU's memory, and this run is on {device}; name a size, e.g. 16"
+        raise ConfigError([Problem("train.batch_size", expected, "-1")])
 
 
 def _announce(job: Job, config: Config, model: str, device: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from watchme.core.batch_limit import Limit
+from watchme.core.device import is_out_of_memory
 from watchme.core.errors import TrainingError, WatchmeError
 from watchme.core.interfaces import EpochEvent
 from watchme.core.metric_names import higher_is_better
@@ -23,7 +24,7 @@ from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.distributed import Emit, connect_to_parent
 from watchme.engines.yolo.epoch_timer import EpochTimer
 from watchme.engines.yolo.metric_names import canonical_metrics
-from watchme.engines.yolo.out_of_memory import is_out_of_memory, training_error
+from watchme.engines.yolo.out_of_memory import training_error
 from watchme.engines.yolo.progress import BatchProgress, validation_progress
 from watchme.io.files import locked, remove_if_empty, replacing
 
@@ -141,8 +142,8 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
         if is_out_of_memory(error):
             traceback.clear_frames(error.__traceback__)  # they hold tensors, which the next trial of a sweep needs
             self._clear_memory()
-            devices, size = max(self.world_size, 1), int(self.args.imgsz)
-            return training_error(error, batch_size=self.batch_size, devices=devices, image_size=size)
+            size = int(self.args.imgsz)
+            return training_error(error, batch_size=self.batch_size, gpus=self.world_size, image_size=size)
         if "gives BatchNorm a single value per channel" in str(error):
             return TrainingError(
                 f"the last batch of an epoch holds one image, of which batch normalisation cannot learn at "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from watchme.core.batch_limit import Limit
+from watchme.core.device import is_out_of_memory
 from watchme.core.errors import CheckpointError
 from watchme.core.interfaces import Job, Picture, Table
 from watchme.core.process_state import torch_threads
@@ -15,7 +16,7 @@ from watchme.engines.yolo.batch_limit import limit_images
 from watchme.engines.yolo.chart_tables import chart_tables
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.metric_names import canonical_metrics, f1
-from watchme.engines.yolo.out_of_memory import evaluation_batch, evaluation_error, is_out_of_memory
+from watchme.engines.yolo.out_of_memory import evaluation_batch, evaluation_error
 from watchme.engines.yolo.progress import validation_progress
 from watchme.io.files import locked
 from watchme.metrics.recall_groups import COLUMNS, recall_by_group
