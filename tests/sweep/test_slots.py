@@ -89,7 +89,8 @@ def test_gpus_that_torch_cannot_use_are_no_slots(
     monkeypatch.setattr(gpus, "_torch_has_cuda", lambda: False)
     assert gpus.usable_gpus("auto") == []
     assert "torch cannot use them" in caplog.text
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)  # as Slurm grants them
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     shared = {"OMP_NUM_THREADS": "3"}
     assert variables_of(planned("auto", "basic")) == [shared, shared], "they share the cores"

@@ -2,13 +2,13 @@
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterator
 
 import torch
 
 from watchme.core.errors import ConfigError, Problem, TrainingError
 from watchme.core.nvidia import unsupported_capability, unusable_gpu
+from watchme.core.resources import available_cores
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +119,7 @@ def choose_workers(wanted: int | None, device: torch.device, processes: int = 1)
     """Return how many processes load data; None: as the cores allow, 12 for a GPU and 4 for a CPU at most."""
     if wanted is not None:
         return wanted
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores // processes, 12 if device.type == "cuda" else 4))
+    return max(1, min(available_cores() // processes, 12 if device.type == "cuda" else 4))
 
 
 def choose_compile_mode(wanted: bool | str, device: torch.device, steps: int) -> str | None:

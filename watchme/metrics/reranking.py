@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import normalize as l2_normalize
 
 from watchme.core.errors import WatchmeError
-from watchme.core.memory import available_memory
+from watchme.core.resources import available_memory
 from watchme.metrics.distance import Distance, checked_features, distance_chunks, row_ranges
 
 Ints = npt.NDArray[np.int64]

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from watchme.core.errors import ConfigError, Problem
 from watchme.core.liveness import this_process
+from watchme.core.resources import available_cores
 from watchme.sweep.gpus import assign, environment, usable_gpus, visible_gpus
 from watchme.sweep.plan import Plan
 from watchme.sweep.slots import InProcess, Slot, WorkerProcess
@@ -31,7 +32,7 @@ def make_slots(plan: Plan, launcher: Launcher) -> Sequence[Slot]:
         return [InProcess(launcher, plan.config, capture=settings.console != "trials")]
     found = usable_gpus(settings.gpus) if plan.typed.train.device != "cpu" else []
     # Slots on the CPU share its cores; more threads than cores are slower than fewer.
-    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
+    threads = {"OMP_NUM_THREADS": str(max(1, available_cores() // count))}
     shared = {} if found or "OMP_NUM_THREADS" in os.environ else threads
     me = this_process()
     return [

@@ -1,7 +1,6 @@
 """Probes all images of a dataset in threads, with a progress bar; results go into the check's database."""
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from watchme.core.progress import Progress
+from watchme.core.resources import available_cores
 from watchme.data.check.database import Facts
 from watchme.data.check.image_probe import ImageProbe, probe_image
 from watchme.data.check.yolo_labels import Line, read_label
@@ -52,8 +52,7 @@ def scan_with_labels(
 
 def cores() -> int:
     """Threads that are worth it: Pillow decodes without holding Python's lock."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(count, _MOST_THREADS)
+    return min(available_cores(), _MOST_THREADS)
 
 
 _Listed = tuple[int, str, str | None]

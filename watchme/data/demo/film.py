@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from watchme.config.demo_world import DemoFilmConfig, DemoWorldConfig
+from watchme.core.resources import available_cores
 from watchme.data.demo.cameras import ADULT_METRES, Camera, build_camera
 from watchme.data.demo.identities import Person, draw_identities
 from watchme.data.demo.pedestrian import Pose
@@ -139,7 +139,7 @@ def _frames(scenes: Sequence[Scene], config: DemoFilmConfig) -> Iterator[tuple[N
     per_scene = config.frames // len(scenes)
     todo = [(scene, number) for scene in scenes for number in range(per_scene)]
     # Threads, as Pillow, NumPy and OpenCV let others run; each frame follows from its number alone.
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         yield from pool.map(lambda each: each[0].frame(each[1]), todo)
 
 

@@ -7,7 +7,6 @@ queries.
 """
 
 import json
-import os
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from watchme.config.demo_world import DemoWorldConfig
+from watchme.core.resources import available_cores
 from watchme.data.demo.cameras import Camera, build_camera
 from watchme.data.demo.identities import Person, draw_identities
 from watchme.data.demo.scenes import Box, Sighting, Walker, paint_scene, plan_walks
@@ -53,7 +53,7 @@ def write_world(config: DemoWorldConfig, root: Path) -> None:
     for folder in (_TRAIN, _QUERY, _GALLERY):
         (root / "reid" / folder).mkdir(parents=True, exist_ok=True)
     # Threads, as most of the time is spent in Pillow and NumPy, which let others run; chance is each camera's own.
-    with ThreadPoolExecutor(min(config.cameras, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(config.cameras, available_cores())) as pool:
         filmed = list(pool.map(lambda number: _film(number, people, config, root), range(1, config.cameras + 1)))
     crops = [crop for found, _ in filmed for crop in found]
     queries = _choose_queries(crops, np.random.default_rng((config.seed, 4)))
