@@ -10,9 +10,25 @@ import pytest
 
 from report.chromium import Chromium
 from report.conftest import Browse
+from watchme.core.formatting import UNDEFINED
 from watchme.report.rendering import render_page
 
 pytestmark = pytest.mark.browser
+# A run as the index has it.
+ROW: dict[str, Any] = {
+    **{"mode": "train", "parent": None, "link": None, "status": "finished", "study": None, "sweep": None},
+    **{"objective": "val/map", "dataset": "d", "ranking": "val/map d", "higher": True, "value": 0.5, "last": None},
+    **{"reason": "", "seed": 0, "tags": [], "best": 1, "epochs": 1, "seconds": 1, "duration": "1 s", "commit": ""},
+    **{"title": "m on d", "started": "", "series": {}, "config": {}, "twins": "x", "metrics": {}},
+}
+
+
+def index_of(folder: Path, runs: list[dict[str, Any]]) -> str:
+    """Address of an index page of such runs."""
+    file = folder / "index.html"
+    values = {"title": "t", "meta": "", "folder": "f", "sweeps": [], "meanings": {}}
+    file.write_text(render_page("index.jinja", **values, data=runs))
+    return file.as_uri()
 
 
 def test_an_error_would_be_noticed(browse: Browse, tmp_path: Path) -> None:
@@ -69,25 +85,7 @@ def test_ticks_span_the_values(values: tuple[float, float], labels: list[str], b
 
 
 def test_differences_to_the_baseline_are_shown_with_the_spread_over_seeds(browse: Browse, tmp_path: Path) -> None:
-    run: dict[str, Any] = {
-        "mode": "train",
-        "folder": "a",
-        "parent": None,
-        "link": None,
-        "status": "finished",
-        "study": None,
-    }
-    run |= {"objective": "val/map", "dataset": "d", "ranking": "val/map d", "higher": True, "value": 0.5, "last": None}
-    run |= {"reason": "", "seed": 0, "tags": [], "best": 1, "epochs": 1, "seconds": 1, "duration": "1 s", "commit": ""}
-    run |= {
-        "title": "m on d",
-        "started": "",
-        "sweep": None,
-        "series": {},
-        "config": {},
-        "twins": "x",
-        "metrics": {"test/map": 0.50},
-    }
+    run = {**ROW, "folder": "a", "metrics": {"test/map": 0.50}}
     others: list[dict[str, Any]] = [
         {
             "folder": "b",
@@ -99,12 +97,8 @@ def test_differences_to_the_baseline_are_shown_with_the_spread_over_seeds(browse
         {"folder": "f", "mode": "search", "twins": "w", "config": {"optimizer.lr": "0.7", "optimizer.momentum": "0.8"}},
         {"folder": "e", "twins": "z", "ranking": "val/map other", "metrics": {"test/map": 0.90}},
     ]
-    page = tmp_path / "index.html"
-    text = render_page(
-        "index.jinja", title="t", meta="", folder="f", sweeps=[], meanings={}, data=[run, *(run | o for o in others)]
-    )
-    page.write_text(text)
-    document, messages = browse(page.as_uri() + "#run=a&run=b&run=c&run=e")
+    page = index_of(tmp_path, [run, *(run | other for other in others)])
+    document, messages = browse(page + "#run=a&run=b&run=c&run=e")
     assert messages == []
     assert '<td class="number">0.001271</td>' in document, "four digits tell settings apart"
     assert ">0.7<" not in document, "a search has a learning rate in its config, and learns nothing"
@@ -249,24 +243,28 @@ def test_sorting_filtering_and_choosing_the_best(browser: Chromium, outputs: Pat
     assert page.messages() == []
 
 
+def test_the_best_are_finished_and_measured_also_where_less_is_better(browser: Chromium, tmp_path: Path) -> None:
+    base = {**ROW, "objective": "val/loss", "ranking": "val/loss d", "higher": False}
+    runs = [{**base, "folder": name, "value": value} for name, value in (("c", 2), ("a", 0.9), ("d", 10), ("b", 1.5))]
+    runs += [{**base, "folder": "pruned", "status": "pruned", "value": 0.1}]
+    runs += [{**base, "folder": "export", "mode": "export", "objective": "", "value": None}]
+    page = browser.open(index_of(tmp_path, runs))
+    page.run("document.getElementById('best').click()")
+    chosen = "[...document.querySelectorAll('tr.chosen td.name')].map((cell) => cell.lastChild.textContent).sort()"
+    assert page.run(chosen) == ["a", "b", "c"]
+    cells = "[...document.querySelectorAll('#runs tbody tr')].at(-1).children"
+    assert page.run(f"[{cells}[3].textContent, {cells}[4].textContent]") == [f"{UNDEFINED}d", UNDEFINED]
+
+
 def test_an_evaluation_of_a_trial_is_two_folds_deep(browser: Chromium, tmp_path: Path) -> None:
-    base: dict[str, Any] = {
-        **{"mode": "train", "parent": None, "link": None, "status": "finished", "study": None, "sweep": None},
-        **{"objective": "val/map", "dataset": "d", "ranking": "val/map d", "higher": True, "value": 0.5, "last": None},
-        **{"reason": "", "seed": 0, "tags": [], "best": 1, "epochs": 1, "seconds": 1, "duration": "1 s", "commit": ""},
-        **{"title": "m on d", "series": {}, "config": {}, "twins": "x", "metrics": {}},
-    }
     runs = [
-        {**base, "folder": "first", "started": "1"},
-        {**base, "folder": "sweep/0", "started": "2", "study": "tuned", "parent": "sweep", "sweep": "sweep/page.html"},
-        {**base, "folder": "tested", "started": "3", "mode": "evaluate", "parent": "sweep/0"},
-        {**base, "folder": "checked", "started": "4", "mode": "check", "parent": "first"},
-        {**base, "folder": "last", "started": "5"},
+        {**ROW, "folder": "first", "started": "1"},
+        {**ROW, "folder": "sweep/0", "started": "2", "study": "tuned", "parent": "sweep", "sweep": "sweep/page.html"},
+        {**ROW, "folder": "tested", "started": "3", "mode": "evaluate", "parent": "sweep/0"},
+        {**ROW, "folder": "checked", "started": "4", "mode": "check", "parent": "first"},
+        {**ROW, "folder": "last", "started": "5"},
     ]
-    file = tmp_path / "index.html"
-    values = {"title": "t", "meta": "", "folder": "f", "sweeps": [], "meanings": {}}
-    file.write_text(render_page("index.jinja", **values, data=runs))
-    page = browser.open(file.as_uri())
+    page = browser.open(index_of(tmp_path, runs))
     folders = "[...document.querySelectorAll('#runs td.name')].map((cell) => cell.lastChild.textContent)"
     assert page.run(folders) == ["last", "sweep", "first"], "a sweep stands where its trial would"
     assert page.run("document.querySelector('tr.sweep a').getAttribute('href')") == "sweep/page.html"

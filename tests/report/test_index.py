@@ -8,6 +8,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from report.conftest import add_evaluation, add_run
 from tracking.made_up import Tracked, make_config
+from watchme.core.interfaces import Result
 from watchme.report.index_page import find_sweeps, run_data, write_index
 from watchme.report.run_reader import find_runs, read_run
 from watchme.report.serve import make_server
@@ -154,6 +156,25 @@ def test_sweep_is_gathered_and_linked(outputs: Path) -> None:
     assert sweep.best is not None
     text = (outputs / "index.html").read_text()
     assert '<a href="sweep/report/index.html">my_study</a>' in text
+
+
+def test_a_pruned_trial_is_never_the_best_of_a_sweep(tmp_path: Path) -> None:
+    whole, pruned = (add_run(tmp_path, f"sweep/{number}", 0.1, trial=number) for number in range(2))
+    for run, status, value in ((whole, "finished", 0.4), (pruned, "pruned", 0.6)):
+        run.record.write_summary("val/map50", status, Result({"val/map50": value}, value, 1, 1))
+        run.record.close(status)
+    (sweep,) = find_sweeps(tmp_path, find_runs(tmp_path))
+    assert sweep.best is not None
+    assert sweep.best.folder == whole.folder
+
+
+def test_what_measures_no_objective_has_no_value(tmp_path: Path) -> None:
+    config = replace(make_config(), mode="export")
+    run = Tracked.begin(tmp_path / "export", config)
+    run.end("finished", Result({"val/map50": 0.57}, 0.57))
+    (shown,) = run_data(tmp_path, find_runs(tmp_path))
+    assert (shown["objective"], shown["value"]) == ("", None)
+    assert shown["metrics"] == {"val/map50": 0.57}
 
 
 def test_a_sweep_with_nothing_but_a_report_is_listed(tmp_path: Path) -> None:

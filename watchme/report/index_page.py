@@ -22,6 +22,8 @@ from watchme.report.run_reader import Run, find_runs
 
 INDEX = "index.html"
 _MOST_POINTS = 150
+# Modes that measure no objective: an export repeats the value of the training.
+_UNMEASURED = ("check", "export", "predict", "find", "embed")
 # Keys that do not change what a training comes to, the seed apart.
 _NO_INFLUENCE = ("train.seed", "train.resume", "tracker.", "trial", "output_root", "export.", "check.")
 
@@ -36,9 +38,9 @@ class Sweep:
 
     @property
     def best(self) -> Run | None:
-        """The run with the best objective, if any has one."""
+        """The run with the best objective among those that finished, if any has one."""
         chosen: Run | None = None
-        for run in self.runs:
+        for run in (one for one in self.runs if one.status == "finished"):
             best = chosen.objective_value if chosen else None
             value = run.objective_value
             if value is not None and is_better(run.objective, value, math.nan if best is None else best):
@@ -132,11 +134,11 @@ def run_data(root: Path, runs: list[Run]) -> list[dict[str, Any]]:
             "status": run.status,
             "study": (run.config.get("trial") or {}).get("study"),
             "sweep": _link(root, run.folder.parent / SWEEP_REPORT) if run.config.get("trial") else None,
-            "objective": run.objective,
+            "objective": "" if run.mode in _UNMEASURED else run.objective,
             "dataset": run.dataset,
             "ranking": " ".join(run.comparable),
             "higher": higher_is_better(run.objective),
-            "value": run.objective_value,
+            "value": None if run.mode in _UNMEASURED else run.objective_value,
             "last": run.last_value if run.status in ("interrupted", "killed", "running") else None,
             "reason": _reason(run),
             "seed": run.config.get("train", {}).get("seed"),

@@ -21,8 +21,6 @@ const FIXED = [
 // Settings in which the runs that are shown differ: those first that all of them have.
 const SECTIONS = ["optimizer", "train", "scheduler", "augmentation", "loss", "model", "dataset"];
 const NOUNS = { train: ["training", "trainings"], evaluate: ["evaluation", "evaluations"], search: ["search", "searches"] };
-// Modes that measure no objective.
-const UNMEASURED = ["check", "export"];
 const NOT_SETTINGS = /^(train\.(seed|resume|engine|device)|model\.(name|engine|family\.)|dataset\.(name|root|task))|\.engine$/;
 
 function settings(found) {
@@ -137,7 +135,7 @@ function drawRow({ run, sweep, inside, depth }, extra) {
     element("td", {}, box),
     element("td", { class: "name", style: depth ? `padding-left:${22 * depth}px` : undefined }, name, " ", ...tags, " ", fold(run.folder, inside), element("div", { class: "soft mono" }, run.folder)),
     element("td", { class: "status" }, element("span", { class: `pill ${run.status}` }, run.status), run.reason && element("div", { class: "reason" }, run.reason)),
-    element("td", {}, element("span", { class: "mono" }, UNMEASURED.includes(run.mode) ? "–" : run.objective), element("div", { class: "soft" }, run.dataset)),
+    element("td", {}, element("span", { class: "mono" }, run.objective || "–"), element("div", { class: "soft" }, run.dataset)),
     element("td", { class: "number" }, format(value), run.value === null && value !== null ? element("div", { class: "soft" }, "last") : null),
     element("td", { class: "number" }, format(run.best)),
     element("td", { class: "number" }, format(run.epochs || null)),
@@ -193,8 +191,8 @@ byId("csv").addEventListener("click", () => {
   link.click();
 });
 byId("best").addEventListener("click", () => {
-  // The best of the largest group of visible runs that can be ranked: one objective, split and dataset.
-  const shown = matching().filter((run) => run.value !== null);
+  // The best of the largest group of visible runs that can be ranked: finished, of one objective, split and dataset.
+  const shown = matching().filter((run) => run.value !== null && run.status === "finished");
   const counts = new Map();
   for (const run of shown) counts.set(run.ranking, (counts.get(run.ranking) ?? 0) + 1);
   const [ranking] = [...counts].sort((a, b) => b[1] - a[1])[0] ?? [null];
