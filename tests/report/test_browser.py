@@ -19,7 +19,7 @@ ROW: dict[str, Any] = {
     **{"mode": "train", "parent": None, "link": None, "status": "finished", "study": None, "sweep": None},
     **{"objective": "val/map", "dataset": "d", "ranking": "val/map d", "higher": True, "value": 0.5, "last": None},
     **{"reason": "", "seed": 0, "tags": [], "best": 1, "epochs": 1, "seconds": 1, "duration": "1 s", "commit": ""},
-    **{"title": "m on d", "started": "", "series": {}, "config": {}, "twins": "x", "metrics": {}},
+    **{"title": "m on d", "started": "", "series": {}, "config": {}, "twins": "x", "metrics": {}, "lower": []},
 }
 
 
@@ -111,6 +111,21 @@ def test_differences_to_the_baseline_are_shown_with_the_spread_over_seeds(browse
         "test/map 0.5000 ± 0.0141 over 2 seeds 0.5200 ± 0.0141 over 2 seeds +0.0200 within chance 0.6000 +0.1000 0.9000"
     )
     assert " ".join(cells) == expected
+
+
+def test_the_same_seed_again_and_runs_that_broke_off_say_nothing_of_chance(browse: Browse, tmp_path: Path) -> None:
+    again = [{**ROW, "folder": name, "seed": 3, "metrics": {"test/map": 0.5}} for name in ("a", "b")]
+    pruned = {**ROW, "folder": "c", "seed": 4, "status": "pruned", "metrics": {"test/map": 0.1}}
+    document, messages = browse(index_of(tmp_path, [*again, pruned]) + "#run=a&run=c")
+    assert messages == []
+    assert " over " not in document.partition('id="finals"')[2].partition("</section>")[0]
+
+
+def test_a_difference_is_good_where_more_or_less_is_better(browse: Browse, tmp_path: Path) -> None:
+    slow = {**ROW, "folder": "a", "metrics": {"perf/frames_per_s": 30, "time/total_s": 9}, "lower": ["time/total_s"]}
+    fast = {**slow, "folder": "b", "twins": "y", "metrics": {"perf/frames_per_s": 60, "time/total_s": 4}}
+    document, _ = browse(index_of(tmp_path, [slow, fast]) + "#run=a&run=b")
+    assert re.findall(r'<div class="(good|bad|soft)">([+-]\d+)<', document) == [("good", "+30"), ("good", "-5")]
 
 
 def test_sweep_shows_every_measured_trial_in_every_plot(browse: Browse, sweep_page: Path) -> None:

@@ -177,6 +177,20 @@ def test_what_measures_no_objective_has_no_value(tmp_path: Path) -> None:
     assert shown["metrics"] == {"val/map50": 0.57}
 
 
+def test_more_images_a_second_are_better_and_fewer_seconds(tmp_path: Path) -> None:
+    run = Tracked.begin(tmp_path / "run", make_config())
+    metrics = {
+        "perf/frames_per_s": 30.0,
+        "time/train_s": 2.0,
+        "val/map50": 0.5,
+        "val/loss": 1.0,
+        "test/lost_boxes": 0.1,
+    }
+    run.end("finished", Result(metrics, 0.5))
+    (shown,) = run_data(tmp_path, find_runs(tmp_path))
+    assert set(shown["lower"]) == set(lower)
+
+
 def test_a_sweep_with_nothing_but_a_report_is_listed(tmp_path: Path) -> None:
     (tmp_path / "lonely" / "report").mkdir(parents=True)
     (tmp_path / "lonely" / "report" / "index.html").write_text("x")

@@ -151,6 +151,7 @@ def run_data(root: Path, runs: list[Run]) -> list[dict[str, Any]]:
             "started": str(run.manifest.get("started", "")),
             "commit": str((run.manifest.get("git") or {}).get("commit", ""))[:8],
             "metrics": {name: float(f"{value:.6g}") for name, value in run.metrics.items()},
+            "lower": [name for name in run.metrics if not higher_is_better(name)],
             "series": {name: rounded(points, _MOST_POINTS) for name, points in run.series.items()},
             "config": {name: config[name] for name in varied if name in config},
         }

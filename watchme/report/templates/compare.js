@@ -17,9 +17,11 @@ function names(chosen) {
   return named.map((name, index) => (named.filter((other) => other === name).length > 1 ? `${name} (${chosen[index].folder})` : name));
 }
 
-// Standard deviation of a metric over runs that differ from this one in their seed alone.
+// Standard deviation of a metric over finished runs that differ from this one in their seed alone, one a seed: the same
+// seed again says nothing about chance.
 function spread(run, metric) {
-  const values = runs.filter((other) => other.twins === run.twins && typeof other.metrics[metric] === "number").map((other) => other.metrics[metric]);
+  const twins = runs.filter((other) => other.twins === run.twins && other.status === "finished" && typeof other.metrics[metric] === "number");
+  const values = [...new Map(twins.map((other) => [other.seed, other.metrics[metric]])).values()];
   if (values.length < 2) return null;
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   return { count: values.length, deviation: Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1)) };
@@ -37,7 +39,7 @@ function finalCell(run, baseline, metric) {
   if (chance) parts.push(element("div", { class: "soft" }, `± ${format(chance.deviation)} over ${chance.count} seeds`));
   if (run !== baseline && measuredOn(run) === measuredOn(baseline) && typeof value === "number" && typeof baseline.metrics[metric] === "number") {
     const difference = value - baseline.metrics[metric];
-    const better = /(loss|_s|_ms)$|\/lost_/.test(metric) ? difference < 0 : difference > 0;
+    const better = run.lower.includes(metric) ? difference < 0 : difference > 0;
     const noise = chance && Math.abs(difference) < 2 * chance.deviation;
     const tone = noise || difference === 0 || /\/lr$/.test(metric) ? "soft" : better ? "good" : "bad";
     parts.push(element("div", { class: tone }, difference === 0 ? "the same" : `${difference > 0 ? "+" : ""}${format(difference)}${noise ? " within chance" : ""}`));
