@@ -1,5 +1,6 @@
 """Camera pairs, hardest identities and the t-SNE of a made-up retrieval, against torchreid's own functions."""
 
+import os
 import re
 import warnings
 from collections import Counter
@@ -133,6 +134,19 @@ def test_map_is_drawn_of_identities_from_hard_to_easy(made: Made, tmp_path: Path
         assert len(image.convert("RGB").getcolors(1 << 24) or []) > 50
     assert draw_map([], made.ranking, made.data, made.config.evaluation, tmp_path / "none.png") == ""
     assert not (tmp_path / "none.png").exists()
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-25])
+def test_embeddings_that_are_all_alike_have_no_map(spread: float, made: Made, tmp_path: Path) -> None:
+    """In a process of its own, which scikit-learn ended by SIGSEGV, without a word."""
+    config = made.config.evaluation
+    query, gallery = made.ranking.query, made.ranking.gallery
+    ranking = compare(query * spread, gallery * spread, made.data, "test", config)
+    child = os.fork()
+    if child == 0:
+        caption = draw_map(hardest_first(ranking, made.data), ranking, made.data, config, tmp_path / "map.png")
+        os._exit(0 if caption == "" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_the_oldest_scikit_learn_has_the_options_of_the_map() -> None:

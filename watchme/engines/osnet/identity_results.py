@@ -24,6 +24,8 @@ _MOST_CAMERAS = 20
 _MOST_IDENTITIES = 50
 _MOST_IMAGES = 24  # of an identity in the map
 _FEWEST = 8  # images that a map is worth drawing of
+# Below, of a model that has collapsed, scikit-learn's t-SNE divides by 0 and ends the process by SIGSEGV.
+_LEAST_SPREAD = 1e-12
 _MARKERS = "osD^vP*Xph<>"
 _IDENTITY_COLUMNS = ("identity", "queries", "map", "rank1", "worst_query", "worst_ap", "taken_for")
 
@@ -112,6 +114,8 @@ def draw_map(
     """
     people, features, crops = _sample(hardest, ranking, data, config.tsne)
     if len(people) < 2 or len(crops) < _FEWEST:
+        return ""
+    if np.ptp(features, axis=0).max() < _LEAST_SPREAD:
         return ""
     # Only here, since it takes a second to import, and most commands draw nothing.
     from sklearn.manifold import TSNE
