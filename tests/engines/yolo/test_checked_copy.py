@@ -14,6 +14,7 @@ from ultralytics.data.utils import img2label_paths
 from watchme.core.errors import DataError, WatchmeError
 from watchme.engines.yolo import checked_copy as data
 from watchme.engines.yolo.data_yaml import read_layout
+from watchme.engines.yolo.isolation import isolate
 from yolo.world import draw_dataset
 
 
@@ -350,3 +351,13 @@ def test_a_listed_file_with_an_unread_suffix_is_counted(tmp_path: Path) -> None:
     _, scan = prepare(root)
     assert (scan.splits["train"]["images"], scan.splits["train"]["unreadable"]) == (1, 1)
     assert "files called .jfif are not read" in scan.skipped[0]
+
+
+def test_what_is_no_image_is_said_in_words_after_ultralytics_was_imported(root: Path) -> None:
+    """Its reader looks for a package that reads HEIC, and raises that it is missing."""
+    isolate()
+    (root / "images" / "train" / "page.jpg").write_text("<html>")
+    _, scan = prepare(root)
+    assert [text for text in scan.skipped if "page.jpg" in text] == [
+        f"{root / 'images' / 'train' / 'page.jpg'} (no image of a known format)"
+    ]

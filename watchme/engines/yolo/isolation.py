@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from watchme.core.errors import CheckpointError
 from watchme.core.process_state import environment
 from watchme.io.cache import cache_dir
@@ -39,6 +41,9 @@ def isolate() -> None:
     # forbids the fetching of weights.
     with environment({"YOLO_VERBOSE": "false", "YOLO_OFFLINE": "true"}):
         from ultralytics import utils
+        from ultralytics.utils import patches
+    # Its own would look for a package that reads HEIC at each file that is no image, and say that it is missing.
+    Image.open = getattr(patches, "_image_open", Image.open)  # type: ignore[method-assign, unused-ignore]
     # In memory only: several runs would write one settings file at once.
     wanted = {"sync": False, "api_key": "", "weights_dir": str(home / "weights")}
     wanted |= dict.fromkeys(_INTEGRATIONS, False)
