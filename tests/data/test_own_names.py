@@ -145,6 +145,10 @@ class TestCsv:
         with pytest.raises(DataError, match="a header path,id"):
             read_own(self.write(tmp_path, "a.jpg,1", head="file,person"), ("train",), None)
 
+    def test_a_column_that_is_there_twice_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="the header has the column id twice"):
+            read_own(self.write(tmp_path, "a.jpg,1,2", head="path,id,ID"), ("train",), None)
+
 
 class TestKey:
     def test_unsound_patterns_are_told_before_anything_is_read(

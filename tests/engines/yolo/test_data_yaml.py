@@ -100,3 +100,10 @@ def test_kept_classes(tmp_path: Path) -> None:
     assert layout.kept_classes(["person"]) == layout.kept_classes([1]) == layout.kept_classes([1, "person"]) == {1: 0}
     with pytest.raises(DataError, match="0: car, 1: person"):
         layout.kept_classes(["dog"])
+
+
+def test_a_name_of_two_classes_does_not_choose_the_first(tmp_path: Path) -> None:
+    layout = read_layout(draw_dataset(tmp_path / "d", {"train": 1, "val": 1}, ("person", "car", "person")))
+    with pytest.raises(DataError, match="'person', as two classes are called; name them by their ids"):
+        layout.kept_classes(["person"])
+    assert layout.kept_classes([0, 2]) == {0: 0, 2: 1}

@@ -127,6 +127,8 @@ def views_of_list(path: Path, text: str, fault: Fault) -> Iterator[View]:
             raise DataError(
                 f"{path}: a header path,id[,camera[,tracklet[,split]]] was expected, found {','.join(columns)[:80]}"
             )
+        if twice := [name for place, name in enumerate(columns) if name and name in columns[:place]]:
+            raise DataError(f"{path}: the header has the column {twice[0]} twice")
         for row in rows:
             if any(cell.strip() for cell in row):
                 cells = {name: cell.strip() for name, cell in zip(columns, row, strict=False)}

@@ -48,6 +48,8 @@ class Layout:
             raise DataError("dataset.classes is empty; null keeps all classes")
         kept: dict[int, int] = {}
         for item in wanted:
+            if self.names.count(str(item)) > 1:
+                raise DataError(f"dataset.classes names {item!r}, as two classes are called; name them by their ids")
             index = self.names.index(str(item)) if item in self.names else item
             if not isinstance(index, int) or not 0 <= index < len(self.names):
                 known = ", ".join(f"{number}: {name}" for number, name in enumerate(self.names))
