@@ -19,7 +19,10 @@ def box_of(values: object) -> Box:
         raise ValueError(f"a box of four numbers was expected, found {values!r}")
     if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in values):
         raise ValueError(f"a box of four numbers was expected, found {values!r}")
-    left, top, width, height = map(float, values)
+    try:
+        left, top, width, height = map(float, values)
+    except OverflowError:  # a whole number of hundreds of digits
+        raise ValueError("a box has a number that is beyond those of 64 bits") from None
     if not all(map(math.isfinite, (left, top, width, height))):
         raise ValueError(f"a box has a number that is not finite: {values!r}")
     if width < 0 or height < 0:

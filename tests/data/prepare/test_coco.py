@@ -230,6 +230,10 @@ def broken(change: str, whole: dict[str, Any], root: Path) -> None:
         del annotation["category_id"]
     elif change == "list as category":
         annotation["category_id"] = [1]
+    elif change == "unknown category":
+        annotation["category_id"] = "1"  # not 1
+    elif change == "hundreds of digits":
+        annotation["bbox"] = [1, 2, 10**400, 4]
     elif change == "missing image":
         (root / "images" / image["file_name"]).unlink()
     elif change == "no image":
@@ -267,7 +271,9 @@ def broken(change: str, whole: dict[str, Any], root: Path) -> None:
         ("lost annotation", "instances.json", "annotations of an image 4444 that is not in `images`"),
         ("no ids", "annotations[3]", "image_id and category_id were expected"),
         ("no category", "annotations[3]", "image_id and category_id were expected"),
-        ("list as category", "annotations[3]", "ids must be numbers or text"),
+        ("list as category", "annotations[3]", "ids must be whole numbers or text"),
+        ("unknown category", "annotations[3]", "the category '1' is not in `categories`"),
+        ("hundreds of digits", "annotations[3] (image 10)", "beyond those of 64 bits"),
         ("missing image", "images[3] (photo_3a.jpg)", "there is no image"),
         ("no image", "images[3] (photo_3a.jpg)", "cannot be read as an image"),
         ("other size", "images[3] (photo_3a.jpg)", "measures 80 x 60 as shown, the annotations say 81 x 60"),
@@ -324,6 +330,12 @@ def test_every_bad_record_in_one_message(tmp_path: Path) -> None:
         ('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [], "categories": [{"id": 1, "name": "car"}]}',
          "--category NAME"),
         ('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [], "categories": [3]}', "categories[0]"),
+        ('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [], '
+         '"categories": [{"id": [1], "name": "person"}]}',
+         "categories[0]"),
+        ('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [], '
+         '"categories": [{"id": 1, "name": "person"}], '
+         f'"n": {"9" * 5000}}}', "cannot be read as json"),
         ("[" * 100_000, "nested too deeply"),
         ('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "segments_info": []}], '
          '"categories": [{"id": 1, "name": "person"}]}', "is a panoptic json"),
@@ -379,3 +391,24 @@ def test_a_crowd_is_0_or_1(tmp_path: Path) -> None:
     path = coco(tmp_path / "s", boxes={3: [{"bbox": [1, 2, 30, 40], "iscrowd": "0"}]})
     ended = prepare("coco", path, "--out", tmp_path / "out")
     assert "annotations[3] (image 10): iscrowd is '0'; 0 or 1 were expected" in ended.err
+
+
+def test_whole_numbers_may_be_written_as_pandas_does(tmp_path: Path) -> None:
+    path = coco(tmp_path / "source")
+    whole = json.loads(path.read_text())
+    made("coco", path, "--out", tmp_path / "whole")
+    for image in whole["images"]:
+        image |= {key: float(image[key]) for key in ("id", "width", "height")}
+    for annotation in whole["annotations"]:
+        annotation |= {key: float(annotation[key]) for key in ("image_id", "category_id")}
+    path.write_text(json.dumps(whole))
+    made("coco", path, "--out", tmp_path / "floats")
+    assert labels(tmp_path / "floats") == labels(tmp_path / "whole")
+
+
+def test_a_name_that_is_too_long_is_not_found(tmp_path: Path) -> None:
+    path = coco(tmp_path)
+    whole = json.loads(path.read_text())
+    whole["images"][0]["file_name"] = "x" * 300 + ".jpg"
+    path.write_text(json.dumps(whole))
+    assert "the images are not found" in prepare("coco", path, "--out", tmp_path.parent / "never").err

@@ -308,3 +308,78 @@ def test_two_commands_that_our_messages_name_lead_to_a_training(
     assert done.result.epochs == 1
     assert (tmp_path / "run" / "weights" / "best.pt").is_file()
     assert done.manifest["dataset"]["splits"]["train"]["boxes"] > 10
+
+
+def test_labels_in_capitals_are_read(tmp_path: Path) -> None:
+    labelimg_yolo(tmp_path / "s", 30)
+    for path in (tmp_path / "s").glob("photo*.txt"):
+        path.rename(path.with_suffix(".TXT"))
+    made("yolo", tmp_path / "s", "--out", tmp_path / "out")
+    assert all(same(boxes, [PERSON]) for boxes in labels(tmp_path / "out").values())
+
+
+def test_umlauts_of_a_mac_find_their_labels(tmp_path: Path) -> None:
+    labelimg_yolo(tmp_path / "s", 30)
+    for path in (tmp_path / "s").glob("photo*"):
+        umlaut = "\u00fc" if path.suffix == ".jpg" else "u\u0308"
+        path.rename(path.with_name(umlaut + path.name))
+    made("yolo", tmp_path / "s", "--out", tmp_path / "out")
+    assert all(same(boxes, [PERSON]) for boxes in labels(tmp_path / "out").values())
+
+
+def test_exports_whose_classes_have_another_order_are_not_mixed(tmp_path: Path) -> None:
+    """The people of the second one would be cars, and its cars people."""
+    label_studio(tmp_path / "a", 20)
+    labelimg_yolo(tmp_path / "b", 20)
+    (tmp_path / "b" / "classes.txt").write_text("person\ncar\n")
+    ended = prepare("yolo", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "out")
+    assert ended.code == 1
+    assert "give one class id to different classes: car, person; person, car" in ended.err
+    (tmp_path / "b" / "classes.txt").write_text("car\nperson\ndog\n")  # goes on where the first one ends
+    made("yolo", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "out")
+    assert len(labels(tmp_path / "out")) == 40
+
+
+def test_class_names_that_cannot_be_read(tmp_path: Path) -> None:
+    label_studio(tmp_path / "s", 20)
+    (tmp_path / "s" / "classes.txt").unlink()
+    (tmp_path / "s" / "classes.txt").symlink_to("nowhere")
+    ended = prepare("yolo", tmp_path / "s", "--out", tmp_path / "out")
+    assert f"{tmp_path / 's' / 'classes.txt'} cannot be read: No such file or directory" in ended.err
+
+
+def test_bad_labels_are_named_before_what_they_leave_too_little_of(tmp_path: Path) -> None:
+    label_studio(tmp_path / "s", 20)
+    for path in (tmp_path / "s" / "labels").iterdir():
+        path.write_text("hello\n")
+    ended = prepare("yolo", tmp_path / "s", "--out", tmp_path / "out")
+    assert ended.code == 1
+    assert "the source has 20 bad records" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (
+            "<annotations/>",
+            "not the annotation of an image as VOC has it",
+        ),  # CVAT's own
+        ("<?xml version='1.0' encoding='klingon'?><annotation/>", "not xml: unknown encoding"),
+    ],
+)
+def test_xml_that_is_no_vocs_is_no_negative(text: str, what: str, tmp_path: Path) -> None:
+    labelimg_voc(tmp_path / "s", 20)
+    (tmp_path / "s" / "photo3x.xml").write_text(text)
+    ended = prepare("yolo", tmp_path / "s", "--out", tmp_path / "out")
+    assert ended.code == 1
+    assert f"photo3x.xml: {what}" in ended.err
+
+
+def test_a_dataset_that_lost_all_its_people_is_refused(tmp_path: Path) -> None:
+    label_studio(tmp_path / "s", 20)
+    (tmp_path / "s" / "classes.txt").write_text("car\npedestrian\nperson\n")
+    ended = prepare("yolo", tmp_path / "s", "--category", "person", "--out", tmp_path / "out")
+    assert ended.code == 1
+    assert "nobody is in any of the 20 images" in ended.err
+    assert "left out: 40 boxes of other classes" in ended.err
+    assert not (tmp_path / "out").exists()

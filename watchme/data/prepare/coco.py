@@ -4,7 +4,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from watchme.core.errors import DataError
 from watchme.data.bad_records import Faults, Source, inside
@@ -75,6 +75,8 @@ def _load(path: Path, source: Source) -> dict[str, Any]:
         raise DataError(f"{path} is not json: {error.msg} in line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise DataError(f"{path} is nested too deeply for a COCO json") from None
+    except ValueError as error:  # a number of more digits than Python reads
+        raise DataError(f"{path} cannot be read as json: {error}") from None
     listed = content.get("annotations") if isinstance(content, dict) else None
     if isinstance(listed, list) and any(isinstance(each, dict) and "caption" in each for each in listed):
         raise DataError(
@@ -118,7 +120,7 @@ def _photos(
     source: Source,
 ) -> Iterator[Photo]:
     path = part.path
-    people, regions, spoilt = _boxes(content, path, _wanted(content, path, categories), source)
+    people, regions, spoilt = _boxes(content, path, _categories(content, path), categories, source)
     seen: set[object] = set()
     for place, image in enumerate(content["images"]):
         where = f"{path}: images[{place}]"
@@ -149,45 +151,51 @@ def _photos(
         source.faults.add(path, f"annotations of an image {unknown!r} that is not in `images`")
 
 
-def _wanted(content: Mapping[str, Any], path: Path, categories: list[str]) -> set[object]:
-    """Ids of the categories that are people."""
-    known: dict[str, set[object]] = {}
+def _categories(content: Mapping[str, Any], path: Path) -> dict[object, str]:
+    """Id of each category -> its name, as it is compared."""
+    names: dict[object, str] = {}
     for place, category in enumerate(content["categories"]):
-        if not isinstance(category, dict) or "id" not in category or not isinstance(category.get("name"), str):
+        if (
+            not isinstance(category, dict)
+            or not _is_id(category.get("id"))
+            or not isinstance(category.get("name"), str)
+        ):
             raise DataError(f"{path}: categories[{place}]: an id and a name were expected, found {category!r}")
-        known.setdefault(category["name"].casefold(), set()).add(category["id"])
+        names[category["id"]] = category["name"].strip().casefold()
+    return names
+
+
+def _wanted(names: Mapping[object, str], path: Path, categories: list[str]) -> set[object]:
+    """Ids of the categories that are people."""
     wanted: set[object] = set()
     for name in categories:
-        if name.casefold() not in known:
-            there = ", ".join(sorted(str(category["name"]) for category in content["categories"])[:20])
+        found = {number for number, known in names.items() if known == name.strip().casefold()}
+        if not found:
+            there = ", ".join(sorted(names.values())[:20])
             raise DataError(
                 f"{path} has no category {name}; it has: {there or 'none'}\n    --category NAME says who is a person"
             )
-        wanted |= known[name.casefold()]
+        wanted |= found
     return wanted
 
 
 def _boxes(
-    content: Mapping[str, Any], path: Path, wanted: set[object], source: Source
+    content: Mapping[str, Any], path: Path, names: Mapping[object, str], categories: list[str], source: Source
 ) -> tuple[dict[object, list[Box]], dict[object, list[Box]], set[object]]:
     """Image id -> boxes of people, and -> crowd regions; ids of images of which an annotation is bad."""
+    wanted = _wanted(names, path, categories)
     people: dict[object, list[Box]] = {}
     regions: dict[object, list[Box]] = {}
     spoilt: set[object] = set()
     for place, annotation in enumerate(content["annotations"]):
         where = f"{path}: annotations[{place}]"
-        if not isinstance(annotation, dict) or not {"image_id", "category_id"} <= annotation.keys():
-            source.faults.add(where, "image_id and category_id were expected")
+        if (fault := _id_fault(annotation, names)) is not None:
+            source.faults.add(where, fault)
             # It may be of a person, who would be background in the image.
             if isinstance(annotation, dict) and _is_id(annotation.get("image_id")):
                 spoilt.add(annotation["image_id"])
             continue
         image = annotation["image_id"]
-        if not _is_id(image) or not _is_id(annotation["category_id"]):
-            source.faults.add(where, f"ids must be numbers or text, found {image!r}, {annotation['category_id']!r}")
-            if _is_id(image):
-                spoilt.add(image)
-            continue
         if annotation["category_id"] not in wanted:
             source.dropped["boxes of other categories"] += 1
             continue
@@ -207,8 +215,24 @@ def _boxes(
     return people, regions, spoilt
 
 
+def _id_fault(annotation: object, names: Mapping[object, str]) -> str | None:
+    """What is wrong with the image and the category that an annotation names; None if nothing is."""
+    if not isinstance(annotation, dict) or not {"image_id", "category_id"} <= annotation.keys():
+        return "image_id and category_id were expected"
+    image, category = annotation["image_id"], annotation["category_id"]
+    if not _is_id(image) or not _is_id(category):
+        return f"ids must be whole numbers or text, found {image!r}, {category!r}"
+    # As another category's the person would be background; 1 and "1" are two ids.
+    return None if category in names else f"the category {category!r} is not in `categories`"
+
+
 def _is_id(value: object) -> bool:
-    return isinstance(value, (int, str)) and not isinstance(value, bool)
+    """Whether it is text or a whole number, as which tables that pandas wrote have 1.0, too."""
+    return isinstance(value, str) or _is_whole(value)
+
+
+def _is_whole(value: object) -> TypeGuard[int | float]:
+    return type(value) is int or (type(value) is float and value.is_integer())
 
 
 def _image(image: object) -> tuple[int | str, Any, Size | None]:
@@ -219,6 +243,6 @@ def _image(image: object) -> tuple[int | str, Any, Size | None]:
     width, height = image.get("width"), image.get("height")
     if width is None and height is None:
         return image["id"], name, None
-    if type(width) is not int or type(height) is not int or min(width, height) < 1:
-        raise ValueError(f"width and height must be whole numbers above 0, found {width!r} x {height!r}")
-    return image["id"], name, (width, height)
+    if _is_whole(width) and _is_whole(height) and min(width, height) >= 1:
+        return image["id"], name, (int(width), int(height))
+    raise ValueError(f"width and height must be whole numbers above 0, found {width!r} x {height!r}")

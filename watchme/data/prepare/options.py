@@ -1,6 +1,7 @@
 """Command-line options that several sources share: splits, ignored regions, annotation files, image folders."""
 
 import argparse
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,8 +158,9 @@ def image_folder(given: Path | None, option: str, candidates: Iterable[Path], fi
         return given
     looked = list(dict.fromkeys(candidates))
     for folder in looked:
-        if (folder / first).is_file():
-            return folder
+        with contextlib.suppress(OSError):  # a name that is longer than the system allows
+            if (folder / first).is_file():
+                return folder
     places = "\n    ".join(map(str, looked))
     raise DataError(f"the images are not found; name their folder: {option} FOLDER\n{first} is not in\n    {places}")
 

@@ -136,8 +136,10 @@ def read_annotation(path: Path, categories: set[str], source: Source) -> tuple[S
     """
     try:
         root = ElementTree.fromstring(source.read(path))
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError) as error:  # an encoding that there is not is a LookupError
         raise ValueError(f"not xml: {error}") from None
+    if root.tag != "annotation":  # as CVAT's own, whose people would be background
+        raise ValueError(f"not the annotation of an image as VOC has it: it begins with <{root.tag[:40]}>")
     first = 0 if (root.findtext("source/database") or "").strip() in _COUNT_FROM_ZERO else 1
     people: list[Box] = []
     difficult: list[Box] = []

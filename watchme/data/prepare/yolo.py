@@ -3,24 +3,23 @@
 import argparse
 import hashlib
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import yaml
+from typing import NamedTuple
 
 from watchme.core.errors import DataError
 from watchme.data.bad_records import Faults, Source
 from watchme.data.check.yolo_labels import box_of, read_label
 from watchme.data.pixel_boxes import Box
+from watchme.data.prepare import class_names, voc
 from watchme.data.prepare import options as sources
-from watchme.data.prepare import voc
 from watchme.data.prepare import yolo_writer as detection
 from watchme.data.prepare.frame_groups import divide
 from watchme.data.prepare.yolo_writer import Photo, flat_name, rules_of
-from watchme.io.image_files import YAML_NAMES, files_in, is_image
+from watchme.io.image_files import files_in, is_image
 
 HELP = "YOLO or VOC labels of Label Studio, CVAT, LabelImg, Roboflow to a split YOLO dataset"
 USAGE = "FOLDER ... --out FOLDER [options]"
@@ -85,13 +84,22 @@ def run(arguments: argparse.Namespace) -> int:
     images = [path for path in files if is_image(path)]
     if not images:
         raise DataError(f"{', '.join(map(str, arguments.folders))}: there are no images; name their folder, too")
-    names = _names(arguments, files)
+    names = list(arguments.names or class_names.names_in(files))
     categories = {name.casefold() for name in arguments.category or _PEOPLE}
     labels = _labels(images, files)
-    listed = any(path.suffix == ".txt" for path in labels.values())
-    rules = _LabelRules(names, _people(names, categories) if listed else set(), categories, _keypoint_values(files))
+    listed = any(path.suffix.lower() == ".txt" for path in labels.values())
+    rules = _LabelRules(
+        names,
+        class_names.people_of(names, categories) if listed else set(),
+        categories,
+        class_names.keypoint_values(files),
+    )
     photos = _photos(images, labels, rules, arguments, source)
-    photos, shares = _with_splits(photos, arguments, source)
+    try:
+        photos, shares = _with_splits(photos, arguments, source)
+    except DataError:
+        source.faults.settle()  # so little may be left to divide because of them
+        raise
     made = rules_of(arguments, shares)
     options = {
         "categories": sorted(categories),
@@ -144,80 +152,30 @@ def _with_splits(
     return [replace(photo, split=places[photo.image]) for photo in photos if places[photo.image]], shares
 
 
-def _names(arguments: argparse.Namespace, files: Sequence[Path]) -> list[str]:
-    """Class names by id: given, or those of the first file that has them, the least deep one first; may be empty."""
-    if arguments.names:
-        return list(arguments.names)
-    for path in sorted(files, key=lambda path: len(path.parts)):
-        if path.name in YAML_NAMES:
-            found = _yaml_names(path)
-        elif path.name in ("obj.names", "classes.txt", "predefined_classes.txt"):
-            text = path.read_text(encoding="utf-8-sig", errors="replace")
-            found = [line.strip() for line in text.splitlines() if line.strip()]
-        else:
-            continue
-        if found:
-            return found
-    return []
-
-
-def _yaml_of(path: Path) -> Mapping[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise DataError(f"{path} cannot be read as yaml: {error}") from None
-    return content if isinstance(content, Mapping) else {}
-
-
-def _yaml_names(path: Path) -> list[str]:
-    names = _yaml_of(path).get("names")
-    if isinstance(names, Mapping):
-        if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
-            raise DataError(f"{path}: the class ids of names must run from 0 without a gap")
-        names = [name for _, name in sorted(names.items(), key=lambda item: int(item[0]))]
-    return [str(name) for name in names] if isinstance(names, list) else []
-
-
-def _keypoint_values(files: Sequence[Path]) -> int:
-    """Numbers of keypoints behind a box, by `kpt_shape` of the least deep yaml that has it."""
-    for path in sorted(files, key=lambda path: len(path.parts)):
-        if path.name in YAML_NAMES and isinstance(shape := _yaml_of(path).get("kpt_shape"), list) and len(shape) == 2:
-            return int(shape[0]) * int(shape[1]) if all(type(side) is int for side in shape) else 0
-    return 0
-
-
-def _people(names: Sequence[str], categories: set[str]) -> set[int]:
-    """Ids of the classes that are people."""
-    if not names:
-        raise DataError(
-            "the class names are not known: there is no data.yaml, obj.names or classes.txt; say --names, e.g. "
-            "--names person"
-        )
-    found = {number for number, name in enumerate(names) if name.strip().casefold() in categories}
-    if not found:
-        raise DataError(f"no class is a person: {', '.join(names[:20])}\n    --category NAME says who is")
-    return found
-
-
 def _labels(images: Sequence[Path], files: Sequence[Path]) -> dict[Path, Path]:
     """Image -> its label file, of those that have one."""
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         if path.suffix.lower() in (".txt", ".xml") and path.is_file():
-            by_stem[path.stem].append(path)
+            by_stem[_stem(path)].append(path)
     stems: dict[str, int] = defaultdict(int)
     for image in images:
-        stems[image.stem] += 1
+        stems[_stem(image)] += 1
     found = {}
     for image in images:
-        candidates = by_stem.get(image.stem, [])
+        candidates = by_stem.get(_stem(image), [])
         wanted = (_in_labels(image.parent), image.parent)
         own = [path for folder in wanted for path in candidates if path.parent == folder]
         if own:
             found[image] = own[0]
-        elif len(candidates) == 1 and stems[image.stem] == 1:
+        elif len(candidates) == 1 and stems[_stem(image)] == 1:
             found[image] = candidates[0]
     return found
+
+
+def _stem(path: Path) -> str:
+    """A name without its suffix, the same however its umlauts are encoded: archives made on a Mac take them apart."""
+    return unicodedata.normalize("NFC", path.stem)
 
 
 def _in_labels(folder: Path) -> Path:

@@ -178,6 +178,9 @@ def _plan(photos: Sequence[Photo], source: Source, rules: Rules) -> list[_Planne
         planned.append(_Planned(photo, split, tuple(lines), tuple(regions) if rules.ignored == "paint" else ()))
     if not planned:
         raise DataError("the source has no image to keep")
+    if source.dropped and not any(one.lines for one in planned):
+        why = "".join(f"\n    left out: {count:,} {what}" for what, count in sorted(source.dropped.items()))
+        raise DataError(f"nobody is in any of the {len(planned):,} images: there is nothing to learn{why}")
     splits.require(Counter(one.split for one in planned), rules.shares)
     return planned
 
