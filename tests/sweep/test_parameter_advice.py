@@ -50,6 +50,12 @@ def test_best_trial_best_quarter_and_what_mattered(trials: list[FrozenTrial]) ->
     assert batch.reading == "may be chance"
 
 
+def test_a_trial_that_failed_after_good_epochs_is_no_good_trial(trials: list[FrozenTrial]) -> None:
+    burst = trial(17, 5.0, 0.5, 32, TrialState.PRUNED)
+    burst.state = TrialState.FAIL
+    assert advise([*trials, burst], ["maximize"])[0].good == advise(trials, ["maximize"])[0].good
+
+
 # Learning rate, batch size, augmentation and val/map of eleven short trainings on the demo world.
 MEASURED = (
     *((0.02016, 64, "basic", 0.0525), (0.0008083, 64, "none", 0.1229), (0.0009015, 32, "basic", 0.1251)),

@@ -17,7 +17,7 @@ from optuna.trial import TrialState, create_trial
 from sweep.conftest import Swept
 from watchme.sweep.leaderboard import write_leaderboard
 from watchme.sweep.progress import Progress, wants_table
-from watchme.sweep.sweep_page import _is_logarithmic
+from watchme.sweep.sweep_page import _is_logarithmic, _unfinished
 
 Sweep = Callable[..., Swept]
 Train = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -237,6 +237,15 @@ def test_baseline_tune_final(sweep: Sweep, train: Train, tmp_path: Path) -> None
     values = [json.loads((tmp_path / name / "summary.json").read_text())["val/map"] for name in ("baseline", "final")]
     assert values[1] > best.values[0]
     assert values[1] >= values[0] - 0.05
+
+
+def test_a_sweep_that_was_left_before_its_last_trial_is_interrupted_unless_others_work_on_it() -> None:
+    done, queued, running = (
+        create_trial(state=state, value=value)
+        for state, value in ((TrialState.COMPLETE, 0.5), (TrialState.WAITING, None), (TrialState.RUNNING, None))
+    )
+    assert _unfinished([done, queued]) == "interrupted"
+    assert _unfinished([done, running]) == "running"
 
 
 def test_choices_that_are_magnitudes_apart_are_drawn_over_their_logarithm() -> None:

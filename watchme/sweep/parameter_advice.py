@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial
 
 from watchme.core.formatting import UNDEFINED
 from watchme.sweep.importance import chance_levels, importance_ranges
-from watchme.sweep.trial_states import best_of, setting, values_of
+from watchme.sweep.trial_states import best_of, has_result, setting, values_of
 
 # From this share on a parameter counts as one that mattered.
 _MATTERS = 0.1
@@ -43,14 +43,14 @@ class Advice:
 def advise(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> list[Advice]:
     """A row for each searched parameter, the most important first.
 
-    Good trials are the best quarter of those with a value, pruned ones with their last.
+    Good trials are the best quarter of the complete and the pruned ones, these with their last value.
     """
     best = best_of(trials, directions)
     if best is None:
         return []
     sign = -1.0 if directions[0] == "maximize" else 1.0
-    values = {trial.number: values_of(trial, 1)[0] for trial in trials}
-    measured = [trial for trial in trials if (value := values[trial.number]) is not None and math.isfinite(value)]
+    values = {trial.number: values_of(trial, 1)[0] for trial in trials if has_result(trial)}
+    measured = [trial for trial in trials if (value := values.get(trial.number)) is not None and math.isfinite(value)]
     measured.sort(key=lambda trial: sign * (values[trial.number] or 0.0))
     good = measured[: math.ceil(len(measured) / 4)]
     ranges = importance_ranges(trials, directions[0])

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from watchme.core.formatting import duration, number
 from watchme.io.files import replace_text
@@ -48,7 +48,7 @@ def write_page(plan: Plan, study: Study) -> Path:
         title=f"Study {plan.study_name}",
         meta=f"{plan.typed.model.name} on {plan.typed.dataset.name}",
         folder=plan.folder,
-        status="finished" if done >= plan.n_trials else "running",
+        status="finished" if done >= plan.n_trials else _unfinished(trials),
         failures=_failures(plan, trials),
         cards=_cards(plan, trials, done),
         best=_best(plan, trials),
@@ -62,6 +62,11 @@ def write_page(plan: Plan, study: Study) -> Path:
     path = plan.folder / SWEEP_REPORT
     replace_text(path, text)
     return path
+
+
+def _unfinished(trials: Sequence[FrozenTrial]) -> str:
+    """Status of a sweep with trials to go, whose page is written when a process leaves it: others may still work."""
+    return "running" if any(trial.state == TrialState.RUNNING for trial in trials) else "interrupted"
 
 
 def _cards(plan: Plan, trials: Sequence[FrozenTrial], done: int) -> list[tuple[str, str, str]]:

@@ -185,7 +185,7 @@ function parallel() {
 }
 
 function fade() {
-  const kept = (trial) => [...ranges].every(([name, within]) => within(valueOf(trial, name)));
+  const kept = (trial) => [...ranges].every(([name, within]) => valueOf(trial, name) !== null && within(valueOf(trial, name)));
   const out = new Set(study.trials.filter((trial) => !kept(trial)).map((trial) => String(trial.number)));
   for (const item of document.querySelectorAll("[data-trial]")) item.classList.toggle("out", out.has(item.dataset.trial));
 }
