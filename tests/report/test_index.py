@@ -208,6 +208,36 @@ def test_command_builds_it_and_writes_missing_reports(tmp_path: Path) -> None:
     assert "is not a folder" in missing.stderr
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"image,ap\r\na.jpg,0.5\r\nb.j", b"\xff\xfe{["], ids=["empty", "cut", "bytes"]
+)
+def test_a_damaged_table_keeps_no_run_from_its_report(tmp_path: Path, content: bytes) -> None:
+    run = add_run(tmp_path, "run", 0.1)
+    (run.folder / "tables" / "test_per_image.csv").write_bytes(content)
+    (run.folder / "report.html").unlink()
+    write_index(tmp_path)
+    assert ("a.jpg" in (run.folder / "report.html").read_text()) == (b"a.jpg" in content)
+
+
+def test_a_config_that_was_cut_off_keeps_no_run_from_the_index(tmp_path: Path) -> None:
+    run = add_run(tmp_path, "run", 0.1)
+    text = (run.folder / "config.yaml").read_text()
+    (run.folder / "config.yaml").write_text(text[: text.index("trial: null") + len("trial: nu")])
+    assert [shown["title"] for shown in run_data(tmp_path, find_runs(tmp_path))] == ["made_up on nothing"]
+
+
+def test_a_report_that_cannot_be_drawn_keeps_no_other_run_from_the_index(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("damaged", "whole"):
+        (add_run(tmp_path, name, 0.1).folder / "report.html").unlink()
+    (tmp_path / "damaged" / "pictures.json").write_text('{"pictures": [3]}')
+    page = write_index(tmp_path)
+    assert (tmp_path / "whole" / "report.html").is_file()
+    assert '"folder":"damaged"' in page.read_text()
+    assert f"No report of {tmp_path / 'damaged'}: TypeError" in caplog.text
+
+
 def test_text_of_runs_cannot_break_out_of_the_page(tmp_path: Path) -> None:
     run = add_run(tmp_path, "a run</script><b>", 0.1)
     assert run.folder.is_dir()

@@ -8,7 +8,7 @@ from typing import Any
 from watchme.config.schema import RunConfig
 from watchme.core.interfaces import Callback, Picture, Result, Shown, Table
 from watchme.inference.match_results import FILE
-from watchme.io.files import replace_json
+from watchme.io.files import replace_json, replacing
 from watchme.run import run_dir as rundir
 from watchme.run import summary as console
 
@@ -66,9 +66,8 @@ class ReportWriter(Callback):
         replace_json(folder / PICTURES, {"pictures": self._pictures})
 
     def _write_table(self, table: Table) -> None:
-        folder = self._record.path / TABLES
-        folder.mkdir(exist_ok=True)
-        with (folder / f"{table.name.replace('/', '_')}.csv").open("w", newline="", encoding="utf-8") as file:
+        path = self._record.path / TABLES / f"{table.name.replace('/', '_')}.csv"
+        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(table.columns)
             writer.writerows(table.rows)

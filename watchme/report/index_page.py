@@ -1,6 +1,7 @@
 """An index page of all runs and sweeps in a folder, at any depth: sorted, filtered, compared side by side."""
 
 import hashlib
+import logging
 import math
 import os
 from collections.abc import Collection, Iterable, Mapping
@@ -19,6 +20,8 @@ from watchme.report.glossary import meaning
 from watchme.report.rendering import render_page
 from watchme.report.run_page import REPORT, as_text, write_report
 from watchme.report.run_reader import Run, find_runs
+
+log = logging.getLogger(__name__)
 
 INDEX = "index.html"
 _MOST_POINTS = 150
@@ -93,7 +96,10 @@ def find_sweeps(root: Path, runs: Iterable[Run]) -> list[Sweep]:
 
 
 def _refresh(run: Run) -> None:
-    """Write a report that is missing or older than the run's manifest, e.g. of a run that was killed."""
+    """Write a report that is missing or older than the run's manifest, e.g. of a run that was killed.
+
+    A run whose files are damaged is listed without a report: the others must not go without their index.
+    """
     page = run.folder / REPORT
     manifest = (run.folder / "run.json").stat().st_mtime
     try:
@@ -101,6 +107,8 @@ def _refresh(run: Run) -> None:
             write_report(run.folder)
     except OSError:  # a read-only folder is listed without it
         return
+    except Exception as error:
+        log.warning("No report of %s: %s: %s", run.folder, type(error).__name__, error)
 
 
 def _sweep(root: Path, sweep: Sweep) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def read_run(folder: Path) -> Run:
         RunFolderError: If it has no readable run.json.
     """
     hydra = read_yaml(folder / ".hydra" / "hydra.yaml").get("hydra", {})
-    saved = of_types(read_yaml(folder / CONFIG), dict.fromkeys(_SECTIONS, dict))
+    saved = of_types(read_yaml(folder / CONFIG), dict.fromkeys((*_SECTIONS, "trial"), dict))
     choices = hydra.get("runtime", {}).get("choices", {})
     return Run(
         folder=folder,
@@ -188,16 +188,21 @@ def _is_copy(manifest: Path) -> bool:
 
 def read_pictures(folder: Path) -> list[dict[str, Any]]:
     """Pictures that a run has shown and whose files are still there."""
-    found = read_json(folder / "pictures.json").get("pictures", [])
+    found = read_json(folder / "pictures.json").get("pictures") or []
     return [picture for picture in found if (folder / picture["file"]).is_file()]
 
 
 def read_tables(folder: Path) -> dict[str, list[list[str]]]:
-    """Tables that a run has shown: name of the file -> rows, the first being the columns' names."""
+    """Tables that a run has shown: name of the file -> rows, the first being the columns' names.
+
+    Rows that a killed process cut off, and files without any, are left out.
+    """
     tables = {}
     for path in sorted((folder / "tables").glob("*.csv")):
-        with path.open(newline="", encoding="utf-8") as file:
-            tables[path.stem] = list(csv.reader(file))
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            rows = list(csv.reader(file))
+        if whole := [row for row in rows if len(row) == len(rows[0])]:
+            tables[path.stem] = whole
     return tables
 
 
