@@ -5,9 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
-import urllib.error
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,6 @@ from tracking.made_up import Tracked, make_config
 from watchme.core.interfaces import Result
 from watchme.report.index_page import find_sweeps, run_data, write_index
 from watchme.report.run_reader import find_runs, read_run
-from watchme.report.serve import make_server
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
@@ -115,32 +111,6 @@ def test_failed_runs_say_why_and_interrupted_ones_show_their_last_value(tmp_path
     data = {run["folder"]: run for run in run_data(tmp_path, find_runs(tmp_path))}
     assert data["broken"]["reason"] == "ZeroDivisionError: division by zero"
     assert (data["cut"]["value"], data["cut"]["last"]) == (None, 0.42)
-
-
-def test_server_follows_a_run_and_answers_only_by_its_own_name(tmp_path: Path) -> None:
-    run = Tracked.begin(tmp_path / "run", make_config())
-    run.epochs(1, 1, pictures=False)
-    with make_server(tmp_path) as server:
-        assert server.server_address[0] == "127.0.0.1"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_address[1]}"
-
-        def get(path: str, host: str | None = None) -> str:
-            request = urllib.request.Request(address + path, headers={"Host": host} if host else {})
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                return str(answer.read().decode())
-
-        assert json.loads(get("/runs.json"))[0]["epochs"] == 1
-        run.epochs(2, 3, pictures=False)
-        (shown,) = json.loads(get("/runs.json"))
-        assert (shown["epochs"], shown["last"], shown["status"]) == (3, 0.57, "running")
-        assert 'data-served="1"' in get("/")
-        assert "location.reload()" in get("/run/report.html")
-        with pytest.raises(urllib.error.HTTPError, match="403"):
-            get("/", "evil.example:80")
-        server.shutdown()
-    run.end("finished", run.result())
-    assert "location.reload()" not in (run.folder / "report.html").read_text()
 
 
 def test_holds_only_what_differs_of_the_configs(data: dict[str, dict[str, Any]]) -> None:

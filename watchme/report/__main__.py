@@ -37,7 +37,7 @@ def _serve(folder: Path, host: str, port: int) -> int:
 
     try:
         server = make_server(folder, host, port)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         fix = "Choose another --port, or 0 for a free one"
         print(f"Cannot listen on {host}:{port}: {error}.\n    {fix}", file=sys.stderr)
         return 2
