@@ -7,11 +7,13 @@ import multiprocessing
 import os
 import select
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -51,6 +53,10 @@ def _raise_out_of_memory(group: ProcessGroup, device: torch.device) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
+def _find_shm_full(group: ProcessGroup, device: torch.device) -> None:
+    raise dist.DistBackendError("NCCL error: Error while creating shared memory segment /dev/shm/nccl-x")
+
+
 def _kill_self(group: ProcessGroup, device: torch.device) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -79,6 +85,7 @@ def no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 FAILURES: list[tuple[Callable[..., None], type[Exception], str]] = [
     (_raise, DataError, r"crop\.jpg is broken"),
     (_raise_foreign, TrainingError, "osnet-1 failed: KeyError: 'strange'"),
+    (_find_shm_full, TrainingError, "(?s)have lost each other.*torch says.*memory segment /dev/shm/nccl-x"),
     (_kill_self, TrainingError, "osnet-1 was killed by SIGKILL; the kernel does so where memory runs out"),
     (_terminate_self, TrainingError, "osnet-1 was killed by SIGTERM"),
     (_end_early, TrainingError, "osnet-1 ended with status 0"),
@@ -111,6 +118,20 @@ def test_a_follower_that_cannot_start_ends_the_leader(monkeypatch: pytest.Monkey
     missing = torch.device("cuda", 99)
     with pytest.raises(TrainingError, match=r"osnet-1 failed: \w*Error: "), spawn_followers([CPU, missing], _wait):
         pytest.fail("the leader has joined a group without it")
+
+
+def test_the_port_is_held_while_followers_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which takes seconds to minutes, in which another run could get it."""
+    joined = ddp_processes.joined_group
+
+    def join(rank: int, size: int, device: torch.device, port: int, threads: int) -> Any:
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        return joined(rank, size, device, port, threads)
+
+    monkeypatch.setattr(ddp_processes, "joined_group", join)
+    with spawn_followers(TWO, _wait) as group:
+        group.broadcast(None)
 
 
 @pytest.mark.slow
@@ -307,3 +328,26 @@ def test_a_run_of_which_a_process_is_stopped_ends_within_half_a_minute(
     assert "Traceback" not in output
     assert json.loads((folder / "run.json").read_text())["status"] == "failed"
     assert_none_left(process.pid)
+
+
+def _follow_late(config: Config, folder: Path, group: ProcessGroup, device: torch.device) -> None:
+    """A follower that reads its dataset for longer than an exchange of a step may take."""
+    prepare = train_module._Run.prepare
+
+    def slow(self: train_module._Run) -> None:
+        prepare(self)
+        threading.Event().wait(8)
+
+    train_module._Run.prepare = slow  # type: ignore[method-assign]
+    train_module._follow(config, folder, group, device)
+
+
+@pytest.mark.slow
+def test_a_follower_may_take_long_to_read_its_data(
+    run_whole: Callable[..., object], small_world: DemoWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dataset.cache=ram reads all of it in each process; the leader has read its own before it starts the others."""
+    monkeypatch.setattr(distributed, "_STEP_TIMEOUT", timedelta(seconds=6))
+    monkeypatch.setattr(train_module, "_follow", _follow_late)
+    run_whole(tmp_path / "run", *TINY, "train.epochs=1", f"dataset.root={small_world.reid}")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"

@@ -15,7 +15,7 @@ from watchme.core import device as runtime
 from watchme.core.errors import ConfigError
 from watchme.data.demo import DemoWorld
 from watchme.engines.osnet.ddp_processes import spawn_followers
-from watchme.engines.osnet.distributed import ProcessGroup, free_address, joined_group
+from watchme.engines.osnet.distributed import ProcessGroup, joined_group, open_store
 
 CPU = torch.device("cpu")
 
@@ -68,7 +68,8 @@ def test_who_waits_for_the_leader_waits_apart_from_the_steps(monkeypatch: pytest
             return real(*args, **options)
 
         monkeypatch.setattr(dist, name, noted)
-    with joined_group(0, 1, CPU, free_address(), 1) as alone:
+    store = open_store()
+    with joined_group(0, 1, CPU, store.port, 1) as alone:
         for name in ("broadcast_object_list", "all_gather", "all_reduce"):
             monkeypatch.setattr(dist, name, lambda *_, group=None, **options: used.append(group))
         two, parameter = ProcessGroup(0, 2, alone.control), torch.nn.Parameter(torch.zeros(1))

@@ -139,7 +139,8 @@ def _nccl(step: Step) -> None:
 
     device = torch.device("cuda:0")
     start = time.monotonic()
-    with distributed.joined_group(0, 1, device, distributed.free_address(), 1):
+    store = distributed.open_store()
+    with distributed.joined_group(0, 1, device, store.port, 1):
         value = torch.ones(4, device=device)
         dist.all_reduce(value)
         parts = [torch.empty_like(value)]

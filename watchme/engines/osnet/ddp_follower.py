@@ -28,16 +28,18 @@ Follow = Callable[[ProcessGroup, torch.device], None]
 
 HEARTBEAT_S = 1.0
 SILENCE_S = 15.0  # without a heartbeat a process counts as stopped
-# What it says instead of an error.
-LOST_PEER = "lost"
-DONE = "done"
+DONE = "done"  # what it says at its end
+
+
+class LostPeerError(RuntimeError):
+    """A follower cannot reach another process, which may have failed before."""
 
 
 def run_follower(
     rank: int,
     size: int,
     device: torch.device,
-    address: tuple[str, int],
+    port: int,
     threads: int,
     start_method: str,
     follow: Follow,
@@ -55,7 +57,7 @@ def run_follower(
         if device.type == "cuda":
             torch.cuda.set_device(device)  # an error if the GPU is busy
         threading.Thread(target=_send_heartbeats, args=(pipe, sending), daemon=True).start()
-        with joined_group(rank, size, device, address, threads) as group, _failure_reported(pipe, sending):
+        with joined_group(rank, size, device, port, threads) as group, _failure_reported(pipe, sending):
             follow(group, device)
             with sending:
                 pipe.send_bytes(pickle.dumps(DONE))
@@ -67,10 +69,10 @@ def _failure_reported(pipe: "Connection[Any, Any]", sending: threading.Lock) -> 
     try:
         yield
     except Exception as error:
-        known = isinstance(error, WatchmeError)
-        reported: object = error if known else RuntimeError(f"{type(error).__name__}: {error}")
+        kind = LostPeerError if is_lost_peer(error) else RuntimeError
+        reported = error if isinstance(error, WatchmeError) else kind(f"{type(error).__name__}: {error}")
         with contextlib.suppress(OSError), sending:
-            pipe.send_bytes(pickle.dumps(LOST_PEER if is_lost_peer(error) else reported))
+            pipe.send_bytes(pickle.dumps(reported))
         exit_now()
 
 

@@ -23,13 +23,13 @@ from watchme.core.errors import TrainingError, WatchmeError
 from watchme.engines.osnet.ddp_follower import (
     DONE,
     HEARTBEAT_S,
-    LOST_PEER,
     SILENCE_S,
     Follow,
+    LostPeerError,
     exit_now,
     run_follower,
 )
-from watchme.engines.osnet.distributed import ProcessGroup, abort, free_address, is_lost_peer, joined_group
+from watchme.engines.osnet.distributed import ProcessGroup, abort, is_lost_peer, joined_group, open_store
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +53,15 @@ def spawn_followers(devices: list[torch.device], follow: Follow) -> Iterator[Pro
     if len(devices) == 1:
         yield ProcessGroup()
         return
-    address, threads = free_address(), max(1, torch.get_num_threads() // len(devices))
+    store, threads = open_store(), max(1, torch.get_num_threads() // len(devices))
     followers = [
-        _Follower(rank, len(devices), device, address, threads, follow)
+        _Follower(rank, len(devices), device, store.port, threads, follow)
         for rank, device in enumerate(devices[1:], start=1)
     ]
     watcher = _Watcher(followers)
     try:
         watcher.wait_for_start()
-        with joined_group(0, len(devices), devices[0], address, threads) as group:
+        with joined_group(0, len(devices), devices[0], store.port, threads) as group:
             yield group
             watcher.expect_exits()
         for follower in followers:
@@ -88,21 +88,19 @@ def spawn_followers(devices: list[torch.device], follow: Follow) -> Iterator[Pro
 class _Follower:
     """A process, and the leader's end of the pipe to it: heartbeats and its error come in, its closing ends it."""
 
-    def __init__(
-        self, rank: int, size: int, device: torch.device, address: tuple[str, int], threads: int, follow: Follow
-    ) -> None:
+    def __init__(self, rank: int, size: int, device: torch.device, port: int, threads: int, follow: Follow) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, its_end = context.Pipe()
         method = multiprocessing.get_start_method()
         self.process: SpawnProcess = context.Process(
             target=run_follower,
-            args=(rank, size, device, address, threads, method, follow, its_end),
+            args=(rank, size, device, port, threads, method, follow, its_end),
             name=f"osnet-{rank}",
         )
         self.process.start()
         its_end.close()
         self.last_heartbeat: float | None = None  # None: it is still starting
-        self.error: BaseException | str | None = None
+        self.error: BaseException | None = None
         self.done = False
 
     @property
@@ -185,7 +183,7 @@ class _Watcher:
         self._raised.set()
         if is_lost_peer(error):
             self._thread.join(_EXIT_WAIT_S)
-            return self._error or TrainingError("the training processes have lost each other")
+            return self._error or _lost_each_other(error)
         self._closing.set()
         return self._error if isinstance(error, _Interrupted) else None
 
@@ -237,14 +235,21 @@ class _Watcher:
                 f"training process {follower.process.name} (pid {follower.process.pid}) has not answered for "
                 f"{SILENCE_S:.0f} s: it is stopped, or the machine hangs; it was killed"
             )
-        for follower in sorted(self._followers, key=lambda each: each.error == LOST_PEER):
-            if isinstance(follower.error, BaseException):
+        lost = [each for each in self._followers if isinstance(each.error, LostPeerError)]
+        for follower in sorted(self._followers, key=lost.__contains__):
+            if isinstance(follower.error, BaseException) and follower not in lost:
                 return TrainingError(f"training process {follower.process.name} failed: {follower.error}")
             code = follower.process.exitcode
             if code is not None and code < 0:
                 name = signal.Signals(-code).name
                 hint = "; the kernel does so where memory runs out (see dmesg)" if name == "SIGKILL" else ""
                 return TrainingError(f"training process {follower.process.name} was killed by {name}{hint}")
-            if code is not None and not follower.done and follower.error != LOST_PEER:
+            if code is not None and not follower.done and follower not in lost:
                 return TrainingError(f"training process {follower.process.name} ended with status {code}")
-        return TrainingError("the training processes have lost each other")
+        return _lost_each_other(lost[0].error if lost else None)
+
+
+def _lost_each_other(error: BaseException | None) -> TrainingError:
+    """Where no process is known to have failed: a network or a driver, of which torch knows more."""
+    said = f".\n    torch says: {error}" if error is not None else ""
+    return TrainingError(f"the training processes have lost each other{said}")

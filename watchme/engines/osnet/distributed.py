@@ -5,7 +5,6 @@ leader, alone evaluates, writes checkpoints and reports epochs. ddp_processes.py
 """
 
 import contextlib
-import socket
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from watchme.core.process_state import environment, torch_threads
 _STEP_TIMEOUT = timedelta(minutes=10)
 # The others wait for the leader while it evaluates and saves.
 _CONTROL_TIMEOUT = timedelta(days=7)
+_HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +55,10 @@ class ProcessGroup:
         # Gathered rather than reduced: one sum in rank order has the same bits in every process.
         dist.all_gather(parts, values, group=self.control)
         return torch.stack(parts).sum(0)
+
+    def wait_for_all(self) -> None:
+        """Wait until all processes have come here, however long that takes."""
+        self.sum(torch.zeros(1, dtype=torch.float64))
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Average gradients over the processes, as DistributedDataParallel does those of its model."""
@@ -93,16 +97,14 @@ class _ScaledGradient(torch.autograd.Function):
 
 
 @contextlib.contextmanager
-def joined_group(
-    rank: int, size: int, device: torch.device, address: tuple[str, int], threads: int
-) -> Iterator[ProcessGroup]:
+def joined_group(rank: int, size: int, device: torch.device, port: int, threads: int) -> Iterator[ProcessGroup]:
     """Membership of a process group; environment and thread count are put back afterwards.
 
     Args:
         rank: Of this process.
         size: How many processes join.
         device: Where this process computes; NCCL between GPUs, gloo elsewhere.
-        address: Host and port that are free on the leader's machine.
+        port: Of the leader's `open_store`.
         threads: Of torch, in this process.
     """
     variables = {
@@ -111,8 +113,8 @@ def joined_group(
         # accelerate takes this as the number of the GPU.
         "LOCAL_RANK": str(rank if device.index is None else device.index),
         "LOCAL_WORLD_SIZE": str(size),
-        "MASTER_ADDR": address[0],
-        "MASTER_PORT": str(address[1]),
+        "MASTER_ADDR": _HOST,
+        "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": str(threads),
     }
     with environment(variables), torch_threads(threads):
@@ -146,8 +148,9 @@ def is_lost_peer(error: BaseException) -> bool:
     )
 
 
-def free_address() -> tuple[str, int]:
-    """A free port of this machine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return "127.0.0.1", int(probe.getsockname()[1])
+def open_store() -> dist.TCPStore:
+    """What processes of this machine find each other by, at a port that it holds from now on, as long as it is kept.
+
+    A leader that opened it in joining, when all have started, could find the port taken.
+    """
+    return dist.TCPStore(_HOST, 0, is_master=True, multi_tenant=True, wait_for_workers=False)

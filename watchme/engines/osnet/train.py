@@ -135,6 +135,7 @@ class _Run:
 
     def trainer(self, group: ProcessGroup) -> Trainer:
         """A trainer, resumed if the config asks for it."""
+        group.wait_for_all()  # others may still read their data, and DistributedDataParallel waits for minutes only
         validate = functools.partial(self.evaluator.validate, self.val, self.data) if self.val else None
         trainer = Trainer(
             self.config,
