@@ -231,7 +231,8 @@ def every_page(outputs: Path, sweep_page: Path, tmp_path_factory: pytest.TempPat
         },
     )
     evaluation = add_evaluation(root, "evaluation", run.folder / "weights" / "best.pt")
-    pages = {"run": render(known), "check": render(checked), "search": render(searched)}
+    cut = replace(known, manifest={**known.manifest, "status": "interrupted"}, summary={})
+    pages = {"run": render(known), "interrupted": render(cut), "check": render(checked), "search": render(searched)}
     for name, text in pages.items():
         (run.folder / f"{name}.html").write_text(text)
     found = {name: (run.folder / f"{name}.html").as_uri() for name in pages}

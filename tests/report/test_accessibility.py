@@ -8,7 +8,19 @@ import pytest
 from report.chromium import Chromium
 
 pytestmark = pytest.mark.browser
-PAGES = ("run", "failed", "evaluation", "check", "search", "index", "comparison", "sweep", "matches", "predict")
+PAGES = (
+    "run",
+    "failed",
+    "interrupted",
+    "evaluation",
+    "check",
+    "search",
+    "index",
+    "comparison",
+    "sweep",
+    "matches",
+    "predict",
+)
 WIDTHS = (390, 1280, 1920)
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 # What axe-core calls incomplete (text over a shaded cell, say) is looked at by eye; violations alone are refused.

@@ -1,5 +1,7 @@
 """Pages in headless Chromium: no console error, what scripts draw is drawn, and it answers pointer and keys."""
 
+import csv
+import io
 import json
 import re
 from importlib import resources
@@ -177,6 +179,34 @@ def test_shares_are_drawn_on_one_scale_where_wanted(browser: Chromium, tmp_path:
     assert page.run(highest) == [0.4, 1, 8]
     page.run("[...document.querySelectorAll('label')].find((item) => /Same scale/.test(item.textContent)).click()")
     assert page.run(highest) == [1, 1, 8]
+
+
+def test_long_names_tags_and_values_push_no_column_away(browser: Chromium, tmp_path: Path) -> None:
+    long = {**ROW, "folder": "a", "title": "x" * 300, "tags": ["y" * 300], "config": {"optimizer.betas": "z" * 300}}
+    page = browser.open(index_of(tmp_path, [long, {**ROW, "folder": "b", "config": {"optimizer.betas": "1"}}]), 1280)
+    assert page.run("document.querySelector('#runs thead').getBoundingClientRect().width") < 1280
+    assert page.run("document.querySelector('#runs td[title]').title") == "z" * 300
+    assert page.messages() == []
+
+
+def test_csv_holds_every_run_and_whatever_is_in_its_text(browser: Chromium, tmp_path: Path) -> None:
+    odd = ('a, "b"\r\nc', "Größe; Straße", "x\ry")
+    runs = [{**ROW, "folder": name, "value": 0.1234567891, "config": {"optimizer.lr": "1e-05"}} for name in odd]
+    page = browser.open(index_of(tmp_path, runs))
+    rows = list(csv.DictReader(io.StringIO(page.run("csv()"), newline="")))
+    assert [(row["folder"], float(row["value"]), row["optimizer.lr"]) for row in rows] == [
+        (name, 0.1234567891, "1e-05") for name in odd
+    ]
+
+
+def test_settings_are_sorted_as_numbers(browser: Chromium, tmp_path: Path) -> None:
+    values = ("0.01", "1e-05", "auto", "100", "9")
+    runs = [{**ROW, "folder": value, "config": {"optimizer.lr": value}} for value in values]
+    page = browser.open(index_of(tmp_path, runs))
+    folders = "[...document.querySelectorAll('#runs td.name')].map((cell) => cell.lastChild.textContent)"
+    click = "[...document.querySelectorAll('th button')].find((item) => item.title === 'optimizer.lr').click();"
+    assert page.run(click + folders) == ["auto", "100", "9", "0.01", "1e-05"]
+    assert page.run(click + folders) == ["1e-05", "0.01", "9", "100", "auto"]
 
 
 def test_sorting_filtering_and_choosing_the_best(browser: Chromium, outputs: Path) -> None:

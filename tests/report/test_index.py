@@ -111,6 +111,8 @@ def test_failed_runs_say_why_and_interrupted_ones_show_their_last_value(tmp_path
     data = {run["folder"]: run for run in run_data(tmp_path, find_runs(tmp_path))}
     assert data["broken"]["reason"] == "ZeroDivisionError: division by zero"
     assert (data["cut"]["value"], data["cut"]["last"]) == (None, 0.42)
+    card = '<div class="value">0.4200</div><div class="note">the last value, of epoch 2</div>'
+    assert card in (cut.folder / "report.html").read_text()
 
 
 def test_holds_only_what_differs_of_the_configs(data: dict[str, dict[str, Any]]) -> None:

@@ -71,7 +71,7 @@ def render(root: Path, runs: list[Run], *, served: bool = False) -> str:
     return render_page(
         "index.jinja",
         title=f"Runs in {root.resolve().name}",
-        meta=f"{len(runs)} runs · {now}",
+        meta=f"{len(runs)} {'run' if len(runs) == 1 else 'runs'} · {now}",
         folder=root.resolve(),
         sweeps=[_sweep(root, sweep) for sweep in find_sweeps(root, runs)],
         data=run_data(root, runs),

@@ -110,9 +110,12 @@ def _cards(run: Run) -> list[Card]:
     took: Card = ("duration", duration(run.manifest.get("timings", {}).get("total_s")), "")
     if own := (run.summary.get("details") or {}).get("cards"):
         return [*((str(label), str(value), str(note)) for label, value, note in own), took]
-    first = dict(run.series.get(run.objective, [])).get(0)
-    before = f"{number(first)} before training" if first is not None else ""
-    cards = [(run.objective or "objective", number(run.objective_value), before)]
+    points = run.series.get(run.objective, [])
+    first, value = dict(points).get(0), run.objective_value
+    note = f"{number(first)} before training" if first is not None else ""
+    if value is None and points:  # of a run that broke off, or still trains
+        value, note = points[-1][1], f"the last value, of epoch {points[-1][0]}"
+    cards = [(run.objective or "objective", number(value), note)]
     if (best := run.summary.get("best_epoch")) is not None:
         cards.append(("best epoch", str(best), f"of {run.summary.get('epochs', '?')}"))
     partner = f"test/{run.objective.partition('/')[2]}"
@@ -244,7 +247,7 @@ def _times(run: Run) -> dict[str, str]:
     for name, points in run.series.items():
         if name.startswith("time/"):
             mean = sum(value for _, value in points) / len(points)
-            times[f"{label(name)}, mean of {len(points)} epochs"] = duration(mean)
+            times[label(name) + (f", mean of {len(points)} epochs" if len(points) > 1 else "")] = duration(mean)
     return times
 
 

@@ -4,6 +4,7 @@ const meanings = JSON.parse(document.getElementById("meanings").textContent);
 const byId = (id) => document.getElementById(id);
 const MOST = 8; // as many as there are colours
 const MOST_SETTINGS = 5;
+const MOST_LETTERS = 32;
 const state = { key: "started", down: true, text: "", chosen: [], open: new Set() };
 
 const FIXED = [
@@ -142,8 +143,14 @@ function drawRow({ run, sweep, inside, depth }, extra) {
     element("td", { class: "number" }, run.duration),
     element("td", {}, run.started.slice(0, 16).replace("T", " ")),
     element("td", { class: "number" }, format(run.seed)),
-    ...extra.map((key) => element("td", { class: "number" }, setting(run, key))),
+    ...extra.map((key) => settingCell(setting(run, key))),
   );
+}
+
+// A long value would push the other columns away; the comparison shows it whole.
+function settingCell(value) {
+  const isLong = value.length > MOST_LETTERS;
+  return element("td", { class: "number", title: isLong && value }, isLong ? `${value.slice(0, MOST_LETTERS)}…` : value);
 }
 
 // The choice is in the address, so that a comparison can be bookmarked or passed on.
@@ -163,7 +170,7 @@ function draw() {
   const extra = settings(found);
   drawHead([...FIXED, ...extra.map((key) => ({ title: short(key), hint: key, key: `config:${key}`, number: true }))]);
   byId("runs").tBodies[0].replaceChildren(...rows(found).map((row) => drawRow(row, extra)));
-  byId("count").textContent = found.length === runs.length ? `${runs.length} runs` : `${found.length} of ${runs.length} runs`;
+  byId("count").textContent = `${found.length === runs.length ? "" : `${found.length} of `}${runs.length} ${runs.length === 1 ? "run" : "runs"}`;
   drawComparison();
   writeAddress();
 }
@@ -174,7 +181,7 @@ function csv() {
   const keys = [...new Set(found.flatMap((run) => Object.keys(run.config)))].sort();
   const fixed = ["folder", "title", "mode", "status", "reason", "dataset", "objective", "value", "best", "epochs", "seconds", "started", "seed", "commit"];
   const lines = [[...fixed, ...metrics, ...keys], ...found.map((run) => [...fixed.map((key) => run[key]), ...metrics.map((name) => run.metrics[name]), ...keys.map((key) => run.config[key])])];
-  const cell = (value) => (/[",\n]/.test(String(value ?? "")) ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? ""));
+  const cell = (value) => (/[",\r\n]/.test(String(value ?? "")) ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? ""));
   return lines.map((line) => line.map(cell).join(",")).join("\n") + "\n";
 }
 
