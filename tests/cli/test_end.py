@@ -28,6 +28,28 @@ def test_a_refused_command_ends_at_once(arguments: list[str], tmp_path: Path) ->
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize(
+    ("argument", "why"),
+    [
+        ("hydra.run.dir={file}", "a file is where a folder is needed"),
+        ("hydra.run.dir={file}/run", "a file is where a folder is needed"),
+        ("output_root={file}", "a file is where a folder is needed"),
+        ("hydra.run.dir=/proc/run", "No such file or directory"),
+        ("hydra.run.dir={long}", "File name too long"),
+        ("checkpoint={long}", "File name too long"),
+        ("model.weights={long}", "File name too long"),
+        ("dataset.root={long}", "File name too long"),
+    ],
+)
+def test_a_path_that_the_system_refuses_is_named(argument: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run(AT_EXIT + MAIN, [argument.format(file=tmp_path / "file", long="x" * 300)], tmp_path)
+    assert done.returncode == 2
+    assert "The config has 1 problem; nothing was run.\n\ncommand line\n" in done.stderr
+    assert f"cannot be used: {why}" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [["--cfg", "job"], ["--info", "defaults"], ["--help"], ["--version"]])
 def test_a_command_that_shows_something_ends_at_once(arguments: list[str], tmp_path: Path) -> None:
     done = run(AT_EXIT + MAIN, arguments, tmp_path)

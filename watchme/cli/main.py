@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeGuard, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -48,11 +48,11 @@ def main() -> None:
 
 
 def _prepare_and_compose() -> None:
-    try:
-        sys.argv[1:] = prepare(sys.argv[1:])
-    except WatchmeError as error:
-        _fail(error)
     with _own_words():
+        try:
+            sys.argv[1:] = prepare(sys.argv[1:])
+        except WatchmeError as error:
+            _fail(error)
         job()
 
 
@@ -71,7 +71,10 @@ def _end_at_once(status: int) -> None:
 
 @contextlib.contextmanager
 def _own_words() -> Iterator[None]:
-    """Answer what Hydra refuses to compose in our words, without its advice (`use +key=value`), which ours replaces."""
+    """Answer what Hydra refuses to compose in our words, without its advice (`use +key=value`), which ours replaces.
+
+    So are paths that the system refuses before a run begins: of a folder that cannot be made, or a name too long.
+    """
     wanted = os.environ.get(_FULL_ERROR)
     os.environ.setdefault(_FULL_ERROR, "1")  # lets it raise rather than print; the job gets the user's value back
     try:
@@ -83,9 +86,24 @@ def _own_words() -> Iterator[None]:
         said = [line for line in lines if line and not line.startswith(_ADVICE)]
         key = getattr(error, "full_key", None) or "command line"
         _fail(ConfigError([Problem(key, "cannot be composed: " + " ".join(said)[:600])]))
+    except OSError as error:
+        if wanted or not _is_refused_path(error):
+            raise
+        _fail(_refused_path(error))
     finally:
         if not wanted:
             os.environ.pop(_FULL_ERROR, None)
+
+
+def _is_refused_path(error: Exception) -> TypeGuard[OSError]:
+    """Whether the system refused a path, and nothing was run yet."""
+    return isinstance(error, OSError) and error.filename is not None and not _RUNNERS & sys.modules.keys()
+
+
+def _refused_path(error: OSError) -> ConfigError:
+    in_the_way = isinstance(error, (FileExistsError, NotADirectoryError))
+    why = "a file is where a folder is needed" if in_the_way else error.strerror
+    return ConfigError([Problem("command line", f"{error.filename} cannot be used: {why}")])
 
 
 def _reports_errors(job: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]:
@@ -106,6 +124,9 @@ def _reports_errors(job: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]
             remove_if_empty(folder)  # made for the run that is refused
             _fail(error)
         except Exception as error:
+            if _is_refused_path(error) and not os.environ.get(_FULL_ERROR):
+                remove_if_empty(folder)
+                _fail(_refused_path(error))
             if os.environ.get(_FULL_ERROR) or not (folder / "traceback.txt").is_file():
                 raise
             # A library's error does not say what to do: name it, and the file of its traceback.
