@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from watchme.core.errors import CheckpointError
+from watchme.core.formatting import some_of
+from watchme.io.file_kind import kind_of
 from watchme.io.files import replacing
 
 
@@ -42,10 +44,22 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # of bytes that are no pickle, the unpickler raises what its operations on them raise
         # torch's first sentence; the next ones advise to run the file's code.
         reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
+        if kind := kind_of(path):
+            reason = f"it is {kind}"
         raise CheckpointError(f"{path} cannot be read as a checkpoint of tensors: {reason}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dict of tensors or with state_dict")
     return content
+
+
+def require_finite(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise a `CheckpointError` where weights hold NaN or infinity, of which nothing sound can be computed."""
+    broken = [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"{path} holds NaN or infinity in {some_of(broken, 1)}: the training that wrote it diverged. Take an "
+            "earlier checkpoint of it"
+        )
 
 
 def _numpy_scalars() -> list[Any]:

@@ -43,7 +43,7 @@ class TestTransfer:
         wanted = source.state_dict() if kept else fresh
         assert torch.equal(net.state_dict()["classifier.weight"], wanted["classifier.weight"])
         assert torch.equal(net.state_dict()["conv1.conv.weight"], source.state_dict()["conv1.conv.weight"])
-        told = {"kept": "", "dropped": "2 tensors classifier, dropped", "other": "2 tensors other shape, not loaded"}
+        told = {"kept": "", "dropped": "2 tensors classifier, dropped", "other": "2 tensors other shape or type"}
         assert told["kept" if kept else "other" if keep else "dropped"] in match.table()
 
     def test_table_tells_what_became_of_each_tensor_and_too_few_end_the_run(self, tmp_path: Path) -> None:
@@ -63,3 +63,22 @@ class TestTransfer:
         share = len(match.loaded) / body
         with pytest.raises(CheckpointError, match=rf"{share:.0%} of its tensors match.*model\.min_matched"):
             load_weights(net, tmp_path / "w.pth", keep_classifier=False, min_matched=share + 0.001)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_weights_of_a_training_that_diverged_are_refused(self, value: float, tmp_path: Path) -> None:
+        state = ReidNet("osnet_x0_25", 5).backbone.state_dict()
+        state["conv1.conv.weight"][0, 0, 0, 0] = value
+        torch.save(state, tmp_path / "w.pth")
+        with pytest.raises(CheckpointError, match=r"w.pth holds NaN or infinity in conv1.conv.weight: the training"):
+            load_weights(ReidNet("osnet_x0_25", 5).backbone, tmp_path / "w.pth", keep_classifier=False, min_matched=0.9)
+
+    @pytest.mark.parametrize("kind", ["codes", "no values"])
+    def test_tensors_without_their_values_are_not_loaded(self, kind: str, tmp_path: Path) -> None:
+        """Codes of a quantised model were taken for weights."""
+        state = ReidNet("osnet_x0_25", 5).backbone.state_dict()
+        spoilt = {
+            name: (value * 10).to(torch.int8) if kind == "codes" else value.to("meta") for name, value in state.items()
+        }
+        torch.save(spoilt, tmp_path / "w.pth")
+        with pytest.raises(CheckpointError, match=r"does not fit the model: .*\n(.*\n)*.*other shape or type"):
+            load_weights(ReidNet("osnet_x0_25", 5).backbone, tmp_path / "w.pth", keep_classifier=False, min_matched=0.9)

@@ -134,3 +134,10 @@ def test_a_loose_checkpoint_of_another_detector_is_refused_by_what_it_holds(tiny
     assert tiny(*asked, "model.name=yolov5n").model.name == "yolov5n"
     (tmp_path / "theirs.pt").write_bytes(b"no zip")
     tiny(*asked)  # the loading says what is wrong with it
+
+
+@pytest.mark.parametrize("name", ["best.onnx", "best.pth", "best.safetensors"])
+def test_weights_that_ultralytics_takes_for_an_architecture_are_refused(name: str, tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    found = problems(tiny, f"model.weights={tmp_path / name}")
+    assert found["model.weights"].expected == "expected a .pt file of ultralytics"

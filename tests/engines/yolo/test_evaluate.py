@@ -256,3 +256,16 @@ def test_model_of_another_task_is_an_error(tiny: Tiny, tmp_path: Path) -> None:
 def test_an_evaluation_says_that_no_loaders_are_started(evaluate: Evaluate) -> None:
     _, recorder = evaluate("train.workers=2")
     assert "train.workers=2 is 0 here: ultralytics has no loaders on cpu" in recorder.fallbacks
+
+
+def test_a_model_that_diverged_is_no_model_that_finds_nothing(tiny: Tiny, tmp_path: Path) -> None:
+    import torch
+    from ultralytics import YOLO
+
+    model = YOLO("yolo11n.yaml")
+    with torch.no_grad():
+        next(model.model.parameters()).fill_(float("nan"))
+    path = tmp_path / "nan.pt"
+    model.save(path)
+    with pytest.raises(CheckpointError, match=r"nan.pt holds NaN or infinity in model.0.conv.weight"):
+        evaluate_checkpoint(Recorder(tmp_path).job(tiny("mode=evaluate", f"checkpoint={path}")))

@@ -21,7 +21,7 @@ from watchme.engines.osnet.data.crop_images import padded_batch
 from watchme.engines.osnet.data.device_batches import uses_channels_last
 from watchme.engines.osnet.model import CLASSIFIER, ReidNet
 from watchme.engines.osnet.state_dict import state_of
-from watchme.io.checkpoint import load_checkpoint
+from watchme.io.checkpoint import load_checkpoint, require_finite
 from watchme.io.run_lookup import config_of
 
 # The backend's input, and that of torchreid's model zoo.
@@ -48,6 +48,7 @@ def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> E
         return onnx_inference.load(path, chosen)
     config = config_of(path)
     state = {name: value for name, value in state_of(load_checkpoint(path), path).items() if not _dropped(name)}
+    require_finite(path, state)
     if config is None:
         name, height, width, normalize, flip = architecture_of(state, path), _HEIGHT, _WIDTH, True, False
         assumed: tuple[str, ...] = (

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from watchme.core.errors import CheckpointError, ConfigError, Problem
 from watchme.engines.osnet.model import CLASSIFIER
 from watchme.engines.osnet.state_dict import best_place, tensors_of
-from watchme.io.checkpoint import load_checkpoint
+from watchme.io.checkpoint import load_checkpoint, require_finite
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Match:
         for name, what in (
             ("loaded", "loaded"),
             ("dropped", "classifier, dropped"),
-            ("other_shape", "other shape, not loaded"),
+            ("other_shape", "other shape or type, not loaded"),
             ("unknown", "not in the model"),
             ("missing", "not in the file, kept as initialised"),
         ):
@@ -64,6 +64,7 @@ def load_weights(backbone: nn.Module, path: Path, *, keep_classifier: bool, min_
             f"{path} does not fit the model: {share:.0%} of its tensors match, at least {min_matched:.0%} must "
             f"(model.min_matched).\n{match.table()}\n    {_advice(content, {name: own[name] for name in body}, share)}"
         )
+    require_finite(path, {name: theirs[name] for name in match.loaded})
     backbone.load_state_dict({**own, **{name: theirs[name] for name in match.loaded}})
     log.info("Weights from %s:\n%s", path, match.table())
     return match
@@ -71,7 +72,7 @@ def load_weights(backbone: nn.Module, path: Path, *, keep_classifier: bool, min_
 
 def _match(theirs: Mapping[str, Tensor], own: Mapping[str, Tensor], *, keep_classifier: bool) -> Match:
     wanted = {name: value for name, value in theirs.items() if keep_classifier or not name.startswith(CLASSIFIER)}
-    known = {name: own[name].shape == value.shape for name, value in wanted.items() if name in own}
+    known = {name: _fits(own[name], value) for name, value in wanted.items() if name in own}
     return Match(
         loaded=[name for name, fits in known.items() if fits],
         other_shape=[name for name, fits in known.items() if not fits],
@@ -79,6 +80,12 @@ def _match(theirs: Mapping[str, Tensor], own: Mapping[str, Tensor], *, keep_clas
         missing=[name for name in own if name not in wanted and not name.startswith(CLASSIFIER)],
         dropped=[name for name in theirs if name not in wanted],
     )
+
+
+def _fits(own: Tensor, value: Tensor) -> bool:
+    """Whether a tensor can take the values of another: those of a quantised one would count by their codes."""
+    counts = not own.is_floating_point()
+    return own.shape == value.shape and not value.is_meta and (counts or value.is_floating_point())
 
 
 def _advice(content: Mapping[str, Any], body: Mapping[str, Tensor], share: float) -> str:

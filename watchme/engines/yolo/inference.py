@@ -55,7 +55,7 @@ def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> D
         return YoloDetector(path, YOLO(str(path.resolve()), task="detect"), config_of(path), chosen, file)
     with weights.loading(path):
         model = YOLO(str(path.resolve()))
-    weights.check_task(path, model.task)
+    weights.check_model(path, model.task, model.model)
     file = _File(model.names, model.overrides.get("imgsz"), one_at_a_time=False)
     return YoloDetector(path, model, config_of(path), chosen, file)
 

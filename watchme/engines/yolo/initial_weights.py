@@ -11,6 +11,7 @@ from typing import Any
 
 from watchme.core.errors import CheckpointError
 from watchme.engines.yolo.config import YoloModel
+from watchme.io.file_kind import kind_of
 from watchme.weights.initial import InitialWeights, find_initial
 from watchme.weights.model_zoo import canonical
 
@@ -46,7 +47,11 @@ def known_names() -> list[str]:
 
 def initial_weights(model: YoloModel) -> InitialWeights | None:
     """What a run starts from; None for random weights. Raises a `CheckpointError` if there are no such weights."""
-    return find_initial(model.weights, model.pretrained, "yolo", model.name)
+    found = find_initial(model.weights, model.pretrained, "yolo", model.name)
+    # ultralytics takes a file of another name for the description of an architecture.
+    if found is not None and found.file is not None and found.file.suffix != ".pt":
+        raise CheckpointError("expected a .pt file of ultralytics")
+    return found
 
 
 def initial_model(model: YoloModel) -> str:
@@ -96,7 +101,7 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
     with loading(path):
         # An absolute path: ultralytics downloads a release again that it cannot read by its bare name.
         model, content = load_checkpoint(str(path.resolve()))
-    check_task(path, getattr(model, "task", "detect"))
+    check_model(path, getattr(model, "task", "detect"), model)
     return model, content
 
 
@@ -108,12 +113,14 @@ def loading(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever pickle and torch raise on foreign bytes
-        if refused := _refused_name(error):
+        if (refused := _refused_name(error)) and not kind_of(path):
             raise CheckpointError(
                 f"{path} needs {refused}, which is neither of ultralytics nor of torch: loading it would run code of "
                 "the file's author. Where you trust them and the name can be imported, model.trust=true allows it."
             ) from error
         reason = str(error).splitlines()[0].removeprefix("ERROR ❌️ ") if str(error) else type(error).__name__
+        if kind := kind_of(path):
+            reason = f"it is {kind}"
         raise CheckpointError(f"{path} cannot be loaded as a YOLO model: {reason}") from error
 
 
@@ -127,7 +134,10 @@ def _refused_name(error: BaseException) -> str | None:
     return None
 
 
-def check_task(path: Path, task: str) -> None:
-    """Raise a `CheckpointError` if a weights file is of another task than detection."""
+def check_model(path: Path, task: str, model: Any) -> None:
+    """Raise a `CheckpointError` if the `torch.nn.Module` of a weights file is no detector, or is not finite."""
     if task != "detect":
         raise CheckpointError(f"{path} holds a model for the task {task}; watchme's YOLO engine has detectors only")
+    from watchme.io.checkpoint import require_finite  # imports torch
+
+    require_finite(path, model.state_dict())

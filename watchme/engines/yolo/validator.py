@@ -65,7 +65,7 @@ def evaluate(job: Job, config: Config, checkpoint: Path, yaml: Path, split: str,
     """
     with weights.loading(checkpoint):
         model = YOLO(str(checkpoint.resolve()))
-    weights.check_task(checkpoint, model.task)
+    weights.check_model(checkpoint, model.task, model.model)
     check_classes(job, config, checkpoint, model.names, yaml)
     folder = job.folder / "evaluation" / split
     found, seen = validate(model, config, yaml, split, device, folder)
