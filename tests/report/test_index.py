@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from report.conftest import add_evaluation, add_run
 from tracking.made_up import Tracked, make_config
 from watchme.core.interfaces import Result
 from watchme.report.index_page import find_sweeps, run_data, write_index
+from watchme.report.run_page import render as render_run
 from watchme.report.run_reader import find_runs, read_run
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -56,6 +58,25 @@ def test_evaluation_is_titled_ranked_apart_and_listed_under_its_training(tmp_pat
     assert '<a href="../training/report.html">report of their training</a>' in page
     assert str(training.folder / "weights" / "best.pt") in page
     assert "val/map50</div>" not in page, "no value of a split that was not evaluated"
+
+
+@pytest.mark.parametrize("act", [shutil.move, shutil.copytree])
+def test_an_evaluation_finds_its_training_where_both_are_now(
+    tmp_path: Path, act: Callable[[Path, Path], object]
+) -> None:
+    outputs = tmp_path / "outputs"
+    add_run(outputs, "training", 0.1)
+    evaluation = add_evaluation(outputs, "evaluation", Path("outputs/training/weights/best.pt"))
+    hydra = {"runtime": {"cwd": str(tmp_path), "output_dir": str(evaluation.folder)}}
+    (evaluation.folder / ".hydra").mkdir()
+    (evaluation.folder / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": hydra}))
+    act(outputs, tmp_path / "kept")
+    kept = tmp_path / "kept"
+    data = {run["folder"]: run for run in run_data(kept, find_runs(kept))}
+    assert data["evaluation"]["parent"] == "training"
+    run = read_run(kept / "evaluation")
+    assert run.inputs == {"Weights": kept / "training" / "weights" / "best.pt"}
+    assert '<a href="../training/report.html">' in render_run(run)
 
 
 def test_what_wandb_copies_of_a_run_is_no_run(tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ class Run:
     # Option that the group has by default, where conf/config.yaml can be read
     defaults: Mapping[str, str] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)  # the command line's overrides
+    ran_in: str = ""  # working directory of the command
+    ran_as: str = ""  # where the folder was then; empty where that is not known
 
     @property
     def model(self) -> str:
@@ -91,7 +93,14 @@ class Run:
         """The weights that an evaluation, an export or a search is of, by what they are."""
         keys = {"Weights": "checkpoint", "Detector": "detector", "Re-ID model": "reid"}
         found = {label: self.config.get(key) for label, key in keys.items()}
-        return {label: Path(str(path)).expanduser() for label, path in found.items() if path}
+        return {label: self._found(Path(str(path)).expanduser()) for label, path in found.items() if path}
+
+    def _found(self, path: Path) -> Path:
+        """A file of the config, also where it and the run were moved or copied together since."""
+        if not self.ran_as:
+            return path
+        moved = self.folder / os.path.relpath(Path(self.ran_in, path), self.ran_as)
+        return Path(os.path.normpath(moved)) if moved.exists() else path
 
     @property
     def origin(self) -> Path | None:
@@ -154,16 +163,22 @@ def read_run(folder: Path) -> Run:
     """
     hydra = read_yaml(folder / ".hydra" / "hydra.yaml").get("hydra", {})
     saved = of_types(read_yaml(folder / CONFIG), dict.fromkeys((*_SECTIONS, "trial"), dict))
-    choices = hydra.get("runtime", {}).get("choices", {})
+    runtime = hydra.get("runtime", {})
     return Run(
         folder=folder,
         manifest=read_manifest(folder),
         summary=of_types(read_json(folder / SUMMARY), _SUMMARY),
         lines=read_metrics(folder / METRICS),
         config={name: part for name, part in saved.items() if part is not None or name not in _SECTIONS},
-        choices={group: str(option) for group, option in choices.items() if "/" not in group and "@" not in group},
-        defaults=_defaults(hydra.get("runtime", {}).get("config_sources", [])),
+        choices={
+            group: str(option)
+            for group, option in runtime.get("choices", {}).items()
+            if "/" not in group and "@" not in group
+        },
+        defaults=_defaults(runtime.get("config_sources", [])),
         overrides=[str(override) for override in hydra.get("overrides", {}).get("task", [])],
+        ran_in=str(runtime.get("cwd", "")),
+        ran_as=str(runtime.get("output_dir", "")),
     )
 
 
