@@ -58,7 +58,7 @@ def train(job: Job) -> Result:
 
 def _require_gpu(config: Config, device: str) -> None:
     """Refuse what train.device=auto can only do where it finds a GPU; ultralytics would train on with a batch of 16."""
-    if config.train.batch_size == -1 and config.train.resume is None and device in ("cpu", "mps"):
+    if config.train.batch_size == -1 and device in ("cpu", "mps"):
         expected = f"-1 measures a GPU's memory, and this run is on {device}; name a size, e.g. 16"
         raise ConfigError([Problem("train.batch_size", expected, "-1")])
 
