@@ -12,7 +12,9 @@ from typing import Any, Literal
 from watchme.config.demo_world import DemoWorldConfig
 from watchme.config.devices import parse_device
 
-__all__ = ["DemoWorldConfig", "RunConfig", "option"]
+__all__ = ["DemoWorldConfig", "Mode", "RunConfig", "option"]
+
+Mode = Literal["train", "evaluate", "check", "export", "search", "predict", "find", "embed"]
 
 
 def option(
@@ -176,7 +178,7 @@ class CheckConfig:
 class RunConfig:
     """One run, whole. An engine's config narrows the types of its sections."""
 
-    mode: Literal["train", "evaluate", "check", "export", "search", "predict", "find", "embed"] = option("train")
+    mode: Mode = option("train")
     checkpoint: str | None = option(None, "mode=evaluate and export: the weights")
     source: str | int | None = option(
         None, "mode=predict, find and embed: an image, folder, glob, video, list of paths, camera number or address"

@@ -24,16 +24,16 @@ import importlib.util
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from watchme import engines
-from watchme.config.schema import RunConfig
+from watchme.config.schema import Mode, RunConfig
 from watchme.core.errors import Problem
 
 if TYPE_CHECKING:
     from watchme.core.interfaces import Detector, Embedder, Job, Result
 
-MODES = ("train", "evaluate", "check", "export", "search", "predict", "find", "embed")
+MODES: tuple[str, ...] = get_args(Mode)
 
 
 def engine_names() -> list[str]:

@@ -84,7 +84,7 @@ def open_store(
     writer = SightingsWriter(folder, key)
     if source.kind == "live" and writer.frames and not writer.complete:
         raise RunFolderError(
-            f"{folder} holds a part of what {source.given} showed, which is past and cannot be gone on with. Choose "
+            f"{folder} holds a part of what {source.given} showed, which is past and cannot be resumed. Choose "
             "another folder: hydra.run.dir=<folder>"
         )
     return writer

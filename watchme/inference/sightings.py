@@ -95,7 +95,6 @@ class SightingsWriter:
     """
 
     def __init__(self, folder: Path, key: Mapping[str, Any]) -> None:
-        self._root = folder
         self._chunks = folder / FOLDER
         self._key = {name: str(value) for name, value in key.items()}
         self._seen: list[Seen] = []
@@ -105,7 +104,7 @@ class SightingsWriter:
         if before and before != self._key:
             other = sorted(name for name in before.keys() | self._key.keys() if before.get(name) != self._key.get(name))
             raise RunFolderError(
-                f"{folder} holds sightings that were made with other {', '.join(other)}; they cannot be gone on with. "
+                f"{folder} holds sightings that were made with other {', '.join(other)}; they cannot be continued. "
                 "Choose another folder: hydra.run.dir=<folder>"
             )
         self.complete = bool(state.get("complete"))

@@ -1,4 +1,4 @@
-"""mode=predict and mode=find of a camera: Ctrl-C, its end, what cannot be gone on with."""
+"""mode=predict and mode=find of a camera: Ctrl-C, its end, what cannot be resumed."""
 
 import signal
 import threading

@@ -1,4 +1,4 @@
-"""mode=predict and mode=embed: what they write, with models that know the answer; killed and gone on with."""
+"""mode=predict and mode=embed: what they write, with models that know the answer; killed and resumed."""
 
 import json
 import math

@@ -1,13 +1,14 @@
 """Schema of the OSNet engine's config; `config_rules.py` holds what else a valid config must fulfil."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from watchme.config.schema import DatasetConfig, DemoWorldConfig, ModelConfig, RunConfig, TrainConfig, option
 
 # Metric losses that classify identities by proxies of their own, beside or instead of the model's classifier.
 OWN_HEAD = ("arcface", "cosface")
-ARCHITECTURES = ("osnet_x1_0", "osnet_x0_75", "osnet_x0_5", "osnet_x0_25", "osnet_ibn_x1_0", "osnet_ain_x1_0")
+Architecture = Literal["osnet_x1_0", "osnet_x0_75", "osnet_x0_5", "osnet_x0_25", "osnet_ibn_x1_0", "osnet_ain_x1_0"]
+ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 
 Format = Literal[
     "market1501",
@@ -34,9 +35,7 @@ class OsnetModel(ModelConfig):
     """An OSNet of torchreid."""
 
     engine: Literal["osnet"] = option()
-    name: Literal["osnet_x1_0", "osnet_x0_75", "osnet_x0_5", "osnet_x0_25", "osnet_ibn_x1_0", "osnet_ain_x1_0"] = (
-        option(help="torchreid's name")
-    )
+    name: Architecture = option(help="torchreid's name")
     pretrained: bool | None = option(None, "default of `weights`: true: ImageNet's; false: random; null: by the data")
     num_classes: int | None = option(None, "size of the classifier; null: one per training identity", ge=2)
     bnneck: bool = option(False, "batch normalisation between embedding and classifier (Luo et al., BNNeck, 2019)")

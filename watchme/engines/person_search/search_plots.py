@@ -16,10 +16,10 @@ from watchme.engines.person_search.scores import Outcome
 from watchme.inference.frames import Image8
 from watchme.inference.pipeline import cut_out
 from watchme.metrics.person_search import Decomposition, Overlap, SearchScore, matched_entries, mean
+from watchme.metrics.ranking_plots import BACKGROUND, INK, QUERY, RIGHT, WRONG
 
 Colour = tuple[int, int, int]
-RIGHT, WRONG, QUERY, LOST = (22, 140, 60), (205, 38, 38), (70, 70, 70), (214, 126, 0)
-BACKGROUND, INK = (255, 255, 255), (30, 30, 30)
+LOST = (214, 126, 0)
 WIDTH, CROP, SCENE = 132, 176, 132  # of a column, its crop and its whole frame, pixels
 BORDER, GAP, MARGIN, LINE = 4, 10, 14, 16
 _MOST_LOST = 2
