@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from watchme.core.errors import RunFolderError
 from watchme.core.interfaces import Result
 from watchme.run import run_dir
 from watchme.run.run_dir import RunFolder
@@ -25,3 +26,16 @@ def test_duration_and_start_count_from_the_command_not_from_the_first_result(
     manifest = json.loads((tmp_path / "run" / "run.json").read_text())
     assert manifest["timings"]["total_s"] == 42.5
     assert manifest["started"] == "at the start"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_folder"), [("weights", False), (".hydra", False), ("tables", False), ("train.log", True)]
+)
+def test_a_name_that_is_taken_is_said_before_anything_is_written(name: str, is_folder: bool, tmp_path: Path) -> None:
+    """The run trained an epoch, and ended at it."""
+    taken = tmp_path / "run" / name
+    taken.parent.mkdir()
+    taken.mkdir() if is_folder else taken.touch()
+    with pytest.raises(RunFolderError, match=rf"{name} is .*folder.* where the run .*; move it away."):
+        RunFolder(tmp_path / "run")
+    assert list(taken.parent.iterdir()) == [taken]

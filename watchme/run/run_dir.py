@@ -34,6 +34,10 @@ from watchme.run.run_lock import RunLock
 __all__ = ["CONFIG", "MANIFEST", "METRICS", "SUMMARY", "WEIGHTS", "RunFolder", "folder_of", "read_manifest"]
 
 _HYDRA = ".hydra"
+_TRACEBACK = "traceback.txt"
+# What a run writes, sooner or later: a name that is taken would end it then.
+_FILES = (MANIFEST, CONFIG, METRICS, SUMMARY, _TRACEBACK, "train.log", "report.html", "pictures.json")
+_FOLDERS = (WEIGHTS, _HYDRA, "evaluation", "tables", "yolo")
 
 
 class RunFolder:
@@ -61,9 +65,12 @@ class RunFolder:
                 f"{self.path} holds a run already, and runs are never overwritten.\n"
                 f"    Go on with it by train.resume={self.path}, or choose another folder with hydra.run.dir=<folder>."
             )
-        for name in (CONFIG, METRICS, SUMMARY):
+        for name in _FILES:
             if (self.path / name).is_dir():
                 raise RunFolderError(f"{self.path / name} is a folder where the run writes a file; move it away.")
+        for name in _FOLDERS:
+            if os.path.lexists(self.path / name) and not (self.path / name).is_dir():
+                raise RunFolderError(f"{self.path / name} is no folder, where the run makes one; move it away.")
         self._lock = RunLock(self.path)
         self._lock.acquire()
         if resume:
@@ -134,7 +141,7 @@ class RunFolder:
             self.manifest["error"] = f"{type(error).__name__}: {error}"
             text = "".join(traceback.format_exception(error))
             with contextlib.suppress(OSError):  # of a full disk: the status is worth more
-                replace_text(self.path / "traceback.txt", text)
+                replace_text(self.path / _TRACEBACK, text)
         if result is not None and not math.isnan(result.objective):
             self.manifest["objective_value"] = result.objective
         self.save()
