@@ -1,5 +1,6 @@
 """The plots of a sweep's page in headless Chromium."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -41,6 +42,31 @@ def test_a_second_objective_is_a_plot_with_the_pareto_front_and_an_axis(browse: 
     assert y1 < y2, "is less of val/map"
     assert "val/rank1 0.7000" in chart
     assert 'aria-label="val/rank1: Enter keeps' in document
+
+
+def test_labels_of_choices_and_magnitudes_do_not_run_into_each_other(browser: Chromium, sweep_page: Path) -> None:
+    before, start, rest = sweep_page.read_text().partition('id="study">')
+    text, end, after = rest.partition("</script>")
+    study = json.loads(text)
+    choices = [f"/a/{'long/' * 20}{name}" for name in ("train", "val", "Größe")]
+    base = study["trials"][0]
+    study["trials"] = [
+        {**base, "number": number, "params": {"root": choices[number % 3], "optimizer.lr": 10 ** (-4 + number / 3)}}
+        for number in range(9)
+    ]
+    file = sweep_page.with_name("long.html")
+    file.write_text(before + start + json.dumps({**study, "parameters": ["root", "optimizer.lr"]}) + end + after)
+    page = browser.open(file.as_uri())
+    for axis in ("root", "optimizer.lr"):
+        boxes = page.run(
+            f"[...document.querySelectorAll('svg[aria-label$=\"over {axis}\"] text[text-anchor=middle]')]"
+            ".map((label) => label.getBoundingClientRect()).map((box) => [box.left, box.right])"
+        )
+        assert len(boxes) >= 3
+        assert all(left > right for (_, right), (left, _) in itertools.pairwise(boxes)), axis
+    assert page.run("[...document.querySelectorAll('.parallel text')].every((label) => label.textContent.length < 19)")
+    marks = page.run("[...document.querySelectorAll('#plots svg')].map((plot) => plot.lastChild.dataset.trial)")
+    assert set(marks) == {"0"}, "the best on top"
 
 
 def test_a_range_on_an_axis_fades_the_other_trials(browser: Chromium, sweep_page: Path) -> None:

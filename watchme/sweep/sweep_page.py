@@ -57,7 +57,7 @@ def write_page(plan: Plan, study: Study) -> Path:
         data=_plot_data(plan, trials, parameters, front),
         columns=[*plan.objectives, "epochs", "time", *parameters],
         rows=_rows(plan, trials, parameters, front),
-        settings=_settings(plan),
+        settings=_settings(plan, parameters),
     )
     path = plan.folder / SWEEP_REPORT
     replace_text(path, text)
@@ -81,7 +81,9 @@ def _cards(plan: Plan, trials: Sequence[FrozenTrial], done: int) -> list[tuple[s
     epochs = sum(trial.last_step or 0 for trial in trials)
     if plan.epochs and epochs:
         share = epochs / (plan.epochs * max(1, done))
-        cards.append(("epochs", str(epochs), f"{100 * share:.0f}% of {done} whole trials"))
+        cards.append(
+            ("epochs", str(epochs), f"{100 * share:.0f}% of {done} whole {'trial' if done == 1 else 'trials'}")
+        )
     cards.append(("time in trials", duration(sum(duration_s(trial) or 0.0 for trial in trials)), ""))
     return cards
 
@@ -171,7 +173,7 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _settings(plan: Plan) -> dict[str, str]:
+def _settings(plan: Plan, parameters: Sequence[str]) -> dict[str, str]:
     settings = plan.settings
     return {
         "sampler": _options(plan.sampler, settings.sampler_options),
@@ -180,7 +182,7 @@ def _settings(plan: Plan) -> dict[str, str]:
         "slots": str(settings.n_jobs),
         "storage": plan.storage,
         "fixed": " ".join(plan.space.fixed.values()) or "nothing",
-        "searched": " ".join(plan.space.distributions) or "nothing",
+        "searched": " ".join(dict.fromkeys([*plan.space.distributions, *parameters])) or "nothing",
     }
 
 

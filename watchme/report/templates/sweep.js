@@ -5,6 +5,7 @@ const [objective, ...others] = study.objectives;
 const measured = study.trials.filter((trial) => valueOf(trial, objective) !== null);
 const best = new Set(study.best);
 const ranges = new Map();
+const LETTER = 6.4; // width of a digit in the units of a plot, at most
 const PARALLEL = { step: 150, left: 70, right: 60, top: 24, bottom: 250, height: 280 };
 
 // Of an objective or a parameter; null where the trial has none.
@@ -56,6 +57,27 @@ function dot(trial, x, y) {
   return mark(trial, svg("circle", { cx: x, cy: y, r: 5, class: "target" }), svg("path", { d: cross, style: `stroke:${colour(trial)};stroke-width:2` }));
 }
 
+// The best on top of what lies at the same place.
+function bestLast(trials) {
+  return [...trials].sort((a, b) => best.has(a.number) - best.has(b.number));
+}
+
+// The end of a long choice says more than its start, as of a path.
+function shortened(label, most) {
+  return label.length > most ? `…${label.slice(1 - most)}` : label;
+}
+
+// Labels below an axis, less those that would run into the one before.
+function labelsBelow(ticks, x) {
+  let end = -Infinity;
+  return [...ticks].sort(([a], [b]) => a - b).flatMap(([place, label]) => {
+    const half = (label.length * LETTER) / 2;
+    if (x(place) - half < end) return [];
+    end = x(place) + half + LETTER;
+    return [svg("text", { x: x(place), y: AREA.bottom + 16, "text-anchor": "middle" }, label)];
+  });
+}
+
 function plot(title, label, ...parts) {
   const drawing = svg("svg", { class: "chart", viewBox: `0 0 ${AREA.width} ${AREA.height}`, role: "group", "aria-label": label }, ...parts);
   return element("figure", {}, element("h3", {}, title), drawing);
@@ -77,7 +99,7 @@ function history() {
     "Objective over trials",
     ...axes(area),
     svg("path", { class: "line", d: line || "M0,0", style: "stroke:var(--c5)" }),
-    ...measured.map((trial, index) => dot(trial, area.x(trial.number), area.y(points[index][1]))),
+    ...bestLast(measured).map((trial) => dot(trial, area.x(trial.number), area.y(valueOf(trial, objective)))),
   );
 }
 
@@ -85,7 +107,7 @@ function learning() {
   const shown = study.trials.filter((trial) => trial.curve.length);
   if (!shown.some((trial) => trial.curve.length > 1)) return null;
   const area = scales(shown.map((trial) => ({ points: trial.curve })), false);
-  const lines = shown.map((trial) => {
+  const lines = bestLast(shown).map((trial) => {
     const end = trial.curve.at(-1);
     const style = `stroke:${colour(trial)};stroke-width:${best.has(trial.number) ? 2.6 : 1.4}`;
     return mark(trial, svg("path", { class: "line", d: path(trial.curve, area), style }), svg("circle", { cx: area.x(end[0]), cy: area.y(end[1]), r: 2.5, style: `fill:${colour(trial)}` }));
@@ -93,13 +115,13 @@ function learning() {
   return plot("Learning curves", "Objective over epochs, one line a trial", ...axes(area), ...lines);
 }
 
-// Where a value is on its axis, from 0 to 1, and the labels there.
-function axisOf(name) {
+// Where a value is on its axis, from 0 to 1, and the labels there: choices in at most so many letters.
+function axisOf(name, most) {
   const values = measured.map((trial) => valueOf(trial, name)).filter((value) => value !== null);
   if (!values.every((value) => typeof value === "number")) {
     const choices = [...new Set(values.map(String))].sort();
     const place = (value) => (choices.indexOf(String(value)) + 0.5) / choices.length;
-    return { name, place, ticks: choices.map((choice) => [place(choice), choice]) };
+    return { name, place, ticks: choices.map((choice) => [place(choice), shortened(choice, most(choices.length))]) };
   }
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const log = study.log.includes(name) && low > 0;
@@ -113,21 +135,20 @@ function axisOf(name) {
 
 // The objective of trials over a parameter or over another objective, for which the Pareto front is drawn in.
 function against(name) {
-  const axis = axisOf(name);
+  const axis = axisOf(name, (count) => Math.max(3, Math.floor((AREA.right - AREA.left - 24) / count / LETTER) - 1));
   const shown = measured.filter((trial) => valueOf(trial, name) !== null);
   const area = scales([{ points: shown.map((trial) => [0, valueOf(trial, objective)]) }], false);
   const x = (place) => AREA.left + 12 + place * (AREA.right - AREA.left - 24);
   const at = (trial) => [x(axis.place(valueOf(trial, name))), area.y(valueOf(trial, objective))];
   const grid = axes({ ...area, from: 1, to: 0 });
-  const labels = axis.ticks.map(([place, label]) => svg("text", { x: x(place), y: AREA.bottom + 16, "text-anchor": "middle" }, label));
   const front = others.length === 1 && name === others[0] ? shown.filter((trial) => best.has(trial.number)).map(at).sort(([a], [b]) => a - b) : [];
   const line = front.length ? [svg("path", { class: "line", d: `M${front.join("L")}`, style: "stroke:var(--c5)" })] : [];
   const title = others.includes(name) ? `${objective} over ${name}` : name;
-  return plot(title, `${objective} over ${name}`, ...grid, ...labels, ...line, ...shown.map((trial) => dot(trial, ...at(trial))));
+  return plot(title, `${objective} over ${name}`, ...grid, ...labelsBelow(axis.ticks, x), ...line, ...bestLast(shown).map((trial) => dot(trial, ...at(trial))));
 }
 
 function parallel() {
-  const found = [...study.parameters, ...others, objective].map(axisOf);
+  const found = [...study.parameters, ...others, objective].map((name) => axisOf(name, () => 18));
   // As wide as the page where it has room; else it scrolls.
   const room = document.getElementById("plots").clientWidth - 30 - PARALLEL.left - PARALLEL.right;
   const step = Math.max(PARALLEL.step, room / (found.length - 1));
@@ -135,7 +156,7 @@ function parallel() {
   const x = (index) => PARALLEL.left + index * step;
   const y = (place) => PARALLEL.bottom - place * (PARALLEL.bottom - PARALLEL.top);
   const goal = found.at(-1);
-  const lines = measured.map((trial) => {
+  const lines = bestLast(measured).map((trial) => {
     const values = found.map((axis) => valueOf(trial, axis.name));
     const points = values.map((value, index) => (value === null ? null : `${x(index)},${y(found[index].place(value))}`)).filter(Boolean);
     const place = goal.place(valueOf(trial, objective));
