@@ -78,6 +78,10 @@ BROKEN = [
     ({"frames": [{"image": "a.jpg", "people": [{"id": 7, "box": [9, 2, 1, 22]}]}]}, r"frames\[0\].people\[0\].box"),
     ({"frames": [{"image": "a.jpg", "people": [{"id": 7, "box": [9, 2]}]}]}, r"frames\[0\].people\[0\].box"),
     ({"frames": [{"image": "a.jpg", "people": [{"id": 0, "box": [1, 2, 3, 4]}]}]}, r"people\[0\].id: expected an id"),
+    (
+        {"frames": [{"image": "a.jpg", "people": [{"id": 10**30, "box": [1, 2, 3, 4]}]}]},
+        r"people\[0\].id: expected an id",
+    ),
     ({"frames": [{"image": "a.jpg", "camera": "x", "people": PEOPLE}]}, r"frames\[0\].camera"),
     ({"frames": [{"image": "z.jpg", "people": PEOPLE}]}, "1 of 1 frames .* are missing, e.g. .*z.jpg"),
     ({"frames": [{"image": "a.jpg", "people": PEOPLE}] * 2}, "1 frames name an image that another"),
@@ -94,10 +98,23 @@ def test_what_is_wrong_is_named_with_its_place(changes: dict[str, Any], message:
         read_search_set(own(tmp_path, **changes))
 
 
-def test_damaged_json(tmp_path: Path) -> None:
-    (tmp_path / "annotations.json").write_text('{"frames": [')
+@pytest.mark.parametrize("text", ['{"frames": [', "[" * 100_000])
+def test_damaged_json(text: str, tmp_path: Path) -> None:
+    (tmp_path / "annotations.json").write_text(text)
     with pytest.raises(DataError, match=r"annotations.json cannot be read as json"):
         read_search_set(tmp_path)
+
+
+def test_images_may_be_anywhere(tmp_path: Path) -> None:
+    """By whole paths, out of the file's folder."""
+    own(tmp_path / "elsewhere")
+    names = [str(tmp_path / "elsewhere" / "frames" / name) for name in ("a.jpg", "b.jpg")]
+    query = {"image": names[1], "id": 7, "box": PEOPLE[0]["box"], "gallery": names[:1]}
+    found = read_search_set(
+        own(tmp_path / "set", frames=[{"image": name, "people": PEOPLE} for name in names], queries=[query])
+    )
+    assert [str(frame.path) for frame in found.frames] == names
+    assert [(query.frame, query.gallery) for query in found.queries] == [(1, (0,))]
 
 
 def test_an_identity_twice_in_a_frame_becomes_unknown(tmp_path: Path) -> None:
@@ -343,6 +360,9 @@ def test_broken_mot(tmp_path: Path) -> None:
         read_search_set(tmp_path)
     gt.write_text("1,5,11,21,10,20,1,-1,-1,-1\n9,5,11,21,10,20,1,-1,-1,-1\n")
     with pytest.raises(DataError, match=r"gt.txt:2: there is no frame 9"):
+        read_search_set(tmp_path)
+    gt.write_text("1,5,11,21,10,20,1,-1,-1,-1\n2,1e30,11,21,10,20,1,-1,-1,-1\n")
+    with pytest.raises(DataError, match=r"gt.txt:2: the track is 1e\+30; a whole number from 0 was expected"):
         read_search_set(tmp_path)
 
 

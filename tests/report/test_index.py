@@ -15,6 +15,7 @@ import pytest
 from report.conftest import add_evaluation, add_run
 from tracking.made_up import Tracked, make_config
 from watchme.core.interfaces import Result
+from watchme.report.__main__ import main
 from watchme.report.index_page import find_sweeps, run_data, write_index
 from watchme.report.run_page import render as render_run
 from watchme.report.run_reader import find_runs, read_run
@@ -199,6 +200,15 @@ def test_command_builds_it_and_writes_missing_reports(tmp_path: Path) -> None:
     )
     assert missing.returncode == 2
     assert "is not a folder" in missing.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "index.html").mkdir()
+    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
+    assert main() == 2
+    assert capsys.readouterr().err.startswith(f"{tmp_path} cannot be written: Is a directory\n    --serve shows")
 
 
 @pytest.mark.parametrize(

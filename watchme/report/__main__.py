@@ -12,7 +12,7 @@ _PORT = 8686
 
 
 def main() -> int:
-    """Run the command line; the exit status is 2 where the folder is missing or the address is taken."""
+    """Run the command line; the exit status is 2 where the folder is missing or read-only, or the address is taken."""
     parser = argparse.ArgumentParser(prog="python -m watchme.report", description=__doc__)
     parser.add_argument(
         "folder", nargs="?", type=Path, default=Path("outputs"), help="folder of run folders, or one run"
@@ -27,7 +27,12 @@ def main() -> int:
         return 2
     if arguments.serve:
         return _serve(folder, arguments.host, arguments.port)
-    page = write_report(folder) if (folder / "run.json").is_file() else write_index(folder)
+    try:
+        page = write_report(folder) if (folder / "run.json").is_file() else write_index(folder)
+    except OSError as error:  # the folder is read-only, or the disk full
+        fix = "--serve shows the pages without writing any"
+        print(f"{folder} cannot be written: {error.strerror or error}\n    {fix}", file=sys.stderr)
+        return 2
     print(page)
     return 0
 

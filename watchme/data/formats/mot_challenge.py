@@ -25,6 +25,7 @@ PEDESTRIAN = 1
 CROWD = 13
 PEOPLE = {1: "pedestrian", 2: "person on a vehicle", 7: "static person"}
 _NO_PERSON = 0
+_BEYOND = 2**53  # from here on, not every whole number is a float
 _COLUMNS = "frame, track, left, top, width, height, flag, class, visibility"
 # MOT17 has each sequence three times, once for each detector; MOT16 has the same videos under its own name.
 _COPY = re.compile(r"^MOT(?P<year>16|17)-(?P<number>\d+)(?:-(?:DPM|FRCNN|SDP))?$")
@@ -214,7 +215,7 @@ def _row(cells: Sequence[str], classes: dict[int, int] | None) -> tuple[Row, boo
     visibility = numbers[8] if len(cells) == 9 else -1
     kind = PEDESTRIAN if kind == -1 else kind
     for name, value, least in (("frame", numbers[0], 1), ("track", numbers[1], 0), ("class", kind, 0)):
-        if not float(value).is_integer() or value < least:
+        if not float(value).is_integer() or not least <= value < _BEYOND:
             raise ValueError(f"the {name} is {value:g}; a whole number from {least} was expected")
     left, top, width, height = numbers[2:6]
     if not (visibility == -1 or 0 <= visibility <= 1):

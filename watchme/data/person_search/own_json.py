@@ -19,6 +19,8 @@ import numpy as np
 from watchme.core.errors import DataError
 from watchme.data.person_search.search_set import UNKNOWN, Boxes, Frame, Query, SearchSet, choose_queries, validated
 
+_MOST = 2**63 - 1  # what an array of identities holds
+
 
 def read(file: Path) -> SearchSet:
     """Read such a file.
@@ -28,7 +30,7 @@ def read(file: Path) -> SearchSet:
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file} cannot be read as json: {error}") from None
     place = _Place(file)
     folder = file.parent / str(place.mapping(content, "the file").get("images", "."))
@@ -36,7 +38,8 @@ def read(file: Path) -> SearchSet:
         _frame(place, entry, f"frames[{number}]", folder)
         for number, entry in enumerate(place.items(content.get("frames"), "frames"))
     ]
-    numbers = {frame.path.relative_to(folder).as_posix(): number for number, frame in enumerate(frames)}
+    names = [frame.path.relative_to(folder) if frame.path.is_relative_to(folder) else frame.path for frame in frames]
+    numbers = {name.as_posix(): number for number, name in enumerate(names)}
     if len(numbers) < len(frames):
         raise DataError(f"{file}: {len(frames) - len(numbers)} frames name an image that another frame names, too")
     if content.get("queries") is None:
@@ -77,7 +80,7 @@ class _Place:
         return float(numbers[0]), float(numbers[1]), float(numbers[2]), float(numbers[3])
 
     def identity(self, value: Any, where: str) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST:
             raise self.wrong(where, "an identity: a whole number from 1", value)
         return value
 
