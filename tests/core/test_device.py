@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from watchme.config.schema import RunConfig
+from watchme.core import device as core_device
 from watchme.core import nvidia
 from watchme.core.device import (
     choose_compile_mode,
@@ -205,6 +206,26 @@ def test_loader_processes_follow_the_cores(monkeypatch: pytest.MonkeyPatch) -> N
     assert choose_workers(None, GPU, processes=8) == 4
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
     assert choose_workers(None, GPU, processes=8) == 1
+
+
+@pytest.mark.parametrize(
+    ("free_mb", "device", "batch", "workers"),
+    [
+        (64, CPU, 32, 4),
+        (64, CPU, 100, 2),
+        (64, GPU, 64, 4),
+        (64, GPU, 512, 0),
+        (1024, GPU, 512, 9),
+        (None, GPU, 512, 12),
+    ],
+)
+def test_loader_processes_follow_the_shared_memory(
+    free_mb: int | None, device: torch.device, batch: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker gives a container 64 MB: evaluations by the defaults, in batches of 100 and 512, needed more."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(32)), raising=False)
+    monkeypatch.setattr(core_device, "free_shared_memory", lambda: None if free_mb is None else free_mb * 2**20)
+    assert choose_workers(None, device, batch_bytes=batch * 256 * 128 * 3) == workers
 
 
 def test_determinism_is_a_cpus_unless_asked_for() -> None:

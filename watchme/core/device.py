@@ -8,7 +8,7 @@ import torch
 
 from watchme.core.errors import ConfigError, Problem, TrainingError
 from watchme.core.nvidia import unsupported_capability, unusable_gpu
-from watchme.core.resources import available_cores
+from watchme.core.resources import available_cores, free_shared_memory
 
 log = logging.getLogger(__name__)
 
@@ -115,11 +115,23 @@ def choose_deterministic(wanted: bool | str, device: torch.device) -> bool:
     return device.type != "cuda" if wanted == "auto" else bool(wanted)
 
 
-def choose_workers(wanted: int | None, device: torch.device, processes: int = 1) -> int:
-    """Return how many processes load data; None: as the cores allow, 12 for a GPU and 4 for a CPU at most."""
+def choose_workers(wanted: int | None, device: torch.device, processes: int = 1, batch_bytes: int = 0) -> int:
+    """Return how many processes load data; None: as cores and shared memory allow, 12 for a GPU, 4 for a CPU at most.
+
+    Args:
+        wanted: `train.workers`.
+        device: What they load for.
+        processes: How many train on this machine, each with loader processes of its own.
+        batch_bytes: Size of a batch, of which each loader process has two in shared memory.
+    """
     if wanted is not None:
         return wanted
-    return max(1, min(available_cores() // processes, 12 if device.type == "cuda" else 4))
+    most = max(1, min(available_cores() // processes, 12 if device.type == "cuda" else 4))
+    free = free_shared_memory()
+    if free is None or not batch_bytes:
+        return most
+    # Two more batches are on their way. 0: this process loads them itself, without shared memory.
+    return max(0, min(most, (free // processes // batch_bytes - 2) // 2))
 
 
 def choose_compile_mode(wanted: bool | str, device: torch.device, steps: int) -> str | None:

@@ -1,9 +1,11 @@
 """What this process may use of the machine, the limits of its job or container included: cores and memory."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+SHARED_MEMORY = Path("/dev/shm")
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUP = Path("/proc/self/cgroup")
 
@@ -18,6 +20,11 @@ def available_memory() -> int:
     import psutil
 
     return min([int(psutil.virtual_memory().available), *_left_by_groups()])
+
+
+def free_shared_memory() -> int | None:
+    """Bytes that are free for what processes hand to each other; None where the system has no /dev/shm."""
+    return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None
 
 
 def _left_by_groups() -> Iterator[int]:

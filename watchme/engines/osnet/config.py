@@ -147,7 +147,7 @@ class OsnetTrain(TrainConfig):
 
     engine: Literal["osnet"] = option()
     batch_size: int = option(32, "images in an optimizer's batch, over all devices; -1: what fits one GPU", ge=-1)
-    workers: int | None = option(help="processes that load data; null: as the cores allow", ge=0)
+    workers: int | None = option(help="processes that load data; null: as cores and shared memory allow", ge=0)
     deterministic: bool | Literal["auto"] = option("auto", "auto: on a CPU; on a GPU it is slow")
     tf32: bool = option(True, "precision=fp32 on a GPU: train in TF32, which is several times as fast")
     processes: int | None = option(None, "processes that train together; null: one for each device listed", ge=1)

@@ -71,7 +71,8 @@ class Embedder:
         """
         config, device = self.config, self.device
         use_device(device, tf32=False)
-        workers = choose_workers(config.train.workers, device) if images.memory is None else 0
+        size = self.batch_size * images.bytes_each
+        workers = choose_workers(config.train.workers, device, batch_bytes=size) if images.memory is None else 0
         loader = eval_loader(EvalSet(images), self.batch_size, workers, pin=device.type == "cuda", order=order)
         channels_last = next(model.backbone.conv1.parameters()).is_contiguous(memory_format=torch.channels_last)
         normalize = config.augmentation.normalize

@@ -97,7 +97,8 @@ class Trainer:
         self.precision = precision
         self.dataset = dataset
         self.batches = batches_for(train, dataset.images.crops, group.rank, group.size)
-        workers = choose_workers(train.workers, device, group.size)
+        share = train.batch_size // group.size * config.dataset.images_per_draw * dataset.images.bytes_each
+        workers = choose_workers(train.workers, device, group.size, share)
         self.loader = train_loader(dataset, self.batches, workers, train.seed, pin=device.type == "cuda")
         # CUDA graphs need batches of one size and gradients that no later step finds; with DDP they are untried.
         steady = train.accumulate == group.size == 1 and config.dataset.sample_method != "all"

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import math
 import multiprocessing
 import stat
 from collections.abc import Sequence
@@ -81,6 +82,11 @@ class Images:
             # Forked workers share it as it is; /dev/shm may be too small for it.
             if multiprocessing.get_start_method() != "fork":
                 self.memory.share_memory_()  # type: ignore[no-untyped-call]
+
+    @property
+    def bytes_each(self) -> int:
+        """Size of an image as it travels, a byte a colour."""
+        return math.prod(self.size) * 3
 
     def __getitem__(self, index: int) -> npt.NDArray[np.uint8]:
         if self.memory is not None:

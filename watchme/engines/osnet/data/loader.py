@@ -3,10 +3,8 @@
 A file that cannot be read ends the run with its name, whichever worker has read it.
 """
 
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,13 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from watchme.core.errors import DataError, TrainingError
+from watchme.core.resources import SHARED_MEMORY, free_shared_memory
 from watchme.engines.osnet.config import ReidAugmentation, ReidDataset
 from watchme.engines.osnet.data.augmentation import augment
 from watchme.engines.osnet.data.crop_images import Images
 from watchme.engines.osnet.data.sampler import Draw, EpochBatches
 from watchme.engines.osnet.data.tracklets import sample_frames
-
-_SHM = "/dev/shm"
 
 
 class Batch(NamedTuple):
@@ -156,11 +153,12 @@ def raise_for_shared_memory(error: Exception) -> None:
     said = next((line for line in str(error).splitlines() if any(sign in line for sign in signs)), None)
     if said is None:
         return
-    free = f"; {shutil.disk_usage(_SHM).free / 2**20:.0f} MB of {_SHM} are free" if Path(_SHM).is_dir() else ""
+    free = free_shared_memory()
+    left = "" if free is None else f"; {free / 2**20:.0f} MB of {SHARED_MEMORY} are free"
     raise TrainingError(
-        f"the loader's processes are out of memory or were killed{free}.\n"
+        f"the loader's processes are out of memory or were killed{left}.\n"
         "    Docker gives a container 64 MB: docker run --shm-size=1g (or --ipc=host). Else lower train.workers,\n"
-        f"    train.batch_size or dataset.cache. torch says: {said}"
+        f"    train.batch_size, evaluation.batch_size or dataset.cache. torch says: {said}"
     ) from error
 
 
