@@ -123,6 +123,12 @@ def test_the_same_seed_again_and_runs_that_broke_off_say_nothing_of_chance(brows
     assert " over " not in document.partition('id="finals"')[2].partition("</section>")[0]
 
 
+def test_equal_results_have_no_spread(browse: Browse, tmp_path: Path) -> None:
+    equal = [{**ROW, "folder": str(seed), "seed": seed, "metrics": {"test/map": 0.8}} for seed in range(3)]
+    document, _ = browse(index_of(tmp_path, equal) + "#run=0")
+    assert re.findall(r"± ([^ ]+) over 3 seeds", document) == ["0"], "0.8 + 0.8 + 0.8 is no multiple of 0.8"
+
+
 def test_a_difference_is_good_where_more_or_less_is_better(browse: Browse, tmp_path: Path) -> None:
     slow = {**ROW, "folder": "a", "metrics": {"perf/frames_per_s": 30, "time/total_s": 9}, "lower": ["time/total_s"]}
     fast = {**slow, "folder": "b", "twins": "y", "metrics": {"perf/frames_per_s": 60, "time/total_s": 4}}
@@ -183,6 +189,7 @@ def test_shares_are_drawn_on_one_scale_where_wanted(browser: Chromium, tmp_path:
 
 def test_long_names_tags_and_values_push_no_column_away(browser: Chromium, tmp_path: Path) -> None:
     long = {**ROW, "folder": "a", "title": "x" * 300, "tags": ["y" * 300], "config": {"optimizer.betas": "z" * 300}}
+    long["dataset"] = "d" * 300
     page = browser.open(index_of(tmp_path, [long, {**ROW, "folder": "b", "config": {"optimizer.betas": "1"}}]), 1280)
     assert page.run("document.querySelector('#runs thead').getBoundingClientRect().width") < 1280
     assert page.run("document.querySelector('#runs td[title]').title") == "z" * 300

@@ -24,7 +24,8 @@ function spread(run, metric) {
   const values = [...new Map(twins.map((other) => [other.seed, other.metrics[metric]])).values()];
   if (values.length < 2) return null;
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  return { count: values.length, deviation: Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1)) };
+  const deviation = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1));
+  return { count: values.length, deviation: deviation > 1e-9 * Math.abs(mean) ? deviation : 0 }; // else rounding
 }
 
 // Dataset and its fingerprint: values on different data have no difference.
