@@ -207,6 +207,22 @@ def test_a_small_file_that_loses_too_much_is_refused(
     assert (tmp_path / "handoff").exists() != refused
 
 
+def test_the_size_that_foreign_weights_were_trained_on_is_not_made_up(
+    run_engine: Run, tiny: tuple[str, ...], trained: Any, tmp_path: Path
+) -> None:
+    """It said that they were trained on the crops of whatever dataset the command had."""
+    shutil.copytree(trained.folder / "weights", tmp_path / "run" / "weights")
+    checkpoint = tmp_path / "run" / "weights" / "best.pt"
+    for in_run in (False, True):
+        if in_run:
+            for name in ("run.json", "config.yaml"):
+                (tmp_path / "run" / name).write_text("{}")
+        run = run_engine(tmp_path / str(in_run), *tiny, *QUICK, "export.formats=[]", f"checkpoint={checkpoint}")
+        said = " ".join(run.fallbacks)
+        assert ("this model was trained on 64x32" in said) == in_run
+        assert ("best.pt is in no run folder: on which size it was trained is not known here" in said) != in_run
+
+
 def test_an_export_that_fails_leaves_nothing(
     run_engine: Run, tiny: tuple[str, ...], trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.data.augmentation import MEAN, STD
 from watchme.engines.osnet.export_formats import INPUT, OUTPUT, Trained
 from watchme.export.handoff_text import HandoffText, input_entry
+from watchme.io.run_lookup import folder_of
 
 # What the backend builds, and the height and width of its crops.
 BACKEND_ARCHITECTURE = "osnet_ibn_x1_0"
@@ -94,10 +95,7 @@ class OsnetHandoffText(HandoffText):
                 f"src/infrastructure/osnet/client/model.py, set name='{self.trained.name}' in the call of build_model."
             )
         if self.size != BACKEND_SIZE:
-            found.append(
-                f"The backend feeds {BACKEND_SIZE[0]}x{BACKEND_SIZE[1]}, this model was trained on "
-                f"{self.size[0]}x{self.size[1]} (dataset.height, dataset.width); change its preprocessing."
-            )
+            found.append(self._other_size())
         if not config.augmentation.normalize:
             found.append(
                 "The backend normalises by ImageNet's mean and deviation, this model was trained without "
@@ -119,6 +117,19 @@ class OsnetHandoffText(HandoffText):
                 f"best_<target>.pt; {self.checkpoint.name} is what is exported."
             )
         return found
+
+    def _other_size(self) -> str:
+        theirs, own = (f"{height}x{width}" for height, width in (BACKEND_SIZE, self.size))
+        if folder_of(self.checkpoint) is not None:
+            return (
+                f"The backend feeds {theirs}, this model was trained on {own} (dataset.height, dataset.width); change "
+                "its preprocessing."
+            )
+        return (
+            f"{self.checkpoint.name} is in no run folder: on which size it was trained is not known here. It is "
+            f"exported for {own}, as dataset.height and dataset.width say, and the backend feeds {theirs}: export it "
+            "with dataset.height and dataset.width of its training."
+        )
 
     def sections(self) -> dict[str, str]:
         height, width = self.size
