@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
+from watchme.core.fonts import font_for
 from watchme.core.formatting import clock
 from watchme.core.progress import Progress
 from watchme.inference.drawing import VideoFile, colour_of, draw_people, write_jpeg
@@ -193,7 +194,7 @@ def _strip(folder: Path, found: Sightings, person: int, crops: Mapping[int, Imag
     width, height = _TILE
     colour = colour_of(person)
     canvas = Image.new("RGB", (len(crops) * (width + _GAP) - _GAP, height + _LINE), "white")
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=12)
+    draw = ImageDraw.Draw(canvas)
     for place, row in enumerate(sorted(crops)):
         left = place * (width + _GAP)
         tile = ImageOps.pad(
@@ -203,7 +204,7 @@ def _strip(folder: Path, found: Sightings, person: int, crops: Mapping[int, Imag
         draw.rectangle((left, 0, left + width - 1, height - 1), outline=colour, width=2)
         seconds = float(found.time[row])
         text = _short(Path(found.name(row)).stem) if math.isnan(seconds) else clock(seconds)
-        draw.text((left + width / 2, height + 3), text, fill=(60, 60, 60), font=font, anchor="ma")
+        draw.text((left + width / 2, height + 3), text, fill=(60, 60, 60), font=font_for(text, 12), anchor="ma")
     path = folder / PEOPLE / f"person_{person:04d}.jpg"
     write_jpeg(path, np.asarray(canvas))
     return Shown(f"people/person {person}", path, _person_line(found, person))

@@ -3,8 +3,9 @@
 import io
 import math
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from watchme.core.fonts import font_for
 from watchme.core.interfaces import Picture
 
 # Found, missed (ground truth), and found wrongly, by the first word of the label; distinct for the colour-blind.
@@ -36,7 +37,6 @@ def with_boxes(picture: Picture, width: int | None = None) -> bytes:
         drawn = drawn.resize((wanted, max(1, round(drawn.height * scale))), Image.Resampling.LANCZOS)
     pen = ImageDraw.Draw(drawn)
     size = max(11, drawn.width // 45)
-    font = ImageFont.load_default(size)
     kinds = [_kind_and_class(box[5]) for box in picture.boxes]
     one_class = len({name for _, name in kinds}) == 1
     for (x1, y1, x2, y2, score, _), (kind_of_box, name) in zip(picture.boxes, kinds, strict=True):
@@ -45,6 +45,7 @@ def with_boxes(picture: Picture, width: int | None = None) -> bytes:
         pen.rectangle((left, top, max(left, x2 * scale), max(top, y2 * scale)), outline=colour, width=max(2, size // 6))
         shown = [kind_of_box, "" if one_class else name, "" if math.isnan(score) else f"{score:.2f}"]
         text = " ".join(filter(None, shown))
+        font = font_for(text, size)
         place = (left, max(0.0, top - size - 4))
         pen.rectangle((*place, left + pen.textlength(text, font) + 6, place[1] + size + 4), fill=colour)
         pen.text((left + 3, place[1] + 1), text, fill="black" if colour == _COLOURS["missed"] else "white", font=font)

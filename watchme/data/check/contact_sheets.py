@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from watchme.core.fonts import font_for
 from watchme.data.check.database import Facts, Finding, Shown
 from watchme.data.check.image_probe import thumbnail
 
@@ -79,9 +80,9 @@ def _tile(
     pen = ImageDraw.Draw(sheet)
     if box is not None:
         _frame(pen, box, (x, y), picture.size)
-    font = ImageFont.load_default(size=_FONT)
     below = top + _TILE[1] + 4
     for place, (text, colour) in enumerate(zip(lines, (_INK, _SOFT, _BAD), strict=True)):
+        font = font_for(text, _FONT)
         pen.text((left, below + place * _LINE), _fitted(text, font), fill=colour, font=font)
 
 
@@ -107,7 +108,7 @@ def _frame(
 
 
 def _fitted(text: str, font: "ImageFont.FreeTypeFont | ImageFont.ImageFont") -> str:
-    """Text no wider than a tile; of a long name the end says more than the start."""
+    """Text no wider than a tile, cut off at its end."""
     if font.getlength(text) <= _TILE[0]:
         return text
     while text and font.getlength(text + "…") > _TILE[0]:

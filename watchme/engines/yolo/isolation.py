@@ -3,7 +3,6 @@
 Import ultralytics only after `isolate()`, which sets what it reads at import.
 """
 
-import importlib.util
 import logging
 import os
 import re
@@ -15,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from watchme.core.errors import CheckpointError
+from watchme.core.fonts import dejavu_sans
 from watchme.core.process_state import environment
 from watchme.io.cache import cache_dir
 from watchme.io.files import replacing
@@ -80,9 +80,8 @@ def _provide_fonts(folder: Path, expected: Path) -> None:
     Where ultralytics was imported before `isolate()`, `expected` is the user's own folder, which stays as it is:
     matplotlib's list of fonts is the other place that ultralytics looks into.
     """
-    found = importlib.util.find_spec("matplotlib")
-    font = Path(found.origin if found and found.origin else "").parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-    if not font.is_file():
+    font = dejavu_sans()
+    if font is None:
         return
     folder.mkdir(exist_ok=True)
     for name in ("Arial.ttf", "Arial.Unicode.ttf"):
