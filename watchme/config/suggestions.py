@@ -130,7 +130,7 @@ def one_of(value: Any, choices: Iterable[object]) -> str:
 
 
 def meant_value(key: str, value: object) -> str:
-    """What a value of another tool's way means for a key: `16` for train.precision, `1e-3..1e-1` for a rate."""
+    """What a value in another tool's style means for a key: `16` for train.precision, `1e-3..1e-1` for a rate."""
     known = _VALUES.get(key, {}).get(str(value), "")
     if not known and isinstance(value, str) and (found := _INTERVAL.fullmatch(value)):
         return f"an interval is searched by -m '{key}=interval({found[1]},{found[2]})'"

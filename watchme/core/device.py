@@ -111,7 +111,7 @@ def use_device(device: torch.device, *, tf32: bool) -> None:
 
 
 def choose_deterministic(wanted: bool | str, device: torch.device) -> bool:
-    """Return whether operations are deterministic; `auto`: but on CUDA, where depthwise convolutions are slow so."""
+    """Return whether operations are deterministic; `auto`: except on CUDA, where that makes convolutions slow."""
     return device.type != "cuda" if wanted == "auto" else bool(wanted)
 
 

@@ -1,4 +1,4 @@
-"""Progress of what takes long: a bar of 80 columns on a terminal, else a line every half minute, so that none waits."""
+"""Progress of what takes long: a bar of 80 columns on a terminal, else a line in the log every half minute."""
 
 import logging
 import sys

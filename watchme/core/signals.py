@@ -23,7 +23,7 @@ def signals_interrupt() -> Iterator[None]:
     """Raise KeyboardInterrupt on SIGTERM and SIGHUP within the block; does nothing outside the main thread.
 
     SIGHUP stays ignored where `nohup` has made it so. An interrupt that Python drops, because it came in a `__del__` or
-    another callback, is sent again; of one that is lost otherwise `raise_if_interrupted` knows, SIGINT's too.
+    another callback, is sent again; one that is lost otherwise, SIGINT's too, `raise_if_interrupted` raises.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -179,7 +179,7 @@ class _Watcher:
             raise _Interrupted
 
     def cause(self, error: BaseException) -> WatchmeError | None:
-        """Why the group is broken, if that is what an error of the leader comes from; else None."""
+        """Why the group broke, if the leader's error follows from that; None if it is the leader's own."""
         self._raised.set()
         if is_lost_peer(error):
             self._thread.join(_EXIT_WAIT_S)

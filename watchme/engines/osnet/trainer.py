@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 # A model and its epoch to metrics.
 Validate = Callable[[ReidNet, int], dict[str, float]]
 Metrics = dict[str, float]
-_READ_EVERY = 50  # batches between looks at the losses, for which the GPU has to be waited for
+_READ_EVERY = 50  # batches between readings of the losses, which wait for the GPU
 
 
 @dataclass

@@ -147,7 +147,7 @@ def read_batches(loader: "DataLoader[Any]") -> Iterator[Batch]:
 
 
 def raise_for_shared_memory(error: Exception) -> None:
-    """Raise a TrainingError that names the fix, if an error of torch comes of a full /dev/shm or a killed worker."""
+    """Raise a TrainingError that names the fix, if an error of torch is due to a full /dev/shm or a killed worker."""
     signs = ("shared memory", "/torch_", "is killed by signal", "exited unexpectedly")
     # What a worker raised comes with its traceback.
     said = next((line for line in str(error).splitlines() if any(sign in line for sign in signs)), None)
