@@ -14,9 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
+from watchme.core import device as core_device
 from watchme.core.errors import CheckpointError, ConfigError, ExportError
 from watchme.core.interfaces import Result
-from watchme.engines.yolo import export_formats
+from watchme.engines.yolo import export_formats, preparation
 from watchme.engines.yolo.config import Config
 from watchme.export import onnx_files
 from yolo.world import Recorder, Trained
@@ -256,6 +257,22 @@ def test_a_model_whose_class_0_is_not_person_is_said(
     asked = (f"checkpoint={tmp_path}/car.pt", f"dataset.root={two_classes}", "dataset.classes=[car]")
     recorder, _ = run_export(tiny(*QUICK, *asked, "export.formats=[]"), tmp_path / "run")
     assert any("class 0 of this model is car" in text for text in recorder.fallbacks)
+
+
+def test_a_format_for_gpus_is_made_on_the_first_of_those_that_trained(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run's config comes with its weights, and torch knows no device `0,1`; nor need the second one be there."""
+    from watchme.engines.yolo.export import YoloExporter
+
+    def choose(wanted: int | list[int], fallback: object = None) -> torch.device:
+        return torch.device("cuda", wanted[0] if isinstance(wanted, list) else wanted)
+
+    monkeypatch.setattr(core_device, "choose_device", choose)
+    exporter = YoloExporter(Recorder(tmp_path).job(tiny()), tmp_path / "best.pt")
+    exporter.config = tiny("train.device=[1,2]", "train.batch_size=8")
+    assert exporter._device("engine") == "1"
+    assert preparation.choose_device([1, 2], several=True) == "1,2"
 
 
 def test_all_formats_of_ultralytics_are_known_by_its_names() -> None:

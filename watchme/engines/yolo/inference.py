@@ -46,7 +46,7 @@ def load(path: Path, device: str | int | list[int], *, trust: bool = False) -> D
     path = path.expanduser()
     if path.suffix not in (".pt", ".onnx"):
         raise CheckpointError(f"{path} is not a .pt or .onnx file of ultralytics")
-    chosen = choose_device(device).split(",")[0]
+    chosen = choose_device(device)
     if path.suffix == ".onnx":
         file = _read_onnx(path)
         device = f"cuda:{chosen}" if chosen.isdigit() else chosen

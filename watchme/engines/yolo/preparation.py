@@ -18,15 +18,19 @@ log = logging.getLogger(__name__)
 _LOADS_ITSELF = ("cpu", "mps")  # devices for which ultralytics sets workers=0
 
 
-def choose_device(wanted: str | int | list[int], fallback: Callable[[str], None] = log.warning) -> str:
-    """`train.device` in ultralytics' spelling: cpu, mps, 0, 0,1. See `watchme.core.device.choose_device`.
+def choose_device(
+    wanted: str | int | list[int], fallback: Callable[[str], None] = log.warning, *, several: bool = False
+) -> str:
+    """`train.device` in ultralytics' spelling: cpu, mps, 0, and with `several` 0,1; else of a list the first.
+
+    See `watchme.core.device.choose_device`.
 
     Raises:
         ConfigError: If the machine does not have it.
     """
     from watchme.core import device as core  # imports torch
 
-    if isinstance(wanted, list):
+    if several and isinstance(wanted, list):
         for index in wanted:
             core.choose_device(index)
         return ",".join(map(str, wanted))

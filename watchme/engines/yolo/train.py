@@ -29,7 +29,7 @@ def train(job: Job) -> Result:
     isolation.isolate()
     config = cast(Config, job.config)
     isolation.allow_code_in_files(config.model.trust)
-    device = choose_device(config.train.device, job.fallback)
+    device = choose_device(config.train.device, job.fallback, several=True)
     _require_gpu(config, device)
     job.record("device", {"device": device, "precision": arguments.precision_name(config.train, device)})
     yaml, scan = prepare(job, config, required_splits(config))
