@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -136,6 +137,45 @@ def test_a_run_killed_before_its_evaluation_is_evaluated(short: Trained, tiny: T
     assert found.recorder.resumed == [3]
     assert repr(found.result.metrics) == repr(short.result.metrics)
     assert (found.result.epochs, found.result.best_epoch) == (3, short.result.best_epoch)
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("optimizer.lr=0.5", "optimizer.lr"),
+        ("dataset.image_size=96", "dataset.image_size"),
+        ("train.epochs=5", "train.epochs"),
+        ("objective=val/map50", "objective"),
+    ],
+)
+def test_a_trained_run_keeps_what_it_was_trained_with(
+    override: str, key: str, short: Trained, tiny: Tiny, tmp_path: Path
+) -> None:
+    """Else its config would name a learning rate, or a size of images, that no epoch had."""
+    folder = shutil.copytree(short.folder, tmp_path / "stripped")
+    log(folder, short.recorder)
+    with pytest.raises(ConfigError, match=re.escape(key)):
+        train(tiny("train.epochs=3", f"train.resume={folder}", override), Recorder(folder))
+
+
+def test_a_trained_run_that_lost_its_best_weights(short: Trained, tiny: Tiny, tmp_path: Path) -> None:
+    """Of the last epoch they are made of last.pt; of another one nothing is changed."""
+    folder = shutil.copytree(short.folder, tmp_path / "stripped")
+    (folder / "weights" / "best.pt").unlink()
+    for best in (1, 3):
+        (folder / "metrics.jsonl").unlink(missing_ok=True)
+        log(folder, short.recorder)
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        text = "".join(json.dumps({**line, "is_best": line["epoch"] == best}) + "\n" for line in lines)
+        (folder / "metrics.jsonl").write_text(text)
+        resumed = tiny("train.epochs=3", f"train.resume={folder}")
+        if best == 1:
+            with pytest.raises(CheckpointError, match=r"best.pt is lost, and last.pt is of epoch 3 .* best one was 1:"):
+                train(resumed, Recorder(folder))
+            assert not (folder / "weights" / "best.pt").exists()
+        else:
+            found = train(resumed, Recorder(folder))
+            assert (found.result.best_epoch, found.result.weights["best"].is_file()) == (3, True)
 
 
 def test_a_run_killed_after_its_last_epoch_is_evaluated(tiny: Tiny, tmp_path: Path) -> None:

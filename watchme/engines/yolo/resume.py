@@ -38,6 +38,8 @@ _CHANGEABLE = frozenset(
         "workers",
     ]
 )
+# The same where all epochs are trained: with others the run's config would say what it was not trained with.
+_OF_EVALUATION = frozenset(["amp", "cache", "channels_last", "plots", "workers"])
 # Place and kind of the run rather than its training; `_identity` holds those of them that must not change.
 _PLACE = frozenset(
     ["data", "device", "mode", "model", "patience", "pretrained", "resume", "save_dir", "split", "task", "verbose"]
@@ -77,9 +79,14 @@ def read_checkpoint(folder: Path, config: Config, names: list[str], wanted: Mapp
     checkpoint = path / "weights" / "last.pt" if path.is_dir() else path
     _, content = weights.load(checkpoint)
     epoch = int(content.get("epoch", -1)) + 1
+    saved = content.get("train_args", {})
     if content.get("optimizer") is None or epoch < 1:
-        return _trained_run(folder, checkpoint)
-    _refuse_changes(folder, config, names, content.get("train_args", {}), wanted)
+        earlier = _trained_run(folder, checkpoint)
+        _refuse_changes(folder, config, names, saved, wanted, _OF_EVALUATION)
+        _restore_best(folder, earlier)
+        return earlier
+    trained = epoch >= config.train.epochs
+    _refuse_changes(folder, config, names, saved, wanted, _OF_EVALUATION if trained else _CHANGEABLE)
     best = folder / "weights" / "best.pt"
     best_content = weights.load(best)[1] if best.is_file() else {}
     best_epoch = int(best_content.get("epoch", -1)) + 1
@@ -91,7 +98,7 @@ def read_checkpoint(folder: Path, config: Config, names: list[str], wanted: Mapp
     logged = {line["epoch"]: metrics_of(line) for line in read_metrics(folder / METRICS)}
     # The checkpoint has no losses; it counts where the log is lost.
     metrics = logged.get(best_epoch) or canonical_metrics(best_content.get("train_metrics") or {}, "val")
-    return EarlierRun(checkpoint, epoch, best_epoch, metrics, trained=epoch >= config.train.epochs)
+    return EarlierRun(checkpoint, epoch, best_epoch, metrics, trained)
 
 
 def _trained_run(folder: Path, checkpoint: Path) -> EarlierRun:
@@ -110,6 +117,21 @@ def _trained_run(folder: Path, checkpoint: Path) -> EarlierRun:
     return EarlierRun(checkpoint, lines[-1]["epoch"], best["epoch"], metrics_of(best), trained=True)
 
 
+def _restore_best(folder: Path, earlier: EarlierRun) -> None:
+    """Make a best.pt that is lost of last.pt, where that is of the best epoch."""
+    best = folder / "weights" / "best.pt"
+    if best.is_file():
+        return
+    if earlier.best_epoch != earlier.epoch:
+        raise CheckpointError(
+            f"{best} is lost, and {earlier.checkpoint.name} is of epoch {earlier.epoch} where the best one was "
+            f"{earlier.best_epoch}: there is nothing to evaluate.\n"
+            f"    To start from the last epoch's weights: model.weights={earlier.checkpoint}"
+        )
+    with replacing(best) as temporary:
+        shutil.copyfile(earlier.checkpoint, temporary)
+
+
 def _drop_rows(results: Path, epoch: int) -> None:
     """Drop the rows after `epoch` from ultralytics' results.csv, which it writes before the checkpoint."""
     if not results.is_file():
@@ -124,7 +146,12 @@ def _identity(config: Config, names: list[str]) -> dict[str, Any]:
 
 
 def _refuse_changes(
-    folder: Path, config: Config, names: list[str], saved: Mapping[str, Any], wanted: Mapping[str, Any]
+    folder: Path,
+    config: Config,
+    names: list[str],
+    saved: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    changeable: frozenset[str],
 ) -> None:
     # ultralytics itself writes other values of these into a checkpoint than it was given.
     rewritten = {"warmup_bias_lr", "lr0", "momentum"} if wanted["optimizer"] == "auto" else set()
@@ -133,7 +160,7 @@ def _refuse_changes(
     problems = [
         Problem(MAPPED.get(name, f"model.args.{name}"), _KEPT.format(saved[name]), repr(value))
         for name, value in wanted.items()
-        if name not in _CHANGEABLE | _PLACE | rewritten and name in saved and saved[name] != value
+        if name not in changeable | _PLACE | rewritten and name in saved and saved[name] != value
     ]
     path = folder / _IDENTITY
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
