@@ -89,6 +89,15 @@ def test_accepted(overrides: tuple[str, ...], tiny: Tiny) -> None:
     tiny(*overrides)
 
 
+@pytest.mark.parametrize("mode", ["evaluate", "export"])
+def test_what_a_gpu_has_trained_is_evaluated_on_any_machine(mode: str, tiny: Tiny) -> None:
+    """The run's config comes with its weights: a batch that was measured and fp16 are of the training."""
+    trained = ("train.batch_size=-1", "train.precision=fp16")
+    found = problems(tiny, f"mode={mode}", "checkpoint=absent.pt", "train.device=cpu", *trained)
+    assert found.keys() == {"checkpoint"}
+    assert problems(tiny, "train.device=cpu", *trained).keys() == {"train.batch_size", "train.precision"}
+
+
 def test_near_names_are_suggested(tiny: Tiny) -> None:
     assert "did you mean yolo11n?" in problems(tiny, "model.name=yolo1n1")["model.name"].expected
     assert "did you mean val/map50_95?" in problems(tiny, "objective=val/map5095")["objective"].expected

@@ -22,7 +22,9 @@ def check(config: Config) -> list[Problem]:
     """Return every fault of a config that can be found without ultralytics."""
     if config.mode == "check":  # only the dataset is used
         return list(_dataset(config))
-    rules = [*_optimizer_rules(config), *_scheduler_rules(config), *_training_rules(config)]
+    rules = [*_optimizer_rules(config), *_scheduler_rules(config), _image_size_rule(config)]
+    if config.mode == "train":  # else `train` is of the run that the weights are from, maybe on another machine
+        rules += _training_rules(config)
     broken = [Problem(key, expected, repr(attrgetter(key)(config))) for holds, key, expected in rules if not holds]
     return [
         *broken,
@@ -73,9 +75,15 @@ def _scheduler_rules(config: Config) -> Iterator[_Rule]:
         yield scheduler.final_lr_ratio in (None, 1), "scheduler.final_lr_ratio", expected
 
 
+def _image_size_rule(config: Config) -> _Rule:
+    size = config.dataset.image_size
+    nearest_size = max(32, round(size / 32) * 32)
+    return size % 32 == 0, "dataset.image_size", f"must be a multiple of 32, e.g. {nearest_size}"
+
+
 def _training_rules(config: Config) -> Iterator[_Rule]:
     """What ultralytics can train, and on which devices."""
-    train, size = config.train, config.dataset.image_size
+    train = config.train
     devices = len(train.device) if isinstance(train.device, list) else 1
     yield train.eval_every == 1, "train.eval_every", "ultralytics validates after every epoch; leave it at 1"
     yield train.dropout == 0, "train.dropout", "ultralytics' detectors have no dropout; leave it at 0"
@@ -96,8 +104,6 @@ def _training_rules(config: Config) -> Iterator[_Rule]:
         cloudpickle = importlib.util.find_spec("cloudpickle") is not None
         expected = "several GPUs need the package cloudpickle>=3.1.1, which ultralytics uses to start its processes"
         yield cloudpickle, "train.device", expected
-    nearest_size = max(32, round(size / 32) * 32)
-    yield size % 32 == 0, "dataset.image_size", f"must be a multiple of 32, e.g. {nearest_size}"
 
 
 def _objective(config: Config) -> Iterator[Problem]:
