@@ -101,7 +101,8 @@ def test_every_schedule_is_accepted(scheduler: str, typed_config: Typed) -> None
 
 
 def test_evaluating_does_not_ask_how_to_train(typed_config: Typed) -> None:
-    typed_config(*BASE, "mode=evaluate", "checkpoint=random", "train.batch_size=30", "train.sampler=random")
+    trained = ("train.batch_size=30", "train.sampler=random", "dataset.cache=gpu", "augmentation=reid_strong")
+    typed_config(*BASE, "mode=evaluate", "checkpoint=random", "train.device=cpu", *trained)
 
 
 def test_torchreids_nesting_is_accepted(typed_config: Typed, small_world: DemoWorld, tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def _selection_rules(config: Config) -> Iterator[Problem]:
 
 
 def _option_rules(config: Config) -> Iterator[Problem]:
-    if config.dataset.cache == "gpu":
+    if config.mode == "train" and config.dataset.cache == "gpu":
         missing = [name for name in _NOT_ON_GPU if getattr(config.augmentation, name)]
         if missing:
             expected = f"gpu has no augmentation.{', '.join(missing)}; use ram, or set them to 0"
