@@ -51,10 +51,12 @@ def test_no_page_is_wider_than_its_window_or_complains(
             page.close()
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, True)])
 @pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_no_violation(name: str, dark: bool, axe: str, browser: Chromium, every_page: dict[str, str]) -> None:
-    page = browser.open(every_page[name], 1280, dark=dark)
+def test_axe_finds_no_violation(
+    name: str, width: int, dark: bool, axe: str, browser: Chromium, every_page: dict[str, str]
+) -> None:
+    page = browser.open(every_page[name], width, dark=dark)
     page.run("for (const item of document.querySelectorAll('details')) item.open = true")
     page.run(axe)
     assert page.run(f"axe.run(document, {RULES}).then((result) => {FOUND})") == []

@@ -191,6 +191,7 @@ def test_people_stand_side_by_side_under_one_heading(tmp_path: Path) -> None:
         *("map", "minp", "rank1", "rank20", "map_reranked", "rank5_reranked", "loss", "lr", "accuracy"),
         *("box_loss", "cls_loss", "dfl_loss", "softmax_loss", "triplet_loss", "circle_loss", "arcface_loss"),
         *("epoch_s", "train_s", "eval_s", "images_per_s", "data_wait_share", "gpu_utilisation", "gpu_memory_gb"),
+        *("map_fc_dropped", "cosine_fc_dropped"),
     ],
 )
 def test_every_metric_is_explained(name: str) -> None:

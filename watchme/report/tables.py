@@ -111,7 +111,7 @@ def cmc_charts(tables: Tables) -> list[dict[str, Any]]:
 
 def _shown(name: str, head: list[str], rows: list[list[str]]) -> Shown:
     end = next((end for end in _KINDS if name.endswith(f"_{end}")), "")
-    kind = _KINDS.get(end, Kind(name))
+    kind = _KINDS.get(end, Kind(name.replace("_", " ").capitalize()))
     where = name.removesuffix(f"_{end}").replace("_", " ") if end else ""
     total = len(rows)
     if kind.matrix is not None:
