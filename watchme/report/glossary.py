@@ -12,7 +12,7 @@ _MEANINGS = {
     "map": "Re-ID: mean over queries of the average precision of the ranked gallery; rewards finding every match.",
     "minp": "Re-ID: mean inverse negative penalty; how early the hardest true match of a query is ranked.",
     "map_fc_dropped": "Export: mAP as the backend loads the weights, with a random layer for `fc`; mean over seeds.",
-    "cosine_fc_dropped": "Export: mean cosine of embeddings with a random layer for `fc` to those of the trained model.",
+    "cosine_fc_dropped": "Export: mean cosine of embeddings with a random layer for `fc` to the trained ones.",
     "loss": "What training minimises; comparable only between runs with the same loss.",
     "box_loss": "Localisation part of the detection loss.",
     "cls_loss": "Classification part of the detection loss.",
