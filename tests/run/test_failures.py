@@ -23,6 +23,7 @@ from watchme.core.errors import DataError, RunFolderError
 from watchme.core.formatting import relative
 from watchme.core.interfaces import EpochEvent, Job, Result
 from watchme.data.demo import DemoWorld
+from watchme.report import run_page
 from watchme.run import run_dir, runner
 from watchme.run.failures import explain, is_full_disk, say_how_to_go_on
 from watchme.run.log_file import RunLogFile, run_log, start_log_file
@@ -159,3 +160,16 @@ def test_a_signal_that_an_engine_swallows_ends_the_run_at_its_next_epoch(
     monkeypatch.setattr(runner, "load_mode", lambda engine, mode: work)
     with pytest.raises(Interrupted):
         run_whole(tmp_path, "model=osnet_x0_25")
+
+
+def test_an_interrupt_while_the_report_is_written_leaves_a_finished_run_and_says_how_to_get_it(
+    run_whole: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(folder: Path) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "load_mode", lambda engine, mode: lambda job: Result({"val/map": 0.5}, 0.5))
+    monkeypatch.setattr(run_page, "write_report", interrupt)
+    with pytest.raises(Interrupted, match=f"the run is finished. Its report:\n    python -m watchme.report {tmp_path}"):
+        run_whole(tmp_path, "model=osnet_x0_25")
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "finished"

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shlex
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -134,7 +135,13 @@ def _close(
         record.close(status, result, error or full)
     except OSError as unwritten:
         full = unwritten
-    session.end(status, result)
+    try:
+        session.end(status, result)
+    except KeyboardInterrupt:
+        if result is None:
+            raise
+        report = f"python -m watchme.report {shlex.quote(relative(record.path))}"
+        raise Interrupted(f"Interrupted at its end; the run is {status}. Its report:\n    {report}") from None
     return full
 
 
