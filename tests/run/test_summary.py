@@ -34,10 +34,11 @@ def test_an_evaluation_leads_to_the_export_and_to_other_runs(
     folder = tmp_path / config.output_root / "eval"
     folder.mkdir(parents=True)
     (folder / MANIFEST).write_text("{}")
-    assert next_commands(config, folder, Result({}, 0.5)) == [
-        "python train.py mode=export checkpoint='my best.pt'  # for the backend",
-        f"python -m watchme.report {config.output_root}  # beside other runs",
-    ]
+    others = f"python -m watchme.report {config.output_root}  # beside other runs"
+    exported = "python train.py mode=export checkpoint='my best.pt'  # for the backend"
+    assert next_commands(config, folder, Result({}, 0.5)) == [exported, others]
+    untrained = typed_config("model=osnet", "mode=evaluate", "checkpoint=random")
+    assert next_commands(untrained, folder, Result({}, 0.5)) == [others], "there is no file to export"
 
 
 def test_people_who_were_seen_can_be_looked_for(typed_config: Callable[..., RunConfig], tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def _next_commands(config: RunConfig, folder: Path, result: Result) -> list[str]
     elif config.mode == "train":
         commands.append(f"python train.py -m {same} optimizer.lr=0.0003,0.001,0.003")
     elif config.mode in ("evaluate", "search"):
-        if config.checkpoint is not None and "export" in modes(config.model.engine):
+        if config.checkpoint not in (None, "random") and "export" in modes(config.model.engine):
             commands.append(
                 f"python train.py mode=export checkpoint={shlex.quote(config.checkpoint)}  # for the backend"
             )
