@@ -31,6 +31,11 @@ class Session:
         """The first output for a batch, float32."""
         return np.asarray(self.session.run(None, {self.input: batch})[0], np.float32)
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it runs on a CUDA device: where CUDA's libraries are missing, onnxruntime takes the CPU."""
+        return _CUDA in self.session.get_providers()
+
     def shapes(self) -> tuple[list[int | str], list[int | str]]:
         """Shapes of the input and of the first output; text where any size goes."""
         return list(self.session.get_inputs()[0].shape), list(self.session.get_outputs()[0].shape)
@@ -45,7 +50,7 @@ def session(path: Path, threads: int, gpu: int | None = None) -> Session:
     options.log_severity_level = 3  # its warnings concern its own graph optimisations
     providers: list[Any] = ["CPUExecutionProvider"]
     if gpu is not None:
-        providers.insert(0, (_CUDA, {"device_id": gpu}))
+        providers.insert(0, (_CUDA, {"device_id": gpu, "use_tf32": 0}))  # as exact as on the CPU
     made = onnxruntime.InferenceSession(str(path), options, providers=providers)
     return Session(made, made.get_inputs()[0].name)
 
@@ -63,8 +68,8 @@ def on_cpu(path: Path, device: str) -> str:
     if device == "cpu":
         return ""
     return (
-        f"{path} runs on the CPU, not on {device}: this onnxruntime is not built for it; for CUDA "
-        "`uv pip uninstall onnxruntime && uv pip install onnxruntime-gpu`, or take the .pt file"
+        f"{path} runs on the CPU, not on {device}: this onnxruntime is not built for it, or finds no CUDA and cuDNN; "
+        "for CUDA `uv pip uninstall onnxruntime && uv pip install 'onnxruntime-gpu[cuda,cudnn]'`, or take the .pt file"
     )
 
 

@@ -116,16 +116,22 @@ def test_a_gpu_that_onnxruntime_is_built_for_is_used(tmp_path: Path, monkeypatch
     path = small_onnx(tmp_path)
     asked: list[Any] = []
     session = onnxruntime.InferenceSession
+    used = ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
     def on_cpu(file: str, options: Any, providers: list[Any]) -> Any:
         asked.extend(providers)
-        return session(file, options, providers=["CPUExecutionProvider"])
+        made = session(file, options, providers=["CPUExecutionProvider"])
+        made.get_providers = lambda: used
+        return made
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "InferenceSession", on_cpu)
     embedder = onnx_inference.load(path, torch.device("cuda", 1))
-    assert asked == [("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider"]
+    assert asked == [("CUDAExecutionProvider", {"device_id": 1, "use_tf32": 0}), "CPUExecutionProvider"]
     assert not [text for text in embedder.assumed if "CPU" in text]
+    used.pop(0)  # where a library of CUDA's is missing, it takes the CPU without an error
+    embedder = onnx_inference.load(path, torch.device("cuda", 1))
+    assert "runs on the CPU, not on cuda:1" in embedder.assumed[0]
 
 
 def test_a_file_of_the_other_kind_is_refused(detector_file: Callable[..., Path], tmp_path: Path) -> None:

@@ -33,8 +33,7 @@ def load(path: Path, device: torch.device) -> "OnnxEmbedder":
     if not path.is_file():
         raise CheckpointError(f"no such checkpoint: {path}")
     try:
-        gpu = onnx_files.gpu_of(str(device))
-        session = onnx_files.session(path, 0, gpu)
+        session = onnx_files.session(path, 0, onnx_files.gpu_of(str(device)))
     except Exception as error:  # onnxruntime's own types, one a fault
         raise CheckpointError(f"{path} cannot be read as an ONNX file: {str(error).splitlines()[0]}") from error
     inputs, outputs = session.shapes()
@@ -45,7 +44,7 @@ def load(path: Path, device: torch.device) -> "OnnxEmbedder":
         )
     size = int(inputs[2]), int(inputs[3])
     beside = path.parent / _PREPROCESSING
-    assumed = [] if gpu is not None else [onnx_files.on_cpu(path, str(device))]
+    assumed = [] if session.on_gpu else [onnx_files.on_cpu(path, str(device))]
     if beside.is_file():
         steps: list[dict[str, Any]] = json.loads(beside.read_text(encoding="utf-8")).get("steps", [])
         normalize = any("subtract" in step for step in steps)
