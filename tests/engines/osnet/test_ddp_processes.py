@@ -41,6 +41,11 @@ def _wait(group: ProcessGroup, device: torch.device) -> None:
     group.broadcast(None)
 
 
+def _come_late(group: ProcessGroup, device: torch.device) -> None:
+    threading.Event().wait(60)
+    group.wait_for_all()
+
+
 def _raise(group: ProcessGroup, device: torch.device) -> None:
     raise DataError("crop.jpg is broken")
 
@@ -118,6 +123,20 @@ def test_a_follower_that_cannot_start_ends_the_leader(monkeypatch: pytest.Monkey
     missing = torch.device("cuda", 99)
     with pytest.raises(TrainingError, match=r"osnet-1 failed: \w*Error: "), spawn_followers([CPU, missing], _wait):
         pytest.fail("the leader has joined a group without it")
+
+
+def test_who_waits_for_all_hears_ctrl_c() -> None:
+    ctrl_c = threading.Timer(0.3, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+    started: list[float] = []
+
+    def wait(group: ProcessGroup) -> None:
+        ctrl_c.start()
+        started.append(time.monotonic())
+        group.wait_for_all()
+
+    with pytest.raises(KeyboardInterrupt), spawn_followers(TWO, _come_late) as group:
+        wait(group)
+    assert time.monotonic() - started[0] < 30
 
 
 def test_the_port_is_held_while_followers_start(monkeypatch: pytest.MonkeyPatch) -> None:
