@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from osnet.tiny import TINY
 from watchme.core import device as runtime
-from watchme.core.errors import CheckpointError
+from watchme.core.errors import CheckpointError, ConfigError
 from watchme.core.interfaces import EpochEvent, Stop
 from watchme.data.demo import DemoWorld
 from watchme.engines.osnet import checkpoints
@@ -188,6 +190,42 @@ def test_killed_before_the_final_evaluation(
     else:
         longer = run_engine(tmp_path, *options, f"train.resume={tmp_path}", "train.patience=5")
         assert [event.epoch for event in longer.events] == [3]
+
+
+def test_a_trained_run_keeps_what_it_was_trained_with(
+    whole: Any, run_engine: Run, composed_config: Run, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Else its config would name a learning rate, or a size of images, that no epoch had."""
+    folder = shutil.copytree(whole.folder, tmp_path / "run")
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(composed_config(*options), resolve=True))
+    (folder / "run.json").write_text("{}")
+    for override, key in (
+        ("optimizer.lr=0.5", "optimizer.lr"),
+        ("dataset.height=96", "dataset.height"),
+        ("loss=softmax", "loss.weight_t"),
+        ("scheduler=linear", "scheduler.name"),
+    ):
+        with pytest.raises(ConfigError, match=rf"{key} = (?s:.*)all epochs are trained with"):
+            run_engine(folder, *options, f"train.resume={folder}", override)
+    resumed = run_engine(folder, *options, f"train.resume={folder}")
+    assert (resumed.events, resumed.result.metrics) == ([], whole.result.metrics)
+
+
+def test_the_best_epoch_counts_with_its_value_of_a_new_objective(
+    whole: Any, run_engine: Run, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Its mAP was compared with losses, of which less is better, and no epoch was better any more."""
+    folder = shutil.copytree(whole.folder, tmp_path / "run")
+    content = torch.load(folder / "weights" / "last.pt", weights_only=True)
+    best = content["training"]["best_metrics"]
+    assert content["training"]["best"] == best["val/map"]
+    longer = ("train.epochs=4", "objective=val/rank1", f"train.resume={folder}")
+    resumed = run_engine(folder, *options, *longer)
+    number = content["training"]["best_epoch"]
+    said = f"the best epoch so far, {number}, was chosen by another objective; it counts with its val/rank1 of"
+    assert [text for text in resumed.fallbacks if said in text]
+    (event,) = resumed.events
+    assert event.is_best == (event.metrics["val/rank1"] >= best["val/rank1"])
 
 
 def test_other_identities_are_refused(whole: Any, run_engine: Run, options: tuple[str, ...], tmp_path: Path) -> None:

@@ -1,14 +1,18 @@
 """Resume of an OSNet run: which checkpoint `train.resume` means, what it is refused for, and its state put back."""
 
+import dataclasses
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from watchme.core.errors import CheckpointError
+from watchme.core.errors import CheckpointError, ConfigError, Problem
+from watchme.engines.osnet.config import Config
 from watchme.engines.osnet.trainer import BestEpoch, Trainer
 from watchme.io.checkpoint import load_checkpoint, save_checkpoint
-from watchme.io.run_lookup import folder_of, manifest_of
+from watchme.io.files import read_yaml
+from watchme.io.run_lookup import CONFIG, folder_of, manifest_of
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +26,7 @@ def resume(trainer: Trainer, path: Path) -> None:
 
     Raises:
         CheckpointError: If it holds no training state, or that of another model, optimizer or set of identities.
+        ConfigError: If all epochs are trained, with other values than the config has.
     """
     path = checkpoint_of(path)
     content = _read(path, trainer.config.train.epochs)
@@ -37,8 +42,31 @@ def resume(trainer: Trainer, path: Path) -> None:
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} does not fit this run's model, loss or optimizer: {error}") from error
     trainer.start = int(content["epoch"])
+    if trainer.stopped or trainer.start >= trainer.config.train.epochs:
+        _refuse_changes(trainer.config, path)
     if trainer.group.is_leader and not _restore_best(trainer.checkpoints.folder, content, trainer.best.epoch):
         trainer.best = BestEpoch()
+
+
+def _refuse_changes(config: Config, path: Path) -> None:
+    """Raise a `ConfigError` where a run whose epochs are all trained would be recorded with other values of them."""
+    folder = folder_of(path)
+    saved = read_yaml(folder / CONFIG) if folder is not None else {}
+    now = dataclasses.asdict(config)
+    kept = [(section, key) for section in ("optimizer", "scheduler", "loss", "augmentation") for key in now[section]]
+    problems = []
+    for section, key in [*kept, ("dataset", "height"), ("dataset", "width")]:
+        before = saved.get(section)
+        if isinstance(before, dict) and key in before and not _same(before[key], now[section][key]):
+            expected = f"all epochs are trained with {before[key]!r}; a new run goes on by model.weights={path}"
+            problems.append(Problem(f"{section}.{key}", expected, repr(now[section][key])))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _same(before: object, now: object) -> bool:
+    """Whether a value is that of a yaml, where a tuple is a list."""
+    return before == now or json.dumps(before, default=str) == json.dumps(now, default=str)
 
 
 def checkpoint_of(path: Path) -> Path:

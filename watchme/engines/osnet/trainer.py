@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,7 @@ class Trainer:
         self.validate = validate
         self.emit = emit
         self.steps = steps or StepMeter()
+        self.fallback = fallback
         self.checkpoints = Checkpoints(weights, train.save_period, train.keep_last)
         self.device = device
         self.precision = precision
@@ -261,6 +262,18 @@ class Trainer:
         # Ended after its last epoch or an early stop: only the final evaluation is left, unless conditions changed.
         self.stopped = state["stopped"] is not None and state["stopped"] == self._stop_conditions()
         self.best = BestEpoch(float(state["best"]), int(state["best_epoch"]), dict(state["best_metrics"]))
+        self._measure_best_by_objective()
+
+    def _measure_best_by_objective(self) -> None:
+        """Let the best epoch count with its value of this run's objective, which another one may have chosen."""
+        objective, best = self.config.objective, self.best
+        value = best.metrics.get(objective, best.value)
+        if best.epoch and value != best.value and not math.isnan(value):
+            self.best = replace(best, value=value)
+            self.fallback(
+                f"the best epoch so far, {best.epoch}, was chosen by another objective; it counts with its {objective} "
+                f"of {value:.4f}"
+            )
 
     def _stop_conditions(self) -> dict[str, Any]:
         """What an early stop depends on; a run resumed with other values trains on."""
