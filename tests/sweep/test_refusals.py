@@ -98,3 +98,14 @@ def test_a_pruner_that_lacks_what_it_needs_is_refused() -> None:
 
 def test_an_unknown_key_of_the_sweeper_reaches_our_own_check() -> None:
     assert cli.prepare(["-m", "hydra.sweeper.n_trails=3"]) == ["-m", "++hydra.sweeper.n_trails=3"]
+
+
+@pytest.mark.parametrize(
+    "where", ["hydra.sweep.dir={file}", "hydra.sweep.dir={long}", "hydra.sweeper.storage={file}/a.db"]
+)
+def test_a_path_that_the_system_refuses_is_named(where: str, sweep: Sweep, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = sweep(tmp_path / "s", "optimizer.lr=0.1,0.2", where.format(file=tmp_path / "file", long="x" * 300))
+    assert done.code == 2
+    assert "cannot be used: " in done.stderr
+    assert "Traceback" not in done.stderr

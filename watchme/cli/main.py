@@ -21,7 +21,7 @@ from watchme.config.conf_dir import CONF
 from watchme.config.image_size import with_image_size
 from watchme.config.overrides import unresolved
 from watchme.config.validation import validate
-from watchme.core.errors import ConfigError, Problem, WatchmeError
+from watchme.core.errors import ConfigError, Problem, WatchmeError, refused_path
 from watchme.io.files import remove_if_empty
 
 T = TypeVar("T")
@@ -87,23 +87,17 @@ def _own_words() -> Iterator[None]:
         key = getattr(error, "full_key", None) or "command line"
         _fail(ConfigError([Problem(key, "cannot be composed: " + " ".join(said)[:600])]))
     except OSError as error:
-        if wanted or not _is_refused_path(error):
+        if wanted or not _is_path_error(error):
             raise
-        _fail(_refused_path(error))
+        _fail(refused_path(error))
     finally:
         if not wanted:
             os.environ.pop(_FULL_ERROR, None)
 
 
-def _is_refused_path(error: Exception) -> TypeGuard[OSError]:
+def _is_path_error(error: Exception) -> TypeGuard[OSError]:
     """Whether the system refused a path, and nothing was run yet."""
     return isinstance(error, OSError) and error.filename is not None and not _RUNNERS & sys.modules.keys()
-
-
-def _refused_path(error: OSError) -> ConfigError:
-    in_the_way = isinstance(error, (FileExistsError, NotADirectoryError))
-    why = "a file is where a folder is needed" if in_the_way else error.strerror
-    return ConfigError([Problem("command line", f"{error.filename} cannot be used: {why}")])
 
 
 def _reports_errors(job: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]:
@@ -124,9 +118,9 @@ def _reports_errors(job: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]
             remove_if_empty(folder)  # made for the run that is refused
             _fail(error)
         except Exception as error:
-            if _is_refused_path(error) and not os.environ.get(_FULL_ERROR):
+            if _is_path_error(error) and not os.environ.get(_FULL_ERROR):
                 remove_if_empty(folder)
-                _fail(_refused_path(error))
+                _fail(refused_path(error))
             if os.environ.get(_FULL_ERROR) or not (folder / "traceback.txt").is_file():
                 raise
             # A library's error does not say what to do: name it, and the file of its traceback.

@@ -64,6 +64,13 @@ class ConfigError(WatchmeError):
         return type(self), (self.problems,)
 
 
+def refused_path(error: OSError) -> ConfigError:
+    """What to say where the system refuses a path of the command line, as of a folder that cannot be made."""
+    in_the_way = isinstance(error, (FileExistsError, NotADirectoryError))
+    why = "a file is where a folder is needed" if in_the_way else error.strerror
+    return ConfigError([Problem("command line", f"{error.filename} cannot be used: {why}")])
+
+
 class DataError(WatchmeError):
     """A dataset, an image or a label cannot be used; the message names the file."""
 

@@ -16,7 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from watchme.config.validation import validate_section
-from watchme.core.errors import WatchmeError
+from watchme.core.errors import WatchmeError, refused_path
 from watchme.core.formatting import relative
 from watchme.core.signals import signals_interrupt
 from watchme.sweep import results
@@ -62,9 +62,16 @@ def start(
             launcher = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=task)
             return serve(InProcess(launcher, config, capture=True))
         with signals_interrupt():
-            plan = make_plan(validate_section(SweepConfig, settings, "hydra.sweeper"), config, context, arguments)
-            launcher = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=task)
-            return Sweep(plan, make_slots(plan, launcher)).run()
+            try:
+                plan = make_plan(validate_section(SweepConfig, settings, "hydra.sweeper"), config, context, arguments)
+                launch = Plugins.instance().instantiate_launcher
+                launcher = launch(config=config, hydra_context=context, task_function=task)
+                sweep = Sweep(plan, make_slots(plan, launcher))
+            except OSError as error:
+                if error.filename is None:
+                    raise
+                raise refused_path(error) from error
+            return sweep.run()
     except WatchmeError as error:
         sys.stdout.flush()
         print(error, file=sys.stderr)
