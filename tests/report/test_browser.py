@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import os
 import re
+import sys
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ import pytest
 
 from report.chromium import Chromium
 from report.conftest import Browse
+from tracking.made_up import Tracked, make_config
 from watchme.core.formatting import UNDEFINED
+from watchme.report.index_page import write_index
 from watchme.report.rendering import render_page
 
 pytestmark = pytest.mark.browser
@@ -204,6 +208,19 @@ def test_csv_holds_every_run_and_whatever_is_in_its_text(browser: Chromium, tmp_
     assert [(row["folder"], float(row["value"]), row["optimizer.lr"]) for row in rows] == [
         (name, 0.1234567891, "1e-05") for name in odd
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are UTF-8 there")
+def test_a_folder_whose_name_is_no_utf8_has_its_pages(browser: Chromium, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"gr\xf6\xdfe")
+    folder.mkdir()
+    run = Tracked.begin(folder, make_config())
+    run.end("finished", run.result())
+    page = browser.open(write_index(tmp_path).as_uri())
+    assert page.run("document.querySelector('td.name a').getAttribute('href')") == "gr%F6%DFe/report.html"
+    assert (folder / "report.html").read_text(encoding="utf-8").count("gr??e")
+    page.run("byId('csv').click()")
+    assert page.messages() == []
 
 
 def test_settings_are_sorted_as_numbers(browser: Chromium, tmp_path: Path) -> None:

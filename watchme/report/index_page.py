@@ -217,4 +217,4 @@ def _relative(root: Path, path: Path) -> str:
 
 def _link(root: Path, path: Path) -> str | None:
     """Relative URL of a file; None where it is missing."""
-    return quote(_relative(root, path)) if path.is_file() else None
+    return quote(os.fsencode(_relative(root, path))) if path.is_file() else None

@@ -20,7 +20,8 @@ def render_page(template: str, **values: Any) -> str:
     Raises:
         jinja2.UndefinedError: If the template names a value that is not given.
     """
-    return _environment().get_template(template).render(values)
+    text = _environment().get_template(template).render(values)
+    return text.encode("utf-8", "replace").decode()  # names of files need not be UTF-8
 
 
 @functools.cache

@@ -187,7 +187,7 @@ def _inputs(run: Run) -> list[tuple[str, str, str]]:
     for label, weights in run.inputs.items():
         folder = folder_of(weights.resolve())
         page = folder / REPORT if folder else None
-        link = quote(os.path.relpath(page, run.folder.resolve())) if page and page.is_file() else ""
+        link = quote(os.fsencode(os.path.relpath(page, run.folder.resolve()))) if page and page.is_file() else ""
         inputs.append((label, str(weights), link))
     return inputs
 

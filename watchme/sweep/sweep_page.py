@@ -192,7 +192,7 @@ def _link(plan: Plan, trial: FrozenTrial) -> str | None:
     if folder is None:
         return None
     target = folder / "report.html" if (folder / "report.html").is_file() else folder
-    return quote(os.path.relpath(target, plan.folder / "report"))
+    return quote(os.fsencode(os.path.relpath(target, plan.folder / "report")))
 
 
 def _options(name: str, options: dict[str, object]) -> str:

@@ -194,7 +194,8 @@ byId("clear").addEventListener("click", () => {
   draw();
 });
 byId("csv").addEventListener("click", () => {
-  const link = element("a", { href: `data:text/csv;charset=utf-8,${encodeURIComponent(csv())}`, download: "runs.csv" });
+  const text = csv();
+  const link = element("a", { href: `data:text/csv;charset=utf-8,${encodeURIComponent(text.toWellFormed?.() ?? text)}`, download: "runs.csv" });
   link.click();
 });
 byId("best").addEventListener("click", () => {
