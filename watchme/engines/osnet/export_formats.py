@@ -16,7 +16,7 @@ from watchme.engines.osnet.inference import architecture_of
 from watchme.engines.osnet.model import CLASSIFIER, ReidNet
 from watchme.engines.osnet.state_dict import state_of
 from watchme.export.base import Reader, torch_reader
-from watchme.io.checkpoint import load_checkpoint, save_checkpoint
+from watchme.io.checkpoint import load_checkpoint, require_finite, save_checkpoint
 
 INPUT, OUTPUT = "images", "embeddings"
 # Has all operations that OSNet needs, and can be quantised.
@@ -48,8 +48,7 @@ def load_trained(path: Path, name: str) -> Trained:
     found = architecture_of(body, path)
     if found != name:
         raise CheckpointError(f"{path} holds {found}, but model.name is {name}; set model.name={found}")
-    if broken := [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
-        raise CheckpointError(f"{path} holds numbers that are not finite, e.g. in {broken[0]}: its training diverged")
+    require_finite(path, state)
     classifier = state.get(f"{CLASSIFIER}weight")
     classes = 1 if classifier is None else len(classifier)
     net = ReidNet(name, classes)

@@ -61,7 +61,6 @@ class YoloExporter(Exporter):
         self.config = config = cast(Config, self.job.config)
         _refuse_osnet(self.checkpoint)
         model, _ = weights.load(self.checkpoint)
-        _refuse_diverged(model, self.checkpoint)
         self.names: Mapping[int, str] = model.names
         self.file_size = int(dict(model.args)["imgsz"])
         required = required_splits(config)
@@ -226,12 +225,6 @@ def _refuse_osnet(path: Path) -> None:
     state = content.get("state_dict", content)
     if isinstance(state, Mapping) and any("conv2c" in str(name) for name in state):
         raise CheckpointError(f"{path} holds an OSNet, not a YOLO model; choose model=osnet_ibn or another OSNet")
-
-
-def _refuse_diverged(model: Any, path: Path) -> None:
-    broken = next((name for name, value in model.named_parameters() if not value.isfinite().all()), None)
-    if broken is not None:
-        raise CheckpointError(f"{path} holds numbers that are not finite, e.g. in {broken}: its training diverged")
 
 
 @contextlib.contextmanager
