@@ -323,3 +323,13 @@ def test_an_unreadable_frame(tmp_path: Path) -> None:
     made("mot", source, "--to", "reid", "--every", 2, "--skip-bad", "--out", tmp_path / "out")  # goes on
     assert manifest(tmp_path / "out")["bad_records"] == 1
     assert not [name for name in content(tmp_path / "out") if "_c1s1_000011" in name]
+
+
+def test_two_frames_of_one_number(tmp_path: Path) -> None:
+    """One of them was taken, and the boxes of both were its."""
+    source = world(tmp_path / "s")
+    frames = source / "A-01" / "img1"
+    (frames / "11.jpg").write_bytes((frames / "000011.jpg").read_bytes())
+    ended = prepare("mot", source, "--to", "yolo", "--out", tmp_path / "out")
+    assert ended.code == 1
+    assert f"{frames / '11.jpg'}: 000011.jpg has the number of this frame, too" in ended.err

@@ -19,7 +19,7 @@ from pathlib import Path
 from watchme.core.errors import DataError
 from watchme.data.bad_records import Source, inside
 from watchme.data.pixel_boxes import Box, Size, box_of
-from watchme.io.image_files import IMAGE_SUFFIXES
+from watchme.io.image_files import is_image
 
 PEDESTRIAN = 1
 CROWD = 13
@@ -121,11 +121,11 @@ def _clip(video: str, year: str, folder: Path, source: Source) -> Clip | None:
     if not images.is_dir():
         source.faults.add(folder, f"there is no folder of frames {images}")
         return None
-    frames = {
-        int(path.stem): path
-        for path in sorted(images.iterdir())
-        if path.stem.isdecimal() and path.suffix.lower() in IMAGE_SUFFIXES
-    }
+    numbered = [path for path in sorted(images.iterdir()) if path.stem.isdecimal() and is_image(path)]
+    frames: dict[int, Path] = {}
+    for path in numbered:
+        if (other := frames.setdefault(int(path.stem), path)) != path:
+            source.faults.add(path, f"{other.name} has the number of this frame, too")
     if not frames:
         source.faults.add(images, "there are no frames named by their numbers, as 000001.jpg")
         return None
