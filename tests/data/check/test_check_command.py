@@ -119,7 +119,7 @@ def test_report_has_findings_on_top_and_thumbnails(spoilt: "tuple[Path, subproce
     assert "<h1>Check of person_detection</h1>" in page
     assert page.index("<h2>Findings</h2>") < page.index("<h2>Pictures</h2>")
     assert "image in two splits" in page[: page.index("<h2>Pictures</h2>")]
-    assert '<figure class="sheet"><img alt="offenders/malformed_label' in page
+    assert '<figure class="sheet" tabindex="0"><img alt="offenders/malformed_label' in page
     assert page.index("offenders/image_in_two_splits") < page.index("check/box_sizes")
     assert "<h2>Curves</h2>" not in page
 
