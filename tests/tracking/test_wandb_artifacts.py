@@ -2,10 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from watchme.tracking.wandb_artifacts import weights_used
+from watchme.core.interfaces import Result
+from watchme.tracking.wandb_artifacts import Artifacts, weights_used
 
 
 def run_folder(folder: Path, **wandb: object) -> Path:
@@ -59,3 +62,17 @@ def test_published_weights_and_runs_that_were_not_tracked_are_no_artifacts(tmp_p
     assert used(mode="train", train={}, model={"weights": "yolo11n"}) == []
     assert used(mode="evaluate", checkpoint=str(untracked)) == []
     assert used(mode="evaluate", checkpoint="random") == []
+
+
+def test_best_of_a_study_is_the_best_trial_that_finished(tmp_path: Path) -> None:
+    """Trial 0 is pruned at 0.9, trial 1 finishes at 0.5, trial 2 at 0.4."""
+    logged: dict[str, bool] = {}
+    for number, status, value in ((0, "pruned", 0.9), (1, "finished", 0.5), (2, "finished", 0.4)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        summary = {"status": status, "objective": "val/map", "objective_value": value}
+        (folder / "summary.json").write_text(json.dumps(summary))
+        setup: Any = SimpleNamespace(folder=str(folder), trial={"study": "tune", "number": number})
+        artifacts = Artifacts(SimpleNamespace(id="r"), True, setup, lambda topic, text: None)
+        logged[f"{number} {status}"] = artifacts.log_weights(status, Result({}, value), None, "val/map")
+    assert logged == {"0 pruned": False, "1 finished": True, "2 finished": False}

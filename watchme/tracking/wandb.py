@@ -203,7 +203,7 @@ class WandbTracker(Tracker):
             return
         if result is None:
             self._artifacts.log_last()
-        elif (self._online or status != "pruned") and self._artifacts.log_weights(result, dataset, objective):
+        elif (self._online or status != "pruned") and self._artifacts.log_weights(status, result, dataset, objective):
             self._run.summary["best_of_study_so_far"] = True
 
     def _save_files(self) -> None:

@@ -23,7 +23,7 @@ class Artifacts:
     """Logs and uses artifacts.
 
     Weights are an artifact of the run, with the aliases `best` and `last`. Those of a sweep's trials are versions of
-    one artifact of the study, with aliases such as `trial7-best`; `best` is that of the best trial so far.
+    one artifact of the study, with aliases such as `trial7-best`; `best` is that of the best finished trial so far.
 
     Args:
         run: The W&B run.
@@ -43,10 +43,11 @@ class Artifacts:
         """Stem of a weights file -> artifact with alias, for other runs that use it."""
         return {stem: f"{self._name}:{self._prefix}{stem}" for stem in (_BEST, _LAST)}
 
-    def log_weights(self, result: Result, dataset: Any, objective: str) -> bool:
+    def log_weights(self, status: str, result: Result, dataset: Any, objective: str) -> bool:
         """Log the weights of a run that has ended, referring to the files in the run folder without copying them.
 
         Args:
+            status: How it ended: finished or pruned.
             result: Its result.
             dataset: The manifest's record of the dataset.
             objective: Name under which the run measured its objective.
@@ -54,7 +55,7 @@ class Artifacts:
         Returns:
             Whether they are the best of the study so far.
         """
-        best_of_study = self._is_best_of_study(objective, result.objective)
+        best_of_study = status == "finished" and self._is_best_of_study(objective, result.objective)
         for stem, path in result.weights.items():
             if not path.is_file():
                 continue
@@ -120,13 +121,14 @@ class Artifacts:
                 self._warn("lineage", f"{text}; sync that run first ({type(error).__name__})")
 
     def _is_best_of_study(self, objective: str, value: float) -> bool:
-        """Whether no other trial in the sweep's folder has come to a better objective so far."""
+        """Whether no other finished trial in the sweep's folder has come to a better objective so far."""
         if self._setup.trial is None or not math.isfinite(value):
             return False
         for path in self._folder.parent.glob(f"*/{SUMMARY}"):
             other = read_json(path)
             found = other.get("objective_value")
             same = path.parent != self._folder and other.get("objective") == objective
+            same = same and other.get("status") == "finished"
             if same and isinstance(found, (int, float)) and not is_better(objective, value, float(found)):
                 return False
         return True
