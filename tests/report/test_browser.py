@@ -223,6 +223,14 @@ def test_a_folder_whose_name_is_no_utf8_has_its_pages(browser: Chromium, tmp_pat
     assert page.messages() == []
 
 
+def test_whole_values_have_the_digits_of_the_others(browse: Browse, tmp_path: Path) -> None:
+    runs = [{**ROW, "folder": str(value), "value": value, "metrics": {"test/map": value}} for value in (0, 0.25, 1)]
+    document, _ = browse(index_of(tmp_path, runs) + "#run=0&run=0.25&run=1")
+    assert sorted(re.findall(r'<td class="number">(\d\.\d{4})<', document)) == 2 * ["0.0000"] + 2 * ["0.2500"] + 2 * [
+        "1.0000"
+    ]
+
+
 def test_settings_are_sorted_as_numbers(browser: Chromium, tmp_path: Path) -> None:
     values = ("0.01", "1e-05", "auto", "100", "9")
     runs = [{**ROW, "folder": value, "config": {"optimizer.lr": value}} for value in values]

@@ -27,6 +27,11 @@ function format(value) {
   return size !== 0 && (size < 0.001 || size >= 1e6) ? value.toExponential(2) : size >= 100 ? value.toFixed(1) : value.toFixed(4);
 }
 
+// A metric: 0 and 1 have the digits of the values around them, as on the report of the run.
+function measure(value) {
+  return Number.isInteger(value) && Math.abs(value) < 10 ? value.toFixed(4) : format(value);
+}
+
 // Round numbers that span low to high.
 function valueTicks(low, high) {
   // A metric that is 0 throughout is drawn on the axis.

@@ -35,7 +35,7 @@ function measuredOn(run) {
 
 function finalCell(run, baseline, metric) {
   const value = run.metrics[metric];
-  const parts = [format(value)];
+  const parts = [measure(value)];
   const chance = typeof value === "number" ? spread(run, metric) : null;
   if (chance) parts.push(element("div", { class: "soft" }, `± ${format(chance.deviation)} over ${chance.count} seeds`));
   if (run !== baseline && measuredOn(run) === measuredOn(baseline) && typeof value === "number" && typeof baseline.metrics[metric] === "number") {

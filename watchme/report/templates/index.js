@@ -137,7 +137,7 @@ function drawRow({ run, sweep, inside, depth }, extra) {
     element("td", { class: "name", style: depth ? `padding-left:${22 * depth}px` : undefined }, name, " ", ...tags, " ", fold(run.folder, inside), element("div", { class: "soft mono" }, run.folder)),
     element("td", { class: "status" }, element("span", { class: `pill ${run.status}` }, run.status), run.reason && element("div", { class: "reason" }, run.reason)),
     element("td", {}, element("span", { class: "mono" }, run.objective || "–"), element("div", { class: "soft" }, run.dataset)),
-    element("td", { class: "number" }, format(value), run.value === null && value !== null ? element("div", { class: "soft" }, "last") : null),
+    element("td", { class: "number" }, measure(value), run.value === null && value !== null ? element("div", { class: "soft" }, "last") : null),
     element("td", { class: "number" }, format(run.best)),
     element("td", { class: "number" }, format(run.epochs || null)),
     element("td", { class: "number" }, run.duration),
