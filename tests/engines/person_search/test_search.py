@@ -253,6 +253,19 @@ def test_results_are_kept_only_when_asked_for(run: Callable[..., Any]) -> None:
     assert np.mean(kept["query_average_precision"]) == metrics["search_map"]
 
 
+def test_boxes_of_frames_of_another_size_are_refused(run: Callable[..., Any], tmp_path: Path) -> None:
+    """They had embeddings of nothing, equal ones, so that the boxes drawn by hand found everybody."""
+    path = tmp_path / "frames" / "annotations.json"
+    content = json.loads(path.read_text())
+    for frame in content["frames"]:
+        for person in frame["people"]:
+            person["box"] = [side + 5000 for side in person["box"]]
+    content.pop("queries", None)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"queries of .* are boxes outside of their frames, e.g. in c\d_\d.png, which"):
+        run(Sighted(), Knowing())
+
+
 def test_unreadable_frames_are_left_out_and_told(run: Callable[..., Any], tmp_path: Path) -> None:
     broken = tmp_path / "frames" / "c1_0.png"
     broken.write_bytes(broken.read_bytes()[:100])

@@ -14,6 +14,7 @@ from watchme.core.interfaces import Detector, Embedder
 from watchme.core.progress import Progress
 from watchme.data.images import read_image
 from watchme.data.person_search.search_set import SearchSet
+from watchme.data.pixel_boxes import Size, clipped
 from watchme.engines.person_search.config import SearchEvaluation
 from watchme.inference.frames import Image8
 from watchme.inference.pipeline import cut_out
@@ -43,12 +44,14 @@ def embed_frames(
     """Run both models on every frame, which `workers` threads read.
 
     Raises:
-        DataError: If no frame or no query can be read, or if cameras are needed and unknown.
+        DataError: If no frame or no query can be read, most queries are outside of their frames, or cameras are needed
+            and unknown.
     """
     crops = _Crops(embedder, config.crop_batch)
     found: list[NDArray[np.float32]] = []
     readable: list[int] = []
     asked: dict[int, list[int]] = {}
+    outside: list[tuple[Path, Size]] = []  # frames of queries whose box has no pixel of them
     for number, query in enumerate(data.queries):
         asked.setdefault(query.frame, []).append(number)
     for numbers, images in _batches([frame.path for frame in data.frames], config.frame_batch, workers):
@@ -59,10 +62,13 @@ def embed_frames(
             readable.append(number)
             chosen = rows[rows[:, 4] >= config.confidence, :4]
             queries = [data.queries[query].box for query in asked.get(number, ())]
+            size = image.shape[1], image.shape[0]
+            outside += [(frame.path, size) for box in queries if clipped(box, size) is None]
             for kind, boxes in enumerate((chosen.tolist(), frame.boxes.tolist(), queries)):
                 for box in boxes:
                     crops.add(kind, cut_out(image, box))
     data, unreadable, order = _less_unreadable(data, readable, asked)
+    _require_pixels(data, outside)
     features, drawn, wanted = crops.all()
     people, everything = _people(data), _detections(found)
     pids = np.array([query.pid for query in data.queries], np.int64)
@@ -152,6 +158,16 @@ def _less_unreadable(
         if query.frame in new
     ]
     return replace(data, frames=[data.frames[number] for number in readable], queries=queries), unreadable, order
+
+
+def _require_pixels(data: SearchSet, outside: Sequence[tuple[Path, Size]]) -> None:
+    """Raise a `DataError` where most queries have no pixel: whatever was measured of them would mean nothing."""
+    if 2 * len(outside) > len(data.queries):
+        path, (width, height) = outside[0]
+        raise DataError(
+            f"{len(outside)} of {len(data.queries)} queries of {data.root} are boxes outside of their frames, e.g. in "
+            f"{path.name}, which measures {width} x {height}. Are the boxes of frames of another size?"
+        )
 
 
 def _people(data: SearchSet) -> People:
