@@ -39,7 +39,7 @@ def sweep_panels(study: Study) -> list[Any]:
         wr.ParallelCoordinatesPlot(columns=columns, title=f"Parameters and {objective}", layout=wide),
         wr.ParameterImportancePlot(with_respect_to="objective_value", layout=wr.Layout(w=12, h=8)),
         wr.ScatterPlot(
-            title=f"{objective} of each trial; the line is the best so far",
+            title=f"{objective} of each trial; the line is the best so far, pruned trials included",
             x=wr.Config("trial.number"),
             y=value,
             layout=wr.Layout(w=12, h=8),
