@@ -55,6 +55,16 @@ def test_a_full_disk_names_the_folder_and_the_way_on(error: BaseException, confi
     assert "\n" not in str(explained)
 
 
+def test_a_full_cache_is_not_taken_for_the_runs_folder(
+    config: RunConfig, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run's disk had 68 GiB left, and was said to be full."""
+    monkeypatch.setenv("WATCHME_CACHE", str(small_disk))
+    unnamed, named = (OSError(errno.ENOSPC, "", *file) for file in ((), (str(tmp_path / "a"),)))
+    for error, full in ((unnamed, small_disk), (named, tmp_path)):
+        assert f", {full} has " in str(explain(error, config, tmp_path))
+
+
 def test_a_killed_loader_process_says_what_to_change(config: RunConfig, tmp_path: Path) -> None:
     killed = RuntimeError("DataLoader worker (pid 4711) is killed by signal: Killed. ")
     explained = explain(killed, config, tmp_path)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from watchme.config.schema import RunConfig
 from watchme.core.errors import RunFolderError, WatchmeError
+from watchme.io.cache import cache_dir
 from watchme.run.summary import resume_command
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -28,15 +29,26 @@ def is_interruption(error: BaseException) -> bool:
     return any(isinstance(one, KeyboardInterrupt) for one in _chain(error))
 
 
+def _full_folder(folder: Path, file: str | None) -> Path:
+    """The run's folder, or the cache, where that is on another disk and holds the file, or has less room."""
+    cache = cache_dir()
+    if not cache.is_dir() or cache.stat().st_dev == folder.stat().st_dev:
+        return folder
+    if file is not None:
+        return cache if Path(file).is_relative_to(cache) else folder
+    return min((folder, cache), key=lambda place: shutil.disk_usage(place).free)
+
+
 def explain(error: BaseException, config: RunConfig, folder: Path) -> WatchmeError | None:
     """What to do about an error of the system; None where nothing is known."""
     again = resume_command(folder) if config.mode == "train" else "the same command"
     if is_full_disk(error):
-        file = next((one.filename for one in _chain(error) if isinstance(one, OSError) and one.filename), folder)
-        free = shutil.disk_usage(folder).free / 2**20
+        file = next((one.filename for one in _chain(error) if isinstance(one, OSError) and one.filename), None)
+        place = _full_folder(folder, file)
+        free = shutil.disk_usage(place).free / 2**20
         return RunFolderError(
-            f"the disk is full: {file} could not be written, {folder} has {free:,.0f} MiB left. Make room, then go on "
-            f"with: {again}"
+            f"the disk is full: {file or place} could not be written, {place} has {free:,.0f} MiB left. Make room, "
+            f"then go on with: {again}"
         )
     for one in _chain(error):
         if match := _WORKER.search(str(one)):

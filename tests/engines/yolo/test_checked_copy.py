@@ -308,6 +308,16 @@ def test_a_copy_that_lost_its_scan_is_made_again(root: Path) -> None:
     assert prepare(root) == (path, scan)
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"foo": 1}', '{"fingerprint": "another"}'])
+def test_a_copy_whose_scan_is_damaged_is_made_again(content: str, root: Path) -> None:
+    """Every further command ended in a traceback."""
+    path, scan = prepare(root)
+    (path.parent / "scan.json").write_text(content)
+    (path.parent / "labels" / "train" / "001.txt").unlink()
+    assert prepare(root) == (path, scan)
+    assert (path.parent / "labels" / "train" / "001.txt").is_file()
+
+
 def test_names_that_are_not_utf8_are_named(root: Path) -> None:
     folder = root / "images" / "train"
     (folder / "001.jpg").rename(folder / os.fsdecode(b"caf\xe9.jpg"))
@@ -318,8 +328,9 @@ def test_names_that_are_not_utf8_are_named(root: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_named_with_the_variable(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "file").touch()
     monkeypatch.setenv("WATCHME_CACHE", str(root / "file" / "cache"))
-    with pytest.raises(WatchmeError, match=r"cannot be written .*export WATCHME_CACHE=<folder>"):
-        prepare(root)
+    for act in (lambda: prepare(root), isolate):
+        with pytest.raises(WatchmeError, match=r"cannot be written .*export WATCHME_CACHE=<folder>"):
+            act()
 
 
 def test_a_billion_classes_are_refused(root: Path) -> None:

@@ -24,7 +24,7 @@ from watchme.data.images import eight_bits, is_plain, open_image, read_image, re
 from watchme.engines.yolo.config import Config
 from watchme.engines.yolo.data_yaml import Layout
 from watchme.io.cache import writable_cache_dir
-from watchme.io.files import whole_folder
+from watchme.io.files import read_json, whole_folder
 from watchme.io.image_files import files_in, is_image, is_other_image
 
 # Change it when the copy's content would differ for the same dataset.
@@ -71,15 +71,21 @@ def prepare(layout: Layout, classes: Sequence[int | str] | None) -> tuple[Path, 
     others = sorted(str(path) for _, path in other_images(layout))
     fingerprint = _fingerprint(layout, kept, items, others)
     folder = writable_cache_dir() / "yolo-datasets" / fingerprint
-    if not (folder / _DONE).is_file():
-        _build(
-            folder,
-            layout,
-            kept,
-            items,
-            Scan(fingerprint, names=[layout.names[old] for old in kept], other_images=others),
-        )
-    return folder / "data.yaml", Scan(**json.loads((folder / _DONE).read_text(encoding="utf-8")))
+    scan = _read_scan(folder, fingerprint)
+    if scan is None:
+        (folder / _DONE).unlink(missing_ok=True)  # damaged: the copy is made again
+        scan = Scan(fingerprint, names=[layout.names[old] for old in kept], other_images=others)
+        _build(folder, layout, kept, items, scan)
+    return folder / "data.yaml", scan
+
+
+def _read_scan(folder: Path, fingerprint: str) -> Scan | None:
+    """What was counted when a copy was made; None where there is none, or it is damaged."""
+    try:
+        scan = Scan(**read_json(folder / _DONE))
+    except TypeError:
+        return None
+    return scan if scan.fingerprint == fingerprint and (folder / "data.yaml").is_file() else None
 
 
 def _items(places: Iterable[Path]) -> Iterable[_Item]:

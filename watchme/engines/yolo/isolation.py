@@ -16,7 +16,7 @@ from PIL import Image
 from watchme.core.errors import CheckpointError
 from watchme.core.fonts import dejavu_sans
 from watchme.core.process_state import environment
-from watchme.io.cache import cache_dir
+from watchme.io.cache import writable_cache_dir
 from watchme.io.files import replacing
 
 _INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "vscode_msg", "openvino_msg")
@@ -25,8 +25,12 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def isolate() -> None:
-    """Set up the process for ultralytics; calling it again is harmless."""
-    home = cache_dir()
+    """Set up the process for ultralytics; calling it again is harmless.
+
+    Raises:
+        WatchmeError: If the cache folder, where ultralytics keeps its settings, cannot be written.
+    """
+    home = writable_cache_dir()
     os.environ["YOLO_CONFIG_DIR"] = str(home / "ultralytics")
     os.environ["YOLO_AUTOINSTALL"] = "false"
     os.environ.setdefault(_SAFE_LOAD, "true")
