@@ -246,6 +246,7 @@ def test_clips_hold_the_appearance(run: Run) -> None:
         (["source=nowhere.mp4"], DataError, "source: there is no"),
         (["query=0"], ConfigError, "query = 0"),
         (["query=null"], ConfigError, "mode=find needs pictures of the person"),
+        ([f"index={__file__}"], ConfigError, "expected a folder, that of mode=predict or one to make"),
         (["source=0", "index=kept"], ConfigError, "a camera or a stream is not there again"),
         (["find.calibration=nowhere"], ConfigError, "holds no calibration.json"),
         (["find.false_match_rate=0"], ConfigError, "find.false_match_rate"),

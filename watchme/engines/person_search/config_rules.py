@@ -71,6 +71,9 @@ def _find_problems(config: Config) -> Iterator[Problem]:
         yield Problem(
             "index", "keeps what was seen in files; a camera or a stream is not there again", repr(config.index)
         )
+    if config.index is not None and Path(config.index).expanduser().is_file():
+        expected = "expected a folder, that of mode=predict or one to make, and this is a file"
+        yield Problem("index", expected, repr(config.index))
     if config.find.search == "faiss" and importlib.util.find_spec("faiss") is None:
         yield Problem("find.search", "faiss is not installed: uv pip install faiss-cpu", "'faiss'")
     named = config.find.calibration
