@@ -19,7 +19,8 @@ import torch
 
 from watchme.core.errors import WatchmeError
 from watchme.core.liveness import is_stopped_for
-from watchme.engines.osnet.distributed import ProcessGroup, is_lost_peer, joined_group
+from watchme.core.lost_peer import is_lost_peer
+from watchme.engines.osnet.distributed import ProcessGroup, joined_group
 
 log = logging.getLogger(__name__)
 

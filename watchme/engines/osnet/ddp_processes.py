@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 
 from watchme.core.errors import TrainingError, WatchmeError
+from watchme.core.lost_peer import is_lost_peer
 from watchme.engines.osnet.ddp_follower import (
     DONE,
     HEARTBEAT_S,
@@ -29,7 +30,7 @@ from watchme.engines.osnet.ddp_follower import (
     exit_now,
     run_follower,
 )
-from watchme.engines.osnet.distributed import ProcessGroup, abort, is_lost_peer, joined_group, open_store
+from watchme.engines.osnet.distributed import ProcessGroup, abort, joined_group, open_store
 
 log = logging.getLogger(__name__)
 

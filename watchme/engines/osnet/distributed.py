@@ -147,13 +147,6 @@ def abort() -> None:
             dist.destroy_process_group()
 
 
-def is_lost_peer(error: BaseException) -> bool:
-    """Whether an error is that another process is gone, rather than one of this process's own work."""
-    return isinstance(error, dist.DistError) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "NCCL", "Connection"))
-    )
-
-
 def open_store() -> dist.TCPStore:
     """What processes of this machine find each other by, at a port that it holds from now on, as long as it is kept.
 

@@ -35,6 +35,10 @@ STOPPED_LIMIT = 10.0
 GRACE = 10.0
 
 
+class LostPeerError(TrainingError):
+    """A rank cannot reach another one, which may have failed before."""
+
+
 @contextlib.contextmanager
 def serve(emit: Emit, step: Step = lambda event: None) -> Iterator[None]:
     """Answer the events of the ranks that are started within the block; none of them outlives it.
@@ -44,7 +48,7 @@ def serve(emit: Emit, step: Step = lambda event: None) -> Iterator[None]:
     Raises:
         WatchmeError: The reason why the first rank failed, instead of the launcher's exit status.
     """
-    parent = _Parent(emit, step)
+    parent, exited = _Parent(emit, step), list[BaseException]()
     with Listener(authkey=parent.key, backlog=64) as listener:
         variables = {_ADDRESS: str(listener.address), _KEY: parent.key.hex(), _PID: str(os.getpid())}
         threading.Thread(target=parent.accept, args=(listener,), name="yolo-ranks", daemon=True).start()
@@ -54,15 +58,17 @@ def serve(emit: Emit, step: Step = lambda event: None) -> Iterator[None]:
             with environment(variables):
                 yield
         except subprocess.CalledProcessError as error:
-            parent.fail(TrainingError(f"the processes of the GPUs ended: {_exit_status(error.returncode)}"))
+            exited.append(TrainingError(f"the processes of the GPUs ended: {_exit_status(error.returncode)}"))
         finally:
             parent.ended.set()
             watcher.join()
             parent.end_all()
             with contextlib.suppress(OSError, EOFError, AuthenticationError):
                 Client(listener.address, authkey=parent.key).close()  # unblocks accept()
-    if parent.failures:
-        raise parent.failures[0]
+    # A rank that has lost another one may say so before the end of that one is seen.
+    reasons = [*sorted(parent.failures, key=lambda each: isinstance(each, LostPeerError)), *exited]
+    if reasons:
+        raise reasons[0]
 
 
 class _Parent:
@@ -81,7 +87,7 @@ class _Parent:
         self._failed_at = 0.0
 
     def fail(self, error: BaseException) -> None:
-        """Note an error; the first one is the reason, as others follow from it."""
+        """Note an error; the first one is the reason, as others follow from it, but for a `LostPeerError`."""
         self._failed_at = self._failed_at or time.monotonic()
         self.failures.append(error)
 

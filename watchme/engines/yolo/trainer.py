@@ -14,6 +14,7 @@ from watchme.core.batch_limit import Limit
 from watchme.core.device import is_out_of_memory
 from watchme.core.errors import TrainingError, WatchmeError
 from watchme.core.interfaces import EpochEvent
+from watchme.core.lost_peer import is_lost_peer
 from watchme.core.metric_names import higher_is_better
 from watchme.core.process_state import environment
 from watchme.core.step_meter import StepMeter
@@ -21,7 +22,7 @@ from watchme.core.step_profiler import StepProfiler, anomalies_detected
 from watchme.engines.yolo import isolation
 from watchme.engines.yolo.batch_limit import limit_images
 from watchme.engines.yolo.config import Config
-from watchme.engines.yolo.distributed import Emit, connect_to_parent
+from watchme.engines.yolo.distributed import Emit, LostPeerError, connect_to_parent
 from watchme.engines.yolo.epoch_timer import EpochTimer
 from watchme.engines.yolo.metric_names import canonical_metrics
 from watchme.engines.yolo.out_of_memory import training_error
@@ -132,7 +133,8 @@ class WatchmeTrainer(DetectionTrainer):  # type: ignore[misc]
                 raise found from error
             traceback.print_exc()
             reason = f"the process of rank {RANK} failed: {type(found).__name__}: {found}"
-            self.parent.fail(found if isinstance(found, WatchmeError) else TrainingError(reason))
+            kind = LostPeerError if is_lost_peer(found) else TrainingError
+            self.parent.fail(found if isinstance(found, WatchmeError) else kind(reason))
             os._exit(1)  # leaving the process group could wait for the other ranks
         if self.parent is not None:
             self.parent.finish()
