@@ -340,6 +340,17 @@ def test_exports_whose_classes_have_another_order_are_not_mixed(tmp_path: Path) 
     assert len(labels(tmp_path / "out")) == 40
 
 
+def test_an_empty_line_among_class_names_is_asked_about(tmp_path: Path) -> None:
+    """LabelImg counts it; where others do not, the ids behind it are another class's."""
+    label_studio(tmp_path / "s", 20)
+    (tmp_path / "s" / "classes.txt").write_text("car\n \nperson\n\n")
+    ended = prepare("yolo", tmp_path / "s", "--out", tmp_path / "out")
+    assert ended.code == 1
+    assert f"{tmp_path / 's' / 'classes.txt'}: line 2 is empty; delete it, or say the names by --names" in ended.err
+    assert not (tmp_path / "out").exists()
+    made("yolo", tmp_path / "s", "--names", "car,person", "--out", tmp_path / "out")
+
+
 def test_class_names_that_cannot_be_read(tmp_path: Path) -> None:
     label_studio(tmp_path / "s", 20)
     (tmp_path / "s" / "classes.txt").unlink()

@@ -42,7 +42,10 @@ def _names_in(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    names = [line.strip() for line in text.rstrip().splitlines()]
+    if "" in names:  # tools differ in whether it counts, so that later ids would be another class's
+        raise DataError(f"{path}: line {names.index('') + 1} is empty; delete it, or say the names by --names")
+    return names
 
 
 def _yaml_of(path: Path) -> Mapping[str, Any]:
