@@ -64,3 +64,16 @@ def test_started_by_torchrun_is_refused_with_the_command(
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=r"(?s)in the environment.*started by torchrun.*train\.device=\[0,1\]"):
         typed_config(f"model={model}")
+
+
+@ENGINES
+@pytest.mark.parametrize(("name", "value"), [("MIXED_PRECISION", "fp16"), ("GRADIENT_ACCUMULATION_STEPS", "4")])
+def test_what_accelerate_launch_sets_for_one_process_is_refused(
+    model: str, name: str, value: str, typed_config: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """accelerate divided the loss by 4 then, whatever train.accumulate said."""
+    monkeypatch.setenv("ACCELERATE_LOG_LEVEL", "info")
+    assert typed_config(f"model={model}").train.device == "auto"
+    monkeypatch.setenv(f"ACCELERATE_{name}", value)
+    with pytest.raises(ConfigError, match=rf"train\.device.*\n.*ACCELERATE_{name}={value} in the environment"):
+        typed_config(f"model={model}")

@@ -1,6 +1,7 @@
 """`train.device`: how it may be spelled, and what can be wrong with it before torch is imported."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -11,6 +12,8 @@ Device = str | int | list[int]
 # By which launchers say that they start several processes; accelerate reads all of them, and would wait for the others.
 _SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 _RANK = "LOCAL_RANK"
+# What `accelerate launch` sets also for one process. The OSNet engine's accelerate obeys, e.g. divides the loss.
+_ACCELERATE = re.compile("ACCELERATE_(MIXED_PRECISION|GRADIENT_|USE_|DYNAMO_|TORCH_DEVICE|CPU_AFFINITY)")
 
 
 def parse_device(device: Device) -> Device:
@@ -43,5 +46,14 @@ def device_problems(device: Device) -> Iterator[Problem]:
             f"{found} is in the environment, so this process was started by torchrun, accelerate launch, mpirun or a "
             "job that starts several. train.py starts its own processes:\n"
             "python train.py ... train.device=[0,1]      (without torchrun; in a job: one process a node)",
+            repr(device),
+        )
+    if settings := sorted(filter(_ACCELERATE.match, os.environ)):
+        found = ", ".join(f"{name}={os.environ[name]}" for name in settings[:3]) + " ..." * (len(settings) > 3)
+        yield Problem(
+            "train.device",
+            f"{found} in the environment would change the training beside its config. Start it without accelerate "
+            "launch, or unset them; our keys are train.precision, train.accumulate, train.compile and train.device:\n"
+            "python train.py ...",
             repr(device),
         )
