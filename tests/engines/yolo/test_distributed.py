@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.connection import Client
 
 import psutil
 import pytest
@@ -129,31 +128,6 @@ def test_whichever_process_is_killed_or_stopped_ends_all(
     assert time.monotonic() - begun < 30
     assert len(run.processes) == 3
     assert run.left() == []
-
-
-def test_a_rank_that_has_lost_another_one_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may say so before the end of the other one is seen."""
-    fail, noted = distributed._Parent.fail, threading.Semaphore(0)
-
-    def noting(self: distributed._Parent, error: BaseException) -> None:
-        fail(self, error)
-        noted.release()
-
-    def lose(pids: list[int]) -> None:
-        key = bytes.fromhex(os.environ[distributed._KEY])
-        ranks = [Client(os.environ[distributed._ADDRESS], authkey=key) for _ in pids]
-        for rank, pid in enumerate(pids):
-            ranks[rank].send((rank, pid))
-        ranks[0].send(distributed.LostPeerError("the process of rank 0 failed: Connection closed by peer"))
-        assert noted.acquire(timeout=20)
-        ranks[1].close()
-        assert noted.acquire(timeout=20)
-        raise subprocess.CalledProcessError(1, "torch.distributed.run")
-
-    monkeypatch.setattr(distributed._Parent, "fail", noting)
-    pids = [subprocess.Popen(["sleep", "60"]).pid for _ in range(2)]
-    with pytest.raises(TrainingError, match=r"rank 1 \(pid \d+\) was killed"), distributed.serve(lambda event: None):
-        lose(pids)
 
 
 def test_the_error_of_a_callback_is_raised() -> None:

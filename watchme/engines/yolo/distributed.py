@@ -7,6 +7,7 @@ process of train.py is stopped for long.
 """
 
 import contextlib
+import multiprocessing.util
 import os
 import queue
 import subprocess
@@ -58,13 +59,15 @@ def serve(emit: Emit, step: Step = lambda event: None) -> Iterator[None]:
             with environment(variables):
                 yield
         except subprocess.CalledProcessError as error:
+            parent.hear_out()
             exited.append(TrainingError(f"the processes of the GPUs ended: {_exit_status(error.returncode)}"))
         finally:
             parent.ended.set()
             watcher.join()
             parent.end_all()
-            with contextlib.suppress(OSError, EOFError, AuthenticationError):
-                Client(listener.address, authkey=parent.key).close()  # unblocks accept()
+            with contextlib.suppress(OSError):
+                # Unblocks accept(). With the key it would wait for an answer, and nobody may accept any more.
+                Client(listener.address).close()
     # A rank that has lost another one may say so before the end of that one is seen.
     reasons = [*sorted(parent.failures, key=lambda each: isinstance(each, LostPeerError)), *exited]
     if reasons:
@@ -81,6 +84,7 @@ class _Parent:
         self._emit, self._step = emit, step
         self._connections: list[Connection] = []
         self._ranks: dict[int, int] = {}  # process id -> rank
+        self._threads: dict[int, threading.Thread] = {}  # process id -> who reads what that rank sends
         self._processes: set[psutil.Process] = set()
         self._others = set(psutil.Process().children())
         self._stopped: dict[psutil.Process, float] = {}  # since when
@@ -105,7 +109,7 @@ class _Parent:
         rank = pid = -1
         try:
             rank, pid = connection.recv()
-            self._ranks[pid] = rank
+            self._ranks[pid], self._threads[pid] = rank, threading.current_thread()
             while (message := connection.recv()) is not None:
                 if isinstance(message, BaseException):
                     self.fail(message)
@@ -124,6 +128,12 @@ class _Parent:
                 )
         except BaseException as error:  # also of a callback, e.g. an interrupt
             self.fail(error)
+
+    def hear_out(self) -> None:
+        """See the ends of all ranks that have ended: on a busy machine the launcher's may be seen before."""
+        for pid, thread in list(self._threads.items()):
+            if _has_ended(pid):
+                thread.join(GRACE)
 
     def watch(self) -> None:
         """Until the block ends: collect the processes; kill them if one is stopped, or if they outlast a failure."""
@@ -181,6 +191,8 @@ class ParentConnection:
 
     def __init__(self, address: str, key: bytes, pid: int, rank: int) -> None:
         self._connection: Connection = Client(address, authkey=key)
+        # A loader's process outlives a rank that is killed by seconds, and would keep the connection open.
+        multiprocessing.util.register_after_fork(self._connection, Connection.close)
         self._connection.send((rank, os.getpid()))
         self._answers: queue.SimpleQueue[Stop | None] = queue.SimpleQueue()
         self._finished = False
@@ -234,6 +246,12 @@ def _status(process: psutil.Process) -> Any:
     with contextlib.suppress(psutil.Error):
         return process.status()
     return None
+
+
+def _has_ended(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    return True
 
 
 def _exit_status(code: int) -> str:
