@@ -92,6 +92,24 @@ def test_cmc_is_drawn_from_the_ranks_of_the_queries(tmp_path: Path) -> None:
     assert curve["points"][:4] == [[1, 0.5], [2, 0.5], [3, 0.75], [4, 0.75]]
 
 
+def test_cmc_is_the_one_that_rank_k_is_of(tmp_path: Path) -> None:
+    """Queries without a match lowered the curve, and CUHK03's was that of the whole gallery."""
+    from watchme.core.interfaces import Table
+
+    run = add_run(tmp_path, "run", 0.1)
+    nan = float("nan")
+    columns = ("query", "average_precision", "first_match_rank")
+    # `b` is not in the gallery; `c` is there and was not detected.
+    run.session.show(Table("test/a/per_query", columns, (("a", 1.0, 1.0), ("b", nan, nan), ("c", 0.0, nan))))
+    run.session.show(Table("test/b/per_query", columns, (("a", 0.5, 2.0),)))
+    run.session.show(Table("test/b/cmc_curve", ("rank", "share"), ((1, 0.7), (2, 0.9))))
+    run.session.show(Table("test/c/per_query", columns, (("a", nan, nan),)))
+    run.session.show(Table("test/c/cmc_curve", ("rank", "share"), ((1, nan), (2, nan))))
+    found = [chart for chart in charts_of(write_report(run.folder).read_text()) if chart["axis"] == "rank"]
+    curves = {chart["title"]: chart["series"][0]["points"][:2] for chart in found}
+    assert curves == {"CMC, test a": [[1, 0.5], [2, 0.5]], "CMC, test b": [[1, 0.7], [2, 0.9]]}
+
+
 def test_failed_run_shows_its_error(outputs: Path) -> None:
     page = (outputs / "broken" / "report.html").read_text()
     assert 'class="pill failed"' in page

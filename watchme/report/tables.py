@@ -1,5 +1,6 @@
 """Tables of a run as its report shows them: known ones with a title, a sentence and a fitting form, others folded."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,7 @@ Tables = dict[str, list[list[str]]]
 
 _ROWS = 25
 _OPEN_ROWS = 15
-_FIRST_MATCH = "first_match_rank"
+_FIRST_MATCH, _AP = "first_match_rank", "average_precision"
 _CMC_RANKS = 20
 # Shown elsewhere: the check's section, and a card.
 _ELSEWHERE = ("check_findings", "check_splits", "_counts", "profile_operators")
@@ -95,18 +96,30 @@ def count_cards(tables: Tables) -> list[tuple[str, str, str]]:
 
 
 def cmc_charts(tables: Tables) -> list[dict[str, Any]]:
-    """Share of queries whose first true match is among the first k, from a table that has a row for each query."""
+    """Share of queries whose first true match is among the first k, from a table that has a row for each query.
+
+    Where a run has measured the curve itself, it is that one: CUHK03's is of other galleries than the whole one.
+    """
     charts = []
     for name, (head, *rows) in tables.items():
-        if _FIRST_MATCH not in head or not rows:
+        if _FIRST_MATCH not in head:
             continue
-        cells = [row[head.index(_FIRST_MATCH)] for row in rows]
-        # A query without a true match has no rank, and counts as never found.
-        ranks = [float(cell) for cell in cells if cell and cell != "nan"]
-        shares = [(k, sum(rank <= k for rank in ranks) / len(rows)) for k in range(1, _CMC_RANKS + 1)]
-        split = name.partition("_")[0]
-        charts.append(line_chart(f"CMC, {split}", {split: shares}, axis="rank"))
+        where = name.removesuffix("_per_query")
+        _, *measured = tables.get(f"{where}_cmc_curve", [[]])
+        shares = [(int(rank), float(share)) for rank, share in measured[:_CMC_RANKS]] or _cmc(head, rows)
+        if not any(math.isnan(share) for _, share in shares):
+            chart = line_chart(f"CMC, {where.replace('_', ' ')}", {name.partition("_")[0]: shares}, axis="rank")
+            charts += [chart] if shares else []
     return charts
+
+
+def _cmc(head: list[str], rows: list[list[str]]) -> list[tuple[int, float]]:
+    """Rank and share, as rank-k counts it: a query whose person is not in its gallery has no AP, and does not count."""
+    queries = [dict(zip(head, row, strict=True)) for row in rows]
+    cells = [query[_FIRST_MATCH] for query in queries if query.get(_AP) != "nan"]
+    # Somebody in the gallery whom the detector missed has no rank, and counts as never found.
+    ranks = [float(cell) for cell in cells if cell and cell != "nan"]
+    return [(k, sum(rank <= k for rank in ranks) / len(cells)) for k in range(1, _CMC_RANKS + 1)] if cells else []
 
 
 def _shown(name: str, head: list[str], rows: list[list[str]]) -> Shown:
