@@ -12,11 +12,11 @@ from osnet.tiny import SMALL
 from watchme.config.schema import RunConfig
 from watchme.core.interfaces import Table
 from watchme.data.demo import DemoWorld, DemoWorldConfig, ensure_demo_world
-from watchme.data.formats.market1501 import read_market
+from watchme.data.formats.market1501 import Crop, read_market
 from watchme.engines.osnet.batch_norm_adaptation import adapt_batch_norm
 from watchme.engines.osnet.config import Config, ReidDataset
 from watchme.engines.osnet.data.augmentation import to_network
-from watchme.engines.osnet.data.crop_images import Images
+from watchme.engines.osnet.data.crop_images import Images, fingerprint
 from watchme.engines.osnet.data.loader import TrainSet
 from watchme.engines.osnet.data.sampler import Draw
 from watchme.engines.osnet.embed_and_rank import Embedder, Ranking, metrics_of
@@ -54,6 +54,22 @@ def adapted_run(run_engine: Run, roots: str, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="module")
 def two_and_two(run_engine: Run, roots: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return run_engine(tmp_path_factory.mktemp("two"), *TINY, roots, "dataset.sources=[here,there]")
+
+
+def test_a_fingerprint_is_of_images_and_whom_they_show(tmp_path: Path) -> None:
+    """Read by another pattern the same files show other people, and runs on both were ranked beside each other."""
+
+    def crops(root: str, size: int = 3, pid: int = 1, cam: int = 0) -> list[Crop]:
+        (tmp_path / root).mkdir(exist_ok=True)
+        (tmp_path / root / "query").mkdir(exist_ok=True)
+        path = tmp_path / root / "query" / "a.jpg"
+        path.write_bytes(bytes(size))
+        return [Crop(path, pid, cam)]
+
+    first = fingerprint(crops("a"))
+    assert fingerprint(crops("elsewhere")) == first
+    others = [fingerprint(crops("a", **change)) for change in ({"size": 4}, {"pid": 2}, {"cam": 1})]
+    assert len({first, *others}) == 4
 
 
 class TestTwoSourcesTwoTargets:

@@ -63,6 +63,36 @@ def test_same_files_give_the_same_copy_and_changed_ones_another(root: Path) -> N
     assert changed.splits["train"]["boxes"] == scan.splits["train"]["boxes"] + 1
 
 
+def test_equal_data_have_one_fingerprint_wherever_they_are(root: Path, tmp_path: Path) -> None:
+    """Paths and times were in it: runs on a copy, or after a `touch`, were taken to be on other data."""
+    first = prepare(root)[1].fingerprint
+    copied = shutil.copytree(root, tmp_path / "elsewhere", copy_function=shutil.copyfile)
+    assert prepare(copied)[1].fingerprint == first
+    for path in root.rglob("*.*"):
+        os.utime(path, ns=(1, 1))
+    assert prepare(root)[1].fingerprint == first
+
+
+@pytest.mark.parametrize("change", ["label", "image", "name", "split", "class"])
+def test_other_data_have_another_fingerprint(change: str, root: Path) -> None:
+    first = prepare(root)[1].fingerprint
+    image, label = (root / kind / "train" / f"001.{suffix}" for kind, suffix in (("images", "jpg"), ("labels", "txt")))
+    if change == "label":
+        label.write_text(label.read_text().replace(label.read_text().split()[1], "0.500000"))
+    elif change == "image":
+        Image.new("RGB", (200, 100)).save(image)
+    elif change == "name":
+        image.rename(image.with_name("other.jpg"))
+        label.rename(label.with_name("other.txt"))
+    elif change == "split":
+        image.rename(root / "images" / "val" / "other.jpg")
+        label.rename(root / "labels" / "val" / "other.txt")
+    else:
+        text = (root / "data.yaml").read_text()
+        (root / "data.yaml").write_text(text.replace("person", "cyclist"))
+    assert prepare(root)[1].fingerprint != first
+
+
 def spoil_jpeg(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 

@@ -28,7 +28,7 @@ from watchme.io.files import read_json, whole_folder
 from watchme.io.image_files import files_in, is_image, is_other_image
 
 # Change it when the copy's content would differ for the same dataset.
-_VERSION = 4
+_VERSION = 5
 _DONE = "scan.json"
 _SHOWN = 20
 _LEAST_SIDE = 10  # pixels; ultralytics refuses smaller images
@@ -38,9 +38,12 @@ _LEAST_SIDE = 10  # pixels; ultralytics refuses smaller images
 class Scan:
     """Counts and faults of a dataset."""
 
-    # Hash of the names, sizes and times of all files, and of the kept classes. Labels count with the time of their last
-    # change (ctime), which an edit within their size cannot set back.
-    fingerprint: str
+    # Names the copy: hash of the names, sizes and times of all files, and of the kept classes. Labels count with the
+    # time of their last change (ctime), which an edit within their size cannot set back.
+    key: str
+    # Hash of what is trained on, the same wherever it is: classes kept, and each image's split, name below it, size in
+    # bytes, and labels
+    fingerprint: str = ""
     # Split -> counts of images, boxes, negatives (images without a box), unlabelled (those of them without a label
     # file) and unreadable images
     splits: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -69,23 +72,23 @@ def prepare(layout: Layout, classes: Sequence[int | str] | None) -> tuple[Path, 
     kept = layout.kept_classes(classes)
     items = {split: list(_items(places)) for split, places in layout.splits.items()}
     others = sorted(str(path) for _, path in other_images(layout))
-    fingerprint = _fingerprint(layout, kept, items, others)
-    folder = writable_cache_dir() / "yolo-datasets" / fingerprint
-    scan = _read_scan(folder, fingerprint)
+    key = _key(layout, kept, items, others)
+    folder = writable_cache_dir() / "yolo-datasets" / key
+    scan = _read_scan(folder, key)
     if scan is None:
         (folder / _DONE).unlink(missing_ok=True)  # damaged: the copy is made again
-        scan = Scan(fingerprint, names=[layout.names[old] for old in kept], other_images=others)
+        scan = Scan(key, names=[layout.names[old] for old in kept], other_images=others)
         _build(folder, layout, kept, items, scan)
     return folder / "data.yaml", scan
 
 
-def _read_scan(folder: Path, fingerprint: str) -> Scan | None:
+def _read_scan(folder: Path, key: str) -> Scan | None:
     """What was counted when a copy was made; None where there is none, or it is damaged."""
     try:
         scan = Scan(**read_json(folder / _DONE))
     except TypeError:
         return None
-    return scan if scan.fingerprint == fingerprint and (folder / "data.yaml").is_file() else None
+    return scan if scan.key == key and (folder / "data.yaml").is_file() else None
 
 
 def _items(places: Iterable[Path]) -> Iterable[_Item]:
@@ -142,7 +145,7 @@ def label_of(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _fingerprint(layout: Layout, kept: dict[int, int], items: dict[str, list[_Item]], others: list[str]) -> str:
+def _key(layout: Layout, kept: dict[int, int], items: dict[str, list[_Item]], others: list[str]) -> str:
     head = [_VERSION, layout.names, layout.keypoint_values, sorted(kept.items()), others]
     digest = hashlib.sha256(json.dumps(head).encode())
     for split, entries in items.items():
@@ -163,6 +166,7 @@ def _build(folder: Path, layout: Layout, kept: Mapping[int, int], items: Mapping
     """Make the copy, and fill `scan` with the counts."""
     with whole_folder(folder, _DONE) as temporary:
         faults: list[str] = []
+        contents: list[str] = []
         with ThreadPoolExecutor(8) as pool:
             for split, entries in items.items():
                 counts = Counter(images=0, boxes=0, negatives=0, unlabelled=0, unreadable=0)
@@ -180,6 +184,8 @@ def _build(folder: Path, layout: Layout, kept: Mapping[int, int], items: Mapping
                     counts["unlabelled"] += not item.label.is_file()
                     scan.converted += not plain
                     _link(temporary, split, item, lines, names if not plain else None)
+                    size = item.image.stat().st_size
+                    contents.append(json.dumps([split, item.name.as_posix(), size, lines]))
                 if not counts["images"]:
                     places = ", ".join(map(str, layout.splits[split]))
                     raise DataError(
@@ -190,6 +196,8 @@ def _build(folder: Path, layout: Layout, kept: Mapping[int, int], items: Mapping
         if faults:
             count = f"{len(faults)} label line{'s are' if len(faults) > 1 else ' is'} not valid"
             raise DataError(f"{count}:\n    " + "\n    ".join(first_few(faults, _SHOWN)))
+        found = json.dumps([scan.names, sorted(contents)])
+        scan.fingerprint = hashlib.sha256(found.encode()).hexdigest()[:20]
         content: dict[str, object] = {"path": str(folder.absolute()), **{split: f"images/{split}" for split in items}}
         for required in ("train", "val"):  # ultralytics requires both, also to evaluate a third
             content.setdefault(required, f"images/{next(iter(items))}")

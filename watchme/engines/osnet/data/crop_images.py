@@ -107,11 +107,11 @@ class Gallery:
 
 
 def fingerprint(crops: Sequence[Crop]) -> str:
-    """Hash over names and sizes of the files, 20 hexadecimal digits."""
+    """Hash over names and sizes of the files and who is on them by which camera, 20 hexadecimal digits."""
     digest = hashlib.sha256()
     for crop in crops:
         for path in crop.files:
-            digest.update(f"{path.parent.name}/{path.name} {_size_of(path)}\n".encode())
+            digest.update(f"{path.parent.name}/{path.name} {_size_of(path)} {crop.pid} {crop.cam}\n".encode())
     return digest.hexdigest()[:20]
 
 
