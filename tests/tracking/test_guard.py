@@ -82,8 +82,8 @@ def test_a_server_that_does_not_answer_delays_no_epoch_and_the_run_goes_offline(
         run, longest = trained(tmp_path / "run", wandb=True)
         total = time.perf_counter() - start
     assert asked, "a key is set, so auto tried to be online"
-    assert longest < 0.2
-    assert total < 20
+    assert longest < 2, "who waits for the server waits 3 s and more"
+    assert total < 80, "W&B's own patience is 90 s"
     (warning,) = warnings(caplog)
     assert "W&B goes offline" in warning
     assert url in warning
@@ -123,7 +123,7 @@ def test_the_report_is_written_while_trackers_finish(tmp_path: Path) -> None:
         assert ending.is_alive(), "it waits for what is stopped"
     finally:
         os.kill(tracker._process.pid, signal.SIGCONT)
-        ending.join(60)
+        ending.join(120)
     assert tracker._process.poll() == 0
 
 
@@ -139,7 +139,7 @@ def test_a_login_that_fails_goes_offline(
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         monkeypatch.setenv("WANDB_INIT_TIMEOUT", "3")
         run, longest = trained(tmp_path / "run", wandb=True, mode="online")
-    assert longest < 0.2
+    assert longest < 2, "who waits for the server waits 3 s and more"
     (warning,) = warnings(caplog)
     assert "W&B goes offline" in warning
     assert WandbFile(run.folder).exit_code == 0
@@ -180,7 +180,7 @@ def test_a_tracking_process_that_dies_is_warned_about_once(tmp_path: Path, caplo
     start = time.perf_counter()
     run.epochs()
     run.end("finished", run.result())
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < guard.WAIT_S["offline"] / 2
     (warning,) = warnings(caplog)
     assert "broke off" in warning
     assert len(run.lines()) == 5
@@ -203,7 +203,7 @@ def test_a_loader_that_holds_the_pipe_open_does_not_delay_the_end(tmp_path: Path
     held = os.dup(pipe.fileno())  # as a forked process of a data loader does
     start = time.perf_counter()
     run.end("finished", run.result())
-    assert time.perf_counter() - start < 15
+    assert time.perf_counter() - start < guard.WAIT_S["offline"] / 2
     os.close(held)
 
 
@@ -215,7 +215,7 @@ def test_an_upload_that_takes_long_goes_on_by_itself(
     (warning,) = warnings(caplog)
     assert "it goes on as process" in warning
     assert f"wandb sync {run.folder}/wandb/*run-*" in warning
-    tracking_of(run)._process.wait(20)
+    tracking_of(run)._process.wait(120)
     assert WandbFile(run.folder).exit_code == 0
 
 
@@ -244,9 +244,9 @@ def test_a_killed_training_leaves_a_run_that_has_ended(tmp_path: Path) -> None:
     )
     here = Path(__file__).resolve().parent.parent
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
-    done = subprocess.run([sys.executable, "-c", script], env=variables, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], env=variables, timeout=120)
     assert done.returncode == -signal.SIGKILL
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120  # a tracking process has a low priority
     while time.monotonic() < deadline:
         files = list(folder.glob("wandb/offline-run-*/*.wandb"))
         if files and (saved := WandbFile(folder)).exit_code is not None:

@@ -140,16 +140,18 @@ def test_a_server_that_hangs_in_the_middle_is_given_up_on(
     assert "broke off" in error_of(weights)
 
 
-def test_without_a_network_one_error_within_ten_seconds_says_everything(
+def test_without_a_network_one_error_says_everything_within_one_limit_for_all_places(
     weights: PublishedWeights, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A listening socket whose queue nobody accepts from behaves as a firewall that drops packets."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setenv("WATCHME_WEIGHTS", f"{address}/mirror/")
+        assert download.FIRST_BYTE_S <= 9, "the error comes within 10 s"
+        monkeypatch.setattr(download, "FIRST_BYTE_S", 4.0)
         started = time.monotonic()
         text = error_of(replace(weights, urls=(f"{address}/hub/a.pt", f"{address}/drive/a.pt")))
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 8, "each of three places may take 4 s"
     for expected in (
         "a.pt (yolo11n trained on COCO)",
         f"{cache / 'a.pt'}: not there",
