@@ -7,6 +7,8 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import optuna
 import pytest
@@ -17,7 +19,7 @@ from optuna.trial import TrialState, create_trial
 from sweep.conftest import Swept
 from watchme.sweep.leaderboard import write_leaderboard
 from watchme.sweep.progress import Progress, wants_table
-from watchme.sweep.sweep_page import _is_logarithmic, _unfinished
+from watchme.sweep.sweep_page import _cards, _is_logarithmic, _plot_data, _unfinished
 
 Sweep = Callable[..., Swept]
 Train = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -148,6 +150,24 @@ def made_up_trials() -> list[optuna.trial.FrozenTrial]:
     running.report(0.25, 3)
     found: list[optuna.trial.FrozenTrial] = study.trials
     return found
+
+
+def test_the_share_of_epochs_is_of_the_trials_that_are_done(tmp_path: Path) -> None:
+    """Epochs of lost and of running trials made it more than 100%."""
+    trials = made_up_trials()  # 2 epochs each but the running one's 3
+    lost = create_trial(state=TrialState.FAIL, user_attrs={"lost": True}, intermediate_values={6: 0.1})
+    plan: Any = SimpleNamespace(objectives=["val/map"], directions=["maximize"], n_trials=8, epochs=2, folder=tmp_path)
+    cards = {name: (value, note) for name, value, note in _cards(plan, [*trials, lost], 3)}
+    assert cards["epochs"] == ("15", "100% of 3 whole trials")
+
+
+def test_a_value_that_is_not_finite_leaves_the_page_valid(tmp_path: Path) -> None:
+    """JSON has no Infinity: a loss that reached it left the whole page without plots."""
+    curve = {1: 0.5, 2: float("inf"), 3: 0.4}
+    trial = create_trial(value=0.4, user_attrs={"folder": str(tmp_path / "0")}, intermediate_values=curve)
+    plan: Any = SimpleNamespace(objectives=["val/cls_loss"], directions=["minimize"], folder=tmp_path)
+    (drawn,) = _plot_data(plan, [trial], [], set())["trials"]
+    assert drawn["curve"] == [[1, 0.5], [3, 0.4]]
 
 
 def test_the_live_table_shows_state_epoch_objective_best_and_what_is_left() -> None:

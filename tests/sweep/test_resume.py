@@ -1,6 +1,7 @@
 """A sweep that is killed goes on where it was, with exactly the trials that are missing."""
 
 import functools
+import math
 import os
 import random
 import signal
@@ -21,6 +22,7 @@ from watchme.sweep.heartbeats import OWNER
 from watchme.sweep.search_space import SearchSpace
 from watchme.sweep.study import SweepStudy
 from watchme.sweep.trial_outcome import Outcome
+from watchme.sweep.trial_states import MEASURED
 
 Sweep = Callable[..., Swept]
 Begin = Callable[..., "subprocess.Popen[str]"]
@@ -105,6 +107,17 @@ def study(tmp_path: Path) -> Iterator[Callable[..., SweepStudy]]:
         )
 
     return hold  # type: ignore[return-value]
+
+
+def test_a_trial_whose_objective_was_never_defined_says_so(study: Callable[..., SweepStudy]) -> None:
+    """It was said to have measured another objective, and advised to search other datasets."""
+    here = study(3)
+    for value, reason in ((0.5, ""), (math.nan, "the objective is undefined (NaN)")):
+        claim = here.claim()
+        assert claim is not None
+        if not reason:  # it reported an epoch; NaN is never reported
+            here.storage.set_trial_user_attr(claim.trial_id, MEASURED, ["val/map"])
+        assert here.finish(claim, Outcome([value])).user_attrs.get("reason", "") == reason
 
 
 def pretend_other_machine(study: SweepStudy, trial_id: int) -> None:

@@ -187,8 +187,10 @@ class SweepStudy:
             self.study.tell(trial.number, list(outcome.values))
 
     def _unlike(self, trial: FrozenTrial) -> str:
-        """Why a trial's value must not be ranked among the others'; empty if it may."""
-        mine = trial.user_attrs.get(MEASURED, [])
+        """Why a trial's value must not be ranked among the others'; empty if it may, or if there is none."""
+        mine = trial.user_attrs.get(MEASURED)
+        if not mine:
+            return ""
         others = measured_names(mine, [other for other in self.trials() if has_result(other)])
         if mine == others:
             return ""

@@ -80,7 +80,9 @@ def _cards(plan: Plan, trials: Sequence[FrozenTrial], done: int) -> list[tuple[s
     cards.append(("trials", f"{done} of {plan.n_trials}", others))
     epochs = sum(trial.last_step or 0 for trial in trials)
     if plan.epochs and epochs:
-        share = epochs / (plan.epochs * max(1, done))
+        # Of those alone that are done: lost and running trials would make it more than all of them.
+        finished = sum(trial.last_step or 0 for trial in trials if counts(trial) and trial.state.is_finished())
+        share = finished / (plan.epochs * max(1, done))
         cards.append(
             ("epochs", str(epochs), f"{100 * share:.0f}% of {done} whole {'trial' if done == 1 else 'trials'}")
         )
@@ -152,7 +154,9 @@ def _plot_data(plan: Plan, trials: Sequence[FrozenTrial], parameters: Sequence[s
                 "values": [_finite(value) for value in values_of(trial, len(plan.objectives))],
                 # The plots have no null, which may be a choice.
                 "params": {name: "null" if value is None else value for name, value in trial.params.items()},
-                "curve": [[step, value] for step, value in sorted(trial.intermediate_values.items()) if value == value],
+                "curve": [
+                    [step, value] for step, value in sorted(trial.intermediate_values.items()) if math.isfinite(value)
+                ],
                 "link": _link(plan, trial),
                 "reason": str(trial.user_attrs.get("reason", "")).partition("\n")[0],
             }
