@@ -62,12 +62,13 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def test_no_model_has_channels_last_where_its_batches_have_not(
-    make_trainer: Callable[..., trainer.Trainer], checkpoint: Path, tmp_path: Path
+    make_trainer: Callable[..., trainer.Trainer], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a device that is neither CUDA nor the CPU, as MPS is."""
     made = make_trainer("train.channels_last=true", device=META)
     tested = ReidNet("osnet_x0_25", 5)
     Evaluator(Job(made.config, tmp_path), META).test(tested, SimpleNamespace(test_splits={}))  # type: ignore[arg-type]
+    monkeypatch.setattr(inference, "choose_device", torch.device)  # which refuses this one
     loaded = inference.load(checkpoint, "meta")
     assert isinstance(loaded, inference.OsnetEmbedder)
     for model in (made.learner.model, tested, loaded.model):
