@@ -183,7 +183,8 @@ class _Watcher:
         """Why the group broke, if the leader's error follows from that; None if it is the leader's own."""
         self._raised.set()
         if is_lost_peer(error):
-            self._thread.join(_EXIT_WAIT_S)
+            # A follower that ends closes its sockets first, and on a busy machine takes long for the rest.
+            self._thread.join(SILENCE_S + _EXIT_WAIT_S)
             return self._error or _lost_each_other(error)
         self._closing.set()
         return self._error if isinstance(error, _Interrupted) else None
