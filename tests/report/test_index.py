@@ -162,6 +162,16 @@ def test_a_pruned_trial_is_never_the_best_of_a_sweep(tmp_path: Path) -> None:
     assert sweep.best.folder == whole.folder
 
 
+def test_of_equal_trials_the_first_is_the_best_as_on_the_page_of_the_sweep(tmp_path: Path) -> None:
+    first, second = (add_run(tmp_path, f"sweep/{number}", 0.1, trial=number) for number in range(2))
+    for run, started in ((first, "2026-01-01"), (second, "2026-01-02")):
+        run.record.record("started", started)  # the index has the newest first
+    (sweep,) = find_sweeps(tmp_path, find_runs(tmp_path))
+    assert [run.folder for run in sweep.runs] == [second.folder, first.folder]
+    assert sweep.best is not None
+    assert sweep.best.folder == first.folder
+
+
 def test_what_measures_no_objective_has_no_value(tmp_path: Path) -> None:
     config = replace(make_config(), mode="export")
     run = Tracked.begin(tmp_path / "export", config)

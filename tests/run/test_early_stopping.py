@@ -76,7 +76,9 @@ def test_metrics_are_better_when_higher(name: str) -> None:
     assert not is_better(name, math.nan, math.nan)
 
 
-@pytest.mark.parametrize("name", ["val/box_loss", "time/epoch_s", "perf/latency_ms", "perf/data_wait_share"])
-def test_losses_and_times_are_better_when_lower(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["val/box_loss", "time/epoch_s", "perf/latency_ms", "perf/data_wait_share", "check/errors"]
+)
+def test_losses_times_and_findings_are_better_when_lower(name: str) -> None:
     assert not higher_is_better(name)
     assert is_better(name, 0.1, 0.2)

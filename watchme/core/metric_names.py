@@ -31,9 +31,9 @@ def is_result(name: str) -> bool:
 
 
 def higher_is_better(name: str) -> bool:
-    """Whether a larger value of the metric `name` is better: all but losses, times and shares of waiting."""
+    """Whether a larger value of the metric `name` is better: all but losses, times, shares of waiting and findings."""
     last = name.rsplit("/", 1)[-1]
-    if last.startswith("lost_"):
+    if last.startswith("lost_") or name.startswith("check/"):
         return False
     return last.endswith("_per_s") or not last.endswith(("loss", "_s", "_ms", "wait_share"))
 

@@ -41,9 +41,10 @@ class Sweep:
 
     @property
     def best(self) -> Run | None:
-        """The run with the best objective among those that finished, if any has one."""
+        """The run with the best objective among those that finished, if any has one; of equals the first trial."""
         chosen: Run | None = None
-        for run in (one for one in self.runs if one.status == "finished"):
+        trials = sorted(self.runs, key=lambda run: int((run.config.get("trial") or {}).get("number", 0)))
+        for run in (one for one in trials if one.status == "finished"):
             best = chosen.objective_value if chosen else None
             value = run.objective_value
             if value is not None and is_better(run.objective, value, math.nan if best is None else best):
