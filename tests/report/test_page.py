@@ -18,6 +18,7 @@ from watchme.report.charts import group, rounded
 from watchme.report.glossary import meaning
 from watchme.report.run_page import as_text, render, write_report
 from watchme.report.run_reader import read_run
+from watchme.report.tables import shown_tables
 from watchme.run import model_card
 
 
@@ -108,6 +109,17 @@ def test_cmc_is_the_one_that_rank_k_is_of(tmp_path: Path) -> None:
     found = [chart for chart in charts_of(write_report(run.folder).read_text()) if chart["axis"] == "rank"]
     curves = {chart["title"]: chart["series"][0]["points"][:2] for chart in found}
     assert curves == {"CMC, test a": [[1, 0.5], [2, 0.5]], "CMC, test b": [[1, 0.7], [2, 0.9]]}
+
+
+def test_a_loss_below_zero_has_no_bar_and_a_square_has_all_its_rows() -> None:
+    """-0.02 had the bar of 1, and of 16 cameras the last one was missing without a word."""
+    rows = [["people missed", "0.8", "0.2", ""], ["box quality", "0.82", "-0.02", ""]]
+    (lost,) = shown_tables({"test_decomposition": [["down to", "search_map", "lost", "to what"], *rows]})
+    assert [row[2] for row in lost.shares] == [0.2, 0.0]
+    assert [row[2] for row in lost.rows] == ["0.2000", "-0.0200"]
+    pairs = [[str(one), str(other), "0.5"] for one in range(1, 17) for other in range(1, 17) if one != other]
+    (square,) = shown_tables({"test_camera_pairs": [["query_camera", "gallery_camera", "map"], *pairs]})
+    assert (len(square.rows), len(square.head)) == (16, 17)
 
 
 def test_failed_run_shows_its_error(outputs: Path) -> None:

@@ -129,7 +129,8 @@ def _shown(name: str, head: list[str], rows: list[list[str]]) -> Shown:
     total = len(rows)
     if kind.matrix is not None:
         head, rows = _matrix(head, rows, *kind.matrix)
-    rows = rows[: _OPEN_ROWS if kind.open else _ROWS]
+    else:
+        rows = rows[: _OPEN_ROWS if kind.open else _ROWS]
     cells = [[cell_text(cell) for cell in row] for row in rows]
     if kind.bar:  # groups: what stands above is not repeated
         for above, row in zip(rows, cells[1:], strict=False):
@@ -152,7 +153,8 @@ def _shown(name: str, head: list[str], rows: list[list[str]]) -> Shown:
 def _shares(head: list[str], row: list[str], kind: Kind) -> Iterator[float | None]:
     for column, cell in zip(head, row, strict=True):
         wanted = column == kind.bar or (kind.matrix is not None and column != head[0])
-        yield float(cell) if wanted and cell not in ("", "nan") else None
+        # CSS ignores a width below 0, and draws the whole bar: lost_boxes may be below it.
+        yield min(max(float(cell), 0.0), 1.0) if wanted and cell not in ("", "nan") else None
 
 
 def _matrix(
