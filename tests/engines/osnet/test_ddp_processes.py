@@ -364,12 +364,14 @@ def test_a_run_of_which_a_process_is_stopped_ends_within_half_a_minute(
 
 
 def _follow_late(config: Config, folder: Path, group: ProcessGroup, device: torch.device) -> None:
-    """A follower that reads its dataset for longer than an exchange of a step may take."""
+    """A follower that has read its dataset when the leader has long waited for it."""
     prepare = train_module._Run.prepare
 
     def slow(self: train_module._Run) -> None:
         prepare(self)
-        threading.Event().wait(8)
+        while not (folder / "leader waits").exists():
+            time.sleep(0.02)
+        (folder / "follower has read").touch()
 
     train_module._Run.prepare = slow  # type: ignore[method-assign]
     train_module._follow(config, folder, group, device)
@@ -379,8 +381,23 @@ def _follow_late(config: Config, folder: Path, group: ProcessGroup, device: torc
 def test_a_follower_may_take_long_to_read_its_data(
     run_whole: Callable[..., object], small_world: DemoWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """dataset.cache=ram reads all of it in each process; the leader has read its own before it starts the others."""
-    monkeypatch.setattr(distributed, "_STEP_TIMEOUT", timedelta(seconds=6))
+    """dataset.cache=ram reads all of it in each process; the leader has read its own before it starts the others.
+
+    It waits apart from the exchanges of a step, the first of which are in building its trainer, and which may take
+    minutes only.
+    """
+    folder, wait, build = tmp_path / "run", ProcessGroup.wait_for_all, Trainer.__init__
+
+    def wait_for_all(self: ProcessGroup) -> None:
+        (folder / "leader waits").touch()
+        wait(self)
+
+    def init(self: Trainer, *arguments: Any, **options: Any) -> None:
+        assert (folder / "follower has read").exists()
+        build(self, *arguments, **options)
+
+    monkeypatch.setattr(ProcessGroup, "wait_for_all", wait_for_all)
+    monkeypatch.setattr(Trainer, "__init__", init)
     monkeypatch.setattr(train_module, "_follow", _follow_late)
-    run_whole(tmp_path / "run", *TINY, "train.epochs=1", f"dataset.root={small_world.reid}")
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
+    run_whole(folder, *TINY, "train.epochs=1", f"dataset.root={small_world.reid}")
+    assert json.loads((folder / "run.json").read_text())["status"] == "finished"
