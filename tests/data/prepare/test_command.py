@@ -28,8 +28,14 @@ def test_help_of_a_source_has_description_defaults_and_an_example(command: str) 
     assert "\nexample" in shown.out
     assert f"\n    python -m watchme.data.prepare {command} " in shown.out
     assert "(default: " in shown.out
-    # What stands as it is written must fit a terminal.
-    assert max(map(len, shown.out.splitlines())) <= 119
+
+
+@pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])
+def test_help_and_usage_fit_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    *usage, _ = prepare(*command).err.splitlines()  # the last line is the error
+    shown = prepare(*command, "--help").out.splitlines()
+    assert [line for line in usage + shown if len(line) > 80] == []
 
 
 def test_wrong_arguments() -> None:

@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(
             command,
             prog=f"{name} {command}",
-            usage=f"%(prog)s {module.USAGE}",
+            usage="%(prog)s " + module.USAGE.replace(" --out", "\n           --out"),
             description=module.DESCRIPTION,
             epilog=module.EXAMPLES,
             formatter_class=_Help,

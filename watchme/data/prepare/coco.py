@@ -28,9 +28,11 @@ Splits: each json given by --val or --test is a split. With one json alone, phot
 names, so that a photo stays in its split when others are added. Frames of videos: see --group-by."""
 EXAMPLES = """\
 examples:
-    python -m watchme.data.prepare coco annotations/instances_train2017.json --images train2017 \\
-        --val annotations/instances_val2017.json --val-images val2017 --out people
-    python -m watchme.data.prepare coco shop.json --group-by '^(cam\\d+)' --out shop"""
+    python -m watchme.data.prepare coco \\
+        annotations/instances_train2017.json --images train2017 --out people \\
+        --val annotations/instances_val2017.json --val-images val2017
+    python -m watchme.data.prepare coco shop.json --out shop \\
+        --group-by '^(cam\\d+)'"""
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -25,8 +25,8 @@ with `ignore` are regions, not labels: crowds, reflections, posters. Most images
 images would leave little; by default the regions are painted grey, except where they meet labelled boxes."""
 EXAMPLES = """\
 example:
-    python -m watchme.data.prepare crowdhuman annotation_train.odgt --val annotation_val.odgt --images Images \\
-        --box visible --out crowdhuman"""
+    python -m watchme.data.prepare crowdhuman annotation_train.odgt \\
+        --val annotation_val.odgt --images Images --box visible --out crowdhuman"""
 _BOXES = {"full": "fbox", "visible": "vbox"}
 
 

@@ -34,8 +34,10 @@ With --ids shared, numbers mean the same person in all sequences (cameras of you
 then camera = sequence throughout, and identities, not sequences, are divided into train and test."""
 EXAMPLES = """\
 examples:
-    python -m watchme.data.prepare mot MOT17/train --to yolo --every 10 --out mot17
-    python -m watchme.data.prepare mot MOT20/train --to reid --test-sequences MOT20-03 --out mot20_reid"""
+    python -m watchme.data.prepare mot MOT17/train --to yolo \\
+        --every 10 --out mot17
+    python -m watchme.data.prepare mot MOT20/train --to reid \\
+        --test-sequences MOT20-03 --out mot20_reid"""
 _ONLY = {"yolo": ("val_share", "val_sequences", "ignored", "negatives"), "reid": ("ids", "min_height", "min_crops")}
 
 

@@ -19,18 +19,22 @@ from watchme.data.prepare import splits
 from watchme.data.prepare.output_dir import filling
 from watchme.io.image_files import files_in, is_image, is_other_image
 
-HELP = "crops of people in folders, or with names of your own, to Market-1501 naming"
+HELP = "crops of people, sorted or named your way, to Market-1501"
 USAGE = "FOLDER|CSV [--pattern PATTERN] --out FOLDER [options]"
 DESCRIPTION = """\
 Make a re-ID dataset in Market-1501 naming of images of people. Who is in an image, and which camera took it, is said
 by one of these:
 
-  folders    <identity>/x.jpg or <identity>/<camera>/x.jpg (the default)
-  --tracklets  <identity>/<tracklet>/frame.jpg: images that belong together, for dataset.tracklets=true
-  --pattern  the path of an image in FOLDER: a template such as '{id}_{camera}_{*}' or '{camera}/{id}/{*}', or a
-             regular expression with groups (?P<id>...) and (?P<camera>...); without a camera, all are of one;
-             {tracklet} names tracklets, as MARS does: '{id}C{camera}T{tracklet}F{*}'
-  a CSV      with a header: path,id[,camera[,tracklet[,split]]]; split is train, test, query or gallery
+  folders      <identity>/x.jpg or <identity>/<camera>/x.jpg (the default)
+  --tracklets  <identity>/<tracklet>/frame.jpg: images that belong together,
+               for dataset.tracklets=true
+  --pattern    the path of an image in FOLDER: a template such as
+               '{id}_{camera}_{*}' or '{camera}/{id}/{*}', or a regular
+               expression with groups (?P<id>...) and (?P<camera>...); without
+               a camera, all are of one; {tracklet} names tracklets, as MARS
+               does: '{id}C{camera}T{tracklet}F{*}'
+  a CSV        with a header: path,id[,camera[,tracklet[,split]]]; split is
+               train, test, query or gallery
 
 A training reads most of these without a conversion: dataset.root=FOLDER 'dataset.pattern="{id}_{camera}_{*}"', or
 dataset.root=crops.csv. Here a test split is made, too.
@@ -42,8 +46,10 @@ another camera had taken it: that is easier than re-identification across camera
 EXAMPLES = """\
 examples:
     python -m watchme.data.prepare reid shop --out shop_reid
-    python -m watchme.data.prepare reid crops --pattern '{camera}_{*}_id{id}_{*}' --out crops_reid
-    python -m watchme.data.prepare reid crops.csv --test-share 0 --out train_only"""
+    python -m watchme.data.prepare reid crops --out crops_reid \\
+        --pattern '{camera}_{*}_id{id}_{*}'
+    python -m watchme.data.prepare reid crops.csv \\
+        --test-share 0 --out train_only"""
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ from watchme.data.prepare.archive_layout import Move, find_move
 from watchme.data.prepare.archives import Container
 from watchme.data.prepare.output_dir import MANIFEST, UNFINISHED, Folder, filling
 
-HELP = "archives of Market-1501, DukeMTMC-reID, MSMT17, CUHK03, ... to their places"
+HELP = "archives of Market-1501, MSMT17, CUHK03, ... to their places"
 USAGE = "ARCHIVE ... [--name NAME] --out FOLDER [options]"
 DESCRIPTION = f"""\
 Unpack archives of a re-ID dataset (zip, tar, tar.gz) to where `dataset.root` expects it, whatever folders are around
@@ -33,9 +33,12 @@ Every entry is looked at first. Refused, with nothing unpacked: paths that lead 
 encrypted or doubled entries, more than --max-gib, and more than 100 times the archive's size from 1 GiB on."""
 EXAMPLES = """\
 examples:
-    python -m watchme.data.prepare torchreid Market-1501-v15.09.15.zip --out /data/reid
-    python -m watchme.data.prepare torchreid cuhk03_release.zip cuhk03_new_protocol_config_*.mat --out /data/reid
-    python -m watchme.data.prepare torchreid shop.zip --name shop --out /data/reid"""
+    python -m watchme.data.prepare torchreid \\
+        Market-1501-v15.09.15.zip --out /data/reid
+    python -m watchme.data.prepare torchreid \\
+        cuhk03_release.zip cuhk03_new_protocol_config_*.mat --out /data/reid
+    python -m watchme.data.prepare torchreid \\
+        shop.zip --name shop --out /data/reid"""
 _LITTER = re.compile(r"(^|/)(__MACOSX|\.DS_Store|Thumbs\.db|\._[^/]*)(/|$)")
 
 

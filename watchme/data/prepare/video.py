@@ -24,7 +24,8 @@ e.g. by `prepare coco labels.json --group-by '^(.+)_\\d+$'`."""
 EXAMPLES = """\
 examples:
     python -m watchme.data.prepare video shop.mp4 door.mp4 --fps 1 --out frames
-    python -m watchme.data.prepare video shop.mp4 --every 50 --format png --out frames"""
+    python -m watchme.data.prepare video shop.mp4 --every 50 \\
+        --format png --out frames"""
 _SHARD = 1000
 
 

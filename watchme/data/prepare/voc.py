@@ -25,7 +25,8 @@ LabelImg, CVAT and Label Studio, which say so in <database>, have the edges them
 `difficult` people are labels like others; `--difficult ignored` makes them regions (see --ignored)."""
 EXAMPLES = """\
 example:
-    python -m watchme.data.prepare voc VOCdevkit/VOC2007 VOCdevkit/VOC2012 --out voc_people"""
+    python -m watchme.data.prepare voc \\
+        VOCdevkit/VOC2007 VOCdevkit/VOC2012 --out voc_people"""
 # What LabelImg (pascal_voc_io.py), CVAT by Datumaro (voc_format) and Label Studio (converter.py) write as the database;
 # their corners are edges from 0.
 _COUNT_FROM_ZERO = ("Unknown", "MyDatabase")

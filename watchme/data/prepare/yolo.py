@@ -21,7 +21,7 @@ from watchme.data.prepare.frame_groups import divide
 from watchme.data.prepare.yolo_writer import Photo, flat_name, rules_of
 from watchme.io.image_files import files_in, is_image
 
-HELP = "YOLO or VOC labels of Label Studio, CVAT, LabelImg, Roboflow to a split YOLO dataset"
+HELP = "YOLO or VOC exports of Label Studio, CVAT, Roboflow, ..."
 USAGE = "FOLDER ... --out FOLDER [options]"
 DESCRIPTION = """\
 Make a split YOLO dataset of the people in images whose labels are beside them, wherever in the folders they are:
@@ -43,7 +43,8 @@ all but alike with people at the same places."""
 EXAMPLES = """\
 examples:
     python -m watchme.data.prepare yolo project-3-at-2026-11-26 --out people
-    python -m watchme.data.prepare yolo photos --names person,bicycle --out people"""
+    python -m watchme.data.prepare yolo photos \\
+        --names person,bicycle --out people"""
 _PEOPLE = ("person", "people", "pedestrian", "human")
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
