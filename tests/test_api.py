@@ -133,6 +133,15 @@ def test_a_refused_call_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file cannot be used: a file\s+is where"):
+        watchme.train(["train.epochs=1"], folder=tmp_path / "file")
+    with pytest.raises(ConfigError, match=r"hydra.run.dir\n    the folder is given twice"):
+        watchme.train([f"hydra.run.dir={tmp_path}/a", "train.epochs=1"], folder=tmp_path / "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_an_embedder_embeds_lists_of_crops(trained: tuple[Any, Path]) -> None:
     embedder = watchme.load_embedder(trained[1], device="cpu")
     crops = [np.random.default_rng(n).integers(0, 256, (90 + n, 40, 3)).astype(np.uint8) for n in range(3)]

@@ -22,7 +22,7 @@ from watchme.config.image_size import with_image_size
 from watchme.config.overrides import parse_overrides, quoted, unresolved, values_by_key
 from watchme.config.schema import RunConfig
 from watchme.config.validation import validate
-from watchme.core.errors import CheckpointError, ConfigError, Problem, WatchmeError
+from watchme.core.errors import CheckpointError, ConfigError, Problem, WatchmeError, refused_path
 from watchme.core.interfaces import Detector, Embedder, Result
 from watchme.io.files import remove_if_empty
 from watchme.io.run_lookup import weights_of
@@ -181,10 +181,16 @@ def _run_folder(mode: str, overrides: Sequence[str], folder: PathLike | None) ->
         raise ConfigError([Problem("mode", f"watchme.{mode} runs mode={mode}; leave it out", repr(given["mode"]))])
     arguments = [*([] if mode == "train" or "mode" in given else [f"mode={mode}"]), *overrides]
     if folder is not None:
+        if "hydra.run.dir" in given:
+            raise ConfigError([Problem("hydra.run.dir", f"the folder is given twice, also as folder={str(folder)!r}")])
         arguments.append(f"hydra.run.dir={quoted(str(folder))}")
     with _composed(arguments) as (config, composed):
         settings = HydraConfig.get()
         path = Path(settings.runtime.output_dir)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise refused_path(error) from error
         with typed_as(arguments), _messages(), run_log(path / f"{settings.job.name}.log"):
             try:
                 return run(config, composed, path, unresolved(settings.overrides.task)), path.resolve()

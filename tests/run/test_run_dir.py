@@ -1,5 +1,6 @@
 """The manifest of a run's folder."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from omegaconf import OmegaConf
 
 from watchme.core.errors import RunFolderError
 from watchme.core.interfaces import Result
-from watchme.run import run_dir
+from watchme.run import run_dir, run_lock
 from watchme.run.run_dir import RunFolder
 
 
@@ -39,3 +40,14 @@ def test_a_name_that_is_taken_is_said_before_anything_is_written(name: str, is_f
     with pytest.raises(RunFolderError, match=rf"{name} is .*folder.* where the run .*; move it away."):
         RunFolder(tmp_path / "run")
     assert list(taken.parent.iterdir()) == [taken]
+
+
+def test_a_folder_of_somebody_else_is_said_to_be_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Going on with a colleague's run ended in a traceback of its lock."""
+
+    def denied(path: Path, *_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(run_lock.os, "open", denied)
+    with pytest.raises(RunFolderError, match=r"a b cannot be written: Permission denied.*\n    cp -r '.*/a b'"):
+        RunFolder(tmp_path / "a b")

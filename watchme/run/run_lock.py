@@ -1,8 +1,10 @@
 """Lock of a run folder: one process at a time works on a run, also where machines share a file system."""
 
+import errno
 import json
 import logging
 import os
+import shlex
 import threading
 import time
 from pathlib import Path
@@ -35,9 +37,9 @@ class RunLock:
         """Take the lock.
 
         Raises:
-            RunFolderError: If another process has it; the message names that process.
+            RunFolderError: If another process has it; the message names that process. Or if the folder is read-only.
         """
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = self._open()
         holder = _read(handle)
         if not _try_lock(handle) or not self._is_free(holder):
             os.close(handle)
@@ -55,6 +57,18 @@ class RunLock:
             self._path.unlink(missing_ok=True)
             os.close(self._handle)
             self._handle = None
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            folder = self._path.parent
+            raise RunFolderError(
+                f"{folder} cannot be written: {error.strerror}. A run of somebody else goes on as a copy of your own:\n"
+                f"    cp -r {shlex.quote(str(folder))} <folder>  # and give that one"
+            ) from error
 
     def _is_free(self, holder: dict[str, Any]) -> bool:
         """Whether the holder that the file names is gone, though the system has granted the lock."""
