@@ -338,6 +338,22 @@ class TestNotThere:
         with pytest.raises(DataError, match=r"(?s)torchreid cannot read viper .*JSONDecodeError.*can be removed"):
             read_datasets(dataset_of("viper", tmp_path), tmp_path)
 
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("", r"list_train\.txt is empty"),
+            ("0000/a.jpg 0\n", r"list_train\.txt:1: expected .* found '0000/a\.jpg 0'"),
+            ("0000/0000_000_01_x.jpg 0\n\n", r"list_train\.txt:2: expected .* found ''"),
+            ("0000/0000_000_01_x.jpg\n", r"list_train\.txt:1: expected an image and its identity"),
+        ],
+    )
+    def test_a_damaged_list_is_named_with_its_line(self, text: str, said: str, tmp_path: Path) -> None:
+        """torchreid's reason was `list index out of range`, and a split*.json that there is not was to be removed."""
+        make_msmt17(tmp_path)
+        (tmp_path / "msmt17" / "MSMT17_V1" / "list_train.txt").write_text(text)
+        with pytest.raises(DataError, match=said):
+            read_datasets(dataset_of("msmt17", tmp_path), tmp_path)
+
     def test_what_torchreid_needs_for_the_first_extraction_is_named(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

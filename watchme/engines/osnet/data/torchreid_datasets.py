@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import random
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from watchme.data.formats.reid_datasets import TORCHREID_DATASETS, DatasetLayout
 from watchme.engines.osnet.quiet_torchreid import datasets
 
 log = logging.getLogger(__name__)
+
+# A line of MSMT17's lists as torchreid splits it: image, with the camera between its underscores, and identity.
+_MSMT17_LINE = re.compile(r"[^ _]+_[^ _]*_\d+(_[^ ]*)? \d+")
 
 
 class Entry(NamedTuple):
@@ -61,6 +65,8 @@ def read_torchreid(
         DataError: If torchreid cannot read it, or images are missing.
     """
     known = TORCHREID_DATASETS[name]
+    if name == "msmt17":
+        _check_msmt17_lists(folder)
     options: dict[str, Any] = {"combineall": combineall, "verbose": False}
     if known.splits > 1:
         options["split_id"] = split_id
@@ -90,10 +96,21 @@ def read_torchreid(
         raise DataError(f"{text}; make {folder} writable for one run") from None
     except Exception as error:  # its asserts, and whatever a damaged list or split file makes it raise
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise DataError(
-            f"torchreid cannot read {name} in {folder}: {reason}\n"
-            f"    A splits*.json there is torchreid's own and can be removed; it is made again."
-        ) from error
+        own = sorted(path.name for path in folder.glob("split*.json"))
+        advice = f"\n    {', '.join(own)} there is torchreid's own and can be removed; it is made again." if own else ""
+        raise DataError(f"torchreid cannot read {name} in {folder}: {reason}{advice}") from error
+
+
+def _check_msmt17_lists(folder: Path) -> None:
+    """Raise a DataError with file and line for what torchreid would answer by an IndexError that names neither."""
+    for path in sorted(folder.glob("MSMT17_V*/list_*.txt")):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        if not lines and path.stem != "list_val":
+            raise DataError(f"{path} is empty; each line is an image and its identity")
+        for number, line in enumerate(lines, start=1):
+            if not _MSMT17_LINE.fullmatch(line):
+                example = "0000/0000_000_01_0303morning_0015_0.jpg 0"
+                raise DataError(f"{path}:{number}: expected an image and its identity, as in {example}; found {line!r}")
 
 
 def _nothing(*_: object, **__: object) -> None:
