@@ -66,6 +66,14 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
         of_run(weights)
 
 
+def test_a_share_that_is_a_whole_tenth_of_a_percent_is_not_rounded_down() -> None:
+    """1 - 0.07 is a little below 0.93, and stood there as 92.9%."""
+    for above in range(1, 1000):
+        values = count_similarities(np.array([0.9] * above + [0.1] * (1000 - above)))
+        certain = Certainty(Similarities(np.zeros_like(values), values), "made up")
+        assert certain.in_words(0.5) == f"{(1000 - above) / 10:.1f}%"
+
+
 def test_certainty_in_words() -> None:
     certain = Certainty(made(), "somewhere")
     assert certain.in_words(0.45) == "95.0%"

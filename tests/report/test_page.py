@@ -103,9 +103,9 @@ def test_cmc_is_the_one_that_rank_k_is_of(tmp_path: Path) -> None:
     # `b` is not in the gallery; `c` is there and was not detected.
     run.session.show(Table("test/a/per_query", columns, (("a", 1.0, 1.0), ("b", nan, nan), ("c", 0.0, nan))))
     run.session.show(Table("test/b/per_query", columns, (("a", 0.5, 2.0),)))
-    run.session.show(Table("test/b/cmc_curve", ("rank", "share"), ((1, 0.7), (2, 0.9))))
+    run.session.show(Table("test/b/cmc_curve", ("rank", "share"), ((1, 0.7), (2, 0.9)), chart="cmc"))
     run.session.show(Table("test/c/per_query", columns, (("a", nan, nan),)))
-    run.session.show(Table("test/c/cmc_curve", ("rank", "share"), ((1, nan), (2, nan))))
+    run.session.show(Table("test/c/cmc_curve", ("rank", "share"), ((1, nan), (2, nan)), chart="cmc"))
     found = [chart for chart in charts_of(write_report(run.folder).read_text()) if chart["axis"] == "rank"]
     curves = {chart["title"]: chart["series"][0]["points"][:2] for chart in found}
     assert curves == {"CMC, test a": [[1, 0.5], [2, 0.5]], "CMC, test b": [[1, 0.7], [2, 0.9]]}

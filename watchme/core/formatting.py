@@ -19,6 +19,11 @@ def number(value: Any) -> str:
     return f"{value:.2e}" if abs(value) < 1e-3 else f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"
 
 
+def percent_rounded_down(share: float) -> str:
+    """A share as 99.7%, rounded down, so that 0.99996 is not called all of it."""
+    return f"{math.floor(share * 1000 + 1e-9) / 10:.1f}%"  # 1 - 0.07 is a little below 0.93
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as 4.2 s, 42 s, 3 min 5 s or 2 h 10 min; a dash for None."""
     if seconds is None:

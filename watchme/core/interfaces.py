@@ -64,8 +64,8 @@ class Table:
     name: str  # canonical name, e.g. `test/per_query`
     columns: tuple[str, ...]  # names of the columns
     rows: tuple[tuple[Any, ...], ...]  # one tuple a row, of numbers and text
-    # What trackers draw of it themselves, so that one chart compares runs; the report, which has the picture, leaves
-    # such tables out. precision_recall: columns confidence, precision, recall, class, boxes (how many there are of the
+    # What trackers draw of it themselves, so that one chart compares runs; the report draws cmc, and shows pictures of
+    # the others. precision_recall: columns confidence, precision, recall, class, boxes (how many there are of the
     # class); cmc: rank, share; confusion: actual, predicted, count
     chart: Literal["precision_recall", "cmc", "confusion"] | None = None
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from watchme.core.errors import CheckpointError
+from watchme.core.formatting import percent_rounded_down
 from watchme.io.files import read_json
 from watchme.io.run_lookup import CALIBRATION, CALIBRATION_MEANS, folder_of
 from watchme.metrics.iou import iou_matrix
@@ -49,8 +50,7 @@ class Certainty:
         pairs = int(self.similarities.non_mated.sum())
         if below == 1:
             return f"all {pairs:,}"
-        # Rounded down, so that 99.996% is not called all.
-        return f"{math.floor(below * 1000) / 10:.1f}%"
+        return percent_rounded_down(below)
 
 
 def of_run(weights: Path, named: Path | None = None, *, means: bool = False) -> Similarities | None:

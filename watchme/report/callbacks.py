@@ -40,7 +40,7 @@ class ReportWriter(Callback):
         """List a picture; write a table to `tables/<name>.csv`."""
         if isinstance(item, Picture):
             _warn_on_error("pictures", lambda: self._list(item))
-        elif isinstance(item, Table) and item.chart is None:
+        elif isinstance(item, Table) and item.chart in (None, "cmc"):
             _warn_on_error("tables", lambda: self._write_table(item))
 
     def on_end(self, status: str, result: Result | None) -> None:

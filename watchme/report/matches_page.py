@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from watchme.core.formatting import UNDEFINED, clock
+from watchme.core.formatting import UNDEFINED, clock, percent_rounded_down
 from watchme.inference.match_results import PAGE, Found, Match, Span, read_found
 from watchme.io.files import replace_text
 from watchme.report.rendering import render_page
@@ -89,7 +89,7 @@ def _sure(higher_than: float) -> str:
         return "not calibrated"
     if higher_than == 1:
         return "higher than all pairs of different people"
-    return f"higher than {math.floor(higher_than * 1000) / 10:.1f}% of pairs of different people"
+    return f"higher than {percent_rounded_down(higher_than)} of pairs of different people"
 
 
 def _number(value: float) -> str:

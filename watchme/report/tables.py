@@ -15,7 +15,7 @@ _OPEN_ROWS = 15
 _FIRST_MATCH, _AP = "first_match_rank", "average_precision"
 _CMC_RANKS = 20
 # Shown elsewhere: the check's section, and a card.
-_ELSEWHERE = ("check_findings", "check_splits", "_counts", "profile_operators")
+_ELSEWHERE = ("check_findings", "check_splits", "_counts", "_cmc_curve", "profile_operators")
 
 
 @dataclass(frozen=True)
