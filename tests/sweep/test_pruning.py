@@ -22,7 +22,11 @@ SEARCH = (
 def pruned(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """The guide's search on the stand-in: twelve trials, two slots."""
     done = sweep(
-        tmp_path_factory.mktemp("pruned") / "s", *SEARCH, "hydra.sweeper.n_trials=12", "hydra.sweeper.n_jobs=2"
+        tmp_path_factory.mktemp("pruned") / "s",
+        *SEARCH,
+        "hydra.sweeper.n_trials=12",
+        "hydra.sweeper.n_jobs=2",
+        "model.waits_for=1",
     )
     assert done.code == 0, done.stderr
     return done

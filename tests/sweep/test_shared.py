@@ -29,6 +29,7 @@ def test_two_processes_share_one_budget(kind: str, begin: Begin, tmp_path: Path)
     command = (
         *("sweeper=standin_tune", "train.epochs=3", "model.epoch_s=0.05", "hydra.sweeper.report=false"),
         *("hydra.sweeper.n_trials=10", "hydra.sweeper.study_name=shared", f"hydra.sweeper.storage={where}"),
+        "model.waits_for=1",  # whichever process has trial 0, the other one has begun before it goes on
     )
     started = [begin(tmp_path / name, *command) for name in ("one", "two")]
     ended = [process.communicate(timeout=120) for process in started]

@@ -44,12 +44,15 @@ def train(job: Job) -> Result:
 
 
 def wait_for_others(folder: Path, config: Config) -> None:
-    """Trial 0 outlasts `model.waits_for` others, however slow the machine is; two minutes at most."""
+    """Trial 0 outlasts `model.waits_for` others, however slow the machine is; two minutes at most.
+
+    Those of sweeps in folders beside this one's count, too.
+    """
     if config.trial is None or config.trial.number != 0:
         return
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        others = [file for file in folder.parent.glob("*/run.json") if file.parent != folder]
+        others = [file for file in folder.parent.parent.glob("*/*/run.json") if file.parent != folder]
         if sum(json.loads(file.read_text())["status"] == "finished" for file in others) >= config.model.waits_for:
             return
         time.sleep(0.02)
