@@ -14,7 +14,7 @@ from watchme.cli.key_help import key_help
 from watchme.config.group_options import group_options
 from watchme.config.image_size import with_image_size
 from watchme.config.validation import known_keys, validate
-from watchme.core.errors import ConfigError
+from watchme.core.errors import ConfigError, RunFolderError
 from watchme.core.registry import engine_names, load_config_class
 
 Composed = Callable[..., DictConfig]
@@ -237,6 +237,20 @@ def test_help_explains_a_key(key: str, pieces: list[str], capsys: pytest.Capture
 def test_help_of_no_key_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"did you mean train\.epochs"):
         prepare(["help=epochs"])
+
+
+def test_help_of_a_key_of_hydra_says_whose_it_is() -> None:
+    """There was no such key, and trial.prune was meant."""
+    with pytest.raises(ConfigError, match="is a key of Hydra: `--cfg hydra` shows its values"):
+        prepare(["help=hydra.run.dir"])
+
+
+def test_a_config_of_somebody_else_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "config.yaml").touch()
+    monkeypatch.setattr("watchme.cli.from_run.os.access", lambda *_: False)
+    with pytest.raises(RunFolderError, match=r"config\.yaml cannot be read: Permission denied"):
+        prepare([f"train.resume={tmp_path}"])
 
 
 def test_every_key_can_be_explained() -> None:

@@ -118,6 +118,8 @@ def _store(folder: Path, chosen: set[str], *, resumes: bool) -> None:
     """Put the run's config into Hydra's store as an experiment, less the groups that the command line chooses."""
     saved = read_yaml(folder / CONFIG)
     if not isinstance(saved.get("model"), dict):
+        if not os.access(folder / CONFIG, os.R_OK):
+            raise RunFolderError(f"{folder / CONFIG} cannot be read: Permission denied.")
         raise RunFolderError(
             f"{folder / CONFIG} is damaged or holds no config of a run; without it this run cannot be loaded.\n"
             "    Restore the file, or name the model, the dataset and the weights: model=... model.weights=<file>"

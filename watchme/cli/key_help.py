@@ -24,6 +24,9 @@ def key_help(key: str) -> str:
         ConfigError: If there is no such key; names the nearest.
     """
     found = {name: hit for name in engine_names() if (hit := _find(load_config_class(name), key)) is not None}
+    if not found and key.partition(".")[0] == "hydra":
+        text = "is a key of Hydra: `--cfg hydra` shows its values; hydra.cc/docs/configure_hydra/intro explains"
+        raise ConfigError([Problem("help", text, key)])
     if not found:
         known = sorted(all_keys())
         close = meant_key(key.rpartition(".")[2], key.rpartition(".")[0], known) or nearest(key, known)

@@ -281,7 +281,7 @@ def broken(change: str, whole: dict[str, Any], root: Path) -> None:
         ("escapes", "images[3]", "leads out of the image folder"),
         ("absolute", "images[3]", "leads out of the image folder"),
         ("double id", "images[3]", "the id 9 is there twice"),
-        ("same label", "images[3] (photo_2a.png)", "would share its label file with"),
+        ("same label", "images[3] (photo_2a.png)", "; rename one, with its label"),
         ("gif", "images[3] (x.gif)", "x.gif is no image that is read"),
         ("tiny", "images[3] (photo_3a.jpg)", "too small to train on"),
     ],

@@ -1,5 +1,6 @@
 """Where a dataset's images and labels are found: every spelling of data.yaml, from any working directory."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,17 @@ def test_an_evaluation_needs_its_split_alone(tmp_path: Path) -> None:
     assert set(read_layout(root, ("test",)).splits) == {"test"}
     assert set(read_layout(root, ()).splits) == {"test"}
     with pytest.raises(DataError, match="no train and no val images"):
+        read_layout(root)
+
+
+def test_a_yaml_that_may_not_be_read_is_not_called_invalid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = draw_dataset(tmp_path / "d", {"train": 1, "val": 1})
+
+    def denied(path: Path, *_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    with pytest.raises(DataError, match=r"data\.yaml cannot be read: Permission denied$"):
         read_layout(root)
 
 

@@ -197,7 +197,8 @@ def _distinct(photos: Sequence[Photo], source: Source) -> list[Photo]:
                 photo.where, f"{photo.image.name} is no image that is read ({', '.join(sorted(IMAGE_SUFFIXES))})"
             )
         elif (other := labels.get(key)) is not None:
-            source.faults.add(photo.where, f"{photo.image} would share its label file with {other.image}")
+            text = f"{photo.image} would share its label file with {other.image}; rename one, with its label"
+            source.faults.add(photo.where, text)
         elif (other := files.get(photo.image)) is not None:
             source.faults.add(photo.where, f"{photo.image} is in {photo.split} and in {other.split}")
         else:

@@ -126,7 +126,9 @@ def _are_there(name: str, places: Sequence[Path], folder: Path, *, needed: bool)
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # a date that there is not is a ValueError
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # a date that there is not is a ValueError
         raise DataError(f"{path} is not valid yaml: {error}") from None
     if not isinstance(content, dict):
         raise DataError(f"{path} is not a mapping with train, val and names\n{EXPECTED}")
