@@ -5,11 +5,13 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
 from sweep.conftest import Swept, states, trials_of
 from watchme.core.errors import WatchmeError
+from watchme.sweep import sweep as sweep_module
 from watchme.sweep.trial_outcome import failure
 
 Sweep = Callable[..., Swept]
@@ -64,6 +66,24 @@ def test_all_trials_failed_is_said_clearly(sweep: Sweep, tmp_path: Path) -> None
     assert "3 x ZeroDivisionError: division by zero" in done.stderr
     assert "2/traceback.txt" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_before_the_first_trial_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A study takes seconds to open on a busy machine, and an interrupt then ended in a traceback of 100 lines."""
+
+    def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep_module, "make_plan", interrupted)
+    unused: Any = None
+    with pytest.raises(SystemExit) as ended:
+        sweep_module.start({}, unused, unused, unused, [])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == (
+        "Interrupted before the first trial; nothing was run. The same command starts it.\n"
+    )
 
 
 @pytest.mark.parametrize("slots", [1, 2])

@@ -71,6 +71,9 @@ def start(
                 if error.filename is None:
                     raise
                 raise refused_path(error) from error
+            except KeyboardInterrupt:
+                text = "Interrupted before the first trial; nothing was run. The same command starts it."
+                raise SweepInterrupted(text) from None
             return sweep.run()
     except WatchmeError as error:
         sys.stdout.flush()
