@@ -3,9 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from PIL import Image
+
+from watchme.cli import main as main_module
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Python's own end says so on stdout.
@@ -84,3 +87,17 @@ def test_callbacks_of_hydra_hear_of_a_refused_command(tmp_path: Path) -> None:
     script = AT_EXIT + f"sys.path.insert(0, {str(tmp_path)!r})\n" + MAIN
     done = run(script, ["train.epochs=x", "+hydra.callbacks.own._target_=own.Own"], tmp_path)
     assert (done.returncode, done.stdout) == (2, "told\n"), done.stderr
+
+
+def test_ctrl_c_before_the_run_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command composes and validates for a second or two; Ctrl-C then ended in a traceback of Hydra's frames."""
+
+    def interrupted(_: list[str]) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main_module, "prepare", interrupted)
+    monkeypatch.setattr(main_module, "_RUNNERS", {"watchme.not_imported"})
+    with pytest.raises(SystemExit) as ended:
+        main_module._prepare_and_compose()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "Interrupted before the run began; nothing was changed.\n"

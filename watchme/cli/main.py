@@ -90,6 +90,10 @@ def _own_words() -> Iterator[None]:
         if wanted or not _is_path_error(error):
             raise
         _fail(refused_path(error))
+    except KeyboardInterrupt:  # a run's own, and a sweep's, have been answered with how to go on
+        began = _RUNNERS & sys.modules.keys()
+        print("Interrupted" + ("." if began else " before the run began; nothing was changed."), file=sys.stderr)
+        sys.exit(130)
     finally:
         if not wanted:
             os.environ.pop(_FULL_ERROR, None)
@@ -117,6 +121,9 @@ def _reports_errors(job: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]
         except WatchmeError as error:
             remove_if_empty(folder)  # made for the run that is refused
             _fail(error)
+        except KeyboardInterrupt:
+            remove_if_empty(folder)
+            raise
         except Exception as error:
             if _is_path_error(error) and not os.environ.get(_FULL_ERROR):
                 remove_if_empty(folder)
