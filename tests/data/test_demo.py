@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,16 @@ def test_an_interrupted_world_is_not_taken_for_whole(tmp_path: Path, monkeypatch
             ensure_demo_world(SMALL, tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert ensure_demo_world(SMALL, tmp_path).created
+
+
+def test_a_world_that_lost_files_is_drawn_again(small: DemoWorld, tmp_path: Path) -> None:
+    """A training said that images are missing, and to convert the demo world by the command for exports."""
+    damaged = tmp_path / small.root.name
+    shutil.copytree(small.root, damaged)
+    shutil.rmtree(damaged / "detection" / "images" / "train")
+    assert ensure_demo_world(SMALL, tmp_path).created
+    assert not ensure_demo_world(SMALL, tmp_path).created
+    assert any((damaged / "detection" / "images" / "train").iterdir())
 
 
 def test_the_remains_of_a_killed_process_are_not_taken_for_a_world(

@@ -4,13 +4,14 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from watchme.config.demo_world import DemoFilmConfig, DemoWorldConfig
 from watchme.io.cache import cache_dir, writable_cache_dir
-from watchme.io.files import whole_folder
+from watchme.io.files import read_json, whole_folder
 
 GENERATOR_VERSION = 5
 """Raise it with every change of what is drawn or written: worlds in the cache are then drawn again."""
@@ -97,6 +98,9 @@ def _ensure(
     """The folder of what these parameters give, and whether `draw` has filled it now; the file `last` is its seal."""
     key = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
     root = (cache or cache_dir()) / f"{name}-{key}"
+    if _files(root) < read_json(root / last).get("files", 0):  # an older one has no count
+        log.info("%s has lost files", root)
+        (root / last).unlink()
     created = not (root / last).is_file()
     if created:
         log.info("Drawing the %s into %s", "demo world" if name == "demo" else "demo film", root)
@@ -104,5 +108,10 @@ def _ensure(
             writable_cache_dir()
         with whole_folder(root, last) as temporary:
             draw(temporary)
-            (temporary / last).write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
+            seal = {**parameters, "files": _files(temporary) + 1}
+            (temporary / last).write_text(json.dumps(seal, indent=2) + "\n", encoding="utf-8")
     return root, created
+
+
+def _files(folder: Path) -> int:
+    return sum(len(names) for _, _, names in os.walk(folder))
