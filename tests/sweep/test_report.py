@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import optuna
 import pytest
@@ -19,6 +20,7 @@ from optuna.trial import TrialState, create_trial
 from sweep.conftest import Swept
 from watchme.sweep.leaderboard import write_leaderboard
 from watchme.sweep.progress import Progress, wants_table
+from watchme.sweep.results import write_results
 from watchme.sweep.sweep_page import _cards, _is_logarithmic, _plot_data, _unfinished
 
 Sweep = Callable[..., Swept]
@@ -228,6 +230,25 @@ def test_without_a_terminal_a_long_trial_is_no_silence_and_the_time_left_counts_
     assert first.endswith(", 5 min 0 s left")
     summary = "trial 3 at epoch 3/9 | 3 of 8 trials, 1 pruned, 1 failed, best 0.5000 of trial 0"
     assert later == [f"{summary}, {left} left" for left in ("4 min 30 s", "4 min 0 s", "3 min 30 s")]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("a fault")])
+def test_a_page_that_cannot_be_written_ends_no_sweep(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk is said in a line; a fault of ours comes with its traceback."""
+    monkeypatch.setattr("watchme.sweep.sweep_page.write_page", Mock(side_effect=error))
+    monkeypatch.setattr("watchme.sweep.results.replace", lambda plan, **changes: plan)
+    settings = SimpleNamespace(report=True)
+    plan: Any = SimpleNamespace(
+        folder=tmp_path, study_name="s", storage="", objectives=["val/map"], directions=["maximize"], settings=settings
+    )
+    study: Any = SimpleNamespace(get_trials=lambda deepcopy: [t for t in made_up_trials() if t.values is None])
+    write_results(plan, study)
+    assert (tmp_path / "leaderboard.csv").is_file()
+    (record,) = (each for each in caplog.records if each.name == "watchme.sweep.results")
+    assert record.getMessage().endswith("leaderboard.csv and the study hold every trial.")
+    assert (record.exc_info is None) == isinstance(error, OSError)
 
 
 @pytest.mark.slow

@@ -57,6 +57,15 @@ def test_what_a_storage_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             storage.resolve(wrong, tmp_path)
 
 
+@pytest.mark.parametrize("folder", ["what?", "a%20b"])
+def test_a_path_that_a_url_cannot_hold_is_refused(folder: str, tmp_path: Path) -> None:
+    """SQLAlchemy would make `what` of one and `a b` of the other, where nobody finds the study."""
+    for text in (None, str(tmp_path / folder / "study.db")):
+        with pytest.raises(ConfigError, match=r"hydra\.sweeper\.storage(?s:.*)rename(?s:.)+folder"):
+            storage.resolve(text, tmp_path / folder)
+    assert storage.resolve("sqlite:///" + str(tmp_path / "a%20b.db"), tmp_path) == f"sqlite:///{tmp_path}/a b.db"
+
+
 def test_a_password_goes_into_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PASSWORD_VARIABLE, "")
     url = storage.resolve("postgresql://me:secret@host/db", tmp_path)

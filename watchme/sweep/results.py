@@ -34,6 +34,8 @@ def write_results(plan: Plan, study: Study) -> None:
             from watchme.sweep.sweep_page import write_page
 
             write_page(plan, study)
+        except OSError as error:  # a full disk
+            log.error("The report could not be written (%s); leaderboard.csv and the study hold every trial.", error)
         except Exception:  # days of trials must not end in a traceback because of a page
             log.exception("The report could not be drawn; leaderboard.csv and the study hold every trial.")
 

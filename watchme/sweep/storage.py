@@ -44,12 +44,12 @@ def resolve(text: str | None, folder: Path) -> str:
     """
     text = None if text is None else take_password(text)
     if text is None:
-        return f"sqlite:///{folder.resolve() / 'study.db'}"
+        return _sqlite_url(folder.resolve() / "study.db")
     if text.startswith("journal:") or text.endswith((".journal", ".log")):
         path = text.removeprefix("journal:").removeprefix("//")
         return _JOURNAL + str(Path(path).expanduser().resolve())
     if "://" not in text and text.endswith((".db", ".sqlite", ".sqlite3")):
-        return f"sqlite:///{Path(text).expanduser().resolve()}"
+        return _sqlite_url(Path(text).expanduser().resolve())
     try:
         url = make_url(text)
     except SQLAlchemyError:
@@ -68,12 +68,21 @@ def resolve(text: str | None, folder: Path) -> str:
     if url.get_backend_name() == "sqlite":
         if url.database in (None, "", ":memory:"):
             raise ConfigError([Problem(_KEY, "trials in other processes need a file: sqlite:///<path>", repr(text))])
-        return f"sqlite:///{Path(str(url.database)).expanduser().resolve()}"
+        return _sqlite_url(Path(str(url.database)).expanduser().resolve())
     # The drivers that the extras install; the default of SQLAlchemy depends on its version.
     url = url.set(
         drivername={"mysql": "mysql+pymysql", "postgresql": "postgresql+psycopg"}.get(url.drivername, url.drivername)
     )
     return url.render_as_string(hide_password=False)
+
+
+def _sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file; what a URL cannot hold would be another file, which nobody looks for."""
+    url = f"sqlite:///{path}"
+    if make_url(url).database != str(path):
+        expected = "`?` and `%20` in the path of a study.db mean something else to the database; rename the folder"
+        raise ConfigError([Problem(_KEY, expected, repr(str(path)))])
+    return url
 
 
 @functools.lru_cache(maxsize=4)
