@@ -36,11 +36,11 @@ class Problem:
             head += f"  (from {self.source})"
         lines = []
         for line in self.expected.splitlines():
-            # Folder trees and short lines stay as they are, and so do commands, which are to be copied.
+            # Folder trees and short lines stay as they are, and so do commands and paths, which are to be copied.
             lines += (
                 [line]
                 if len(line) <= _WIDTH or line.startswith("    ")
-                else textwrap.wrap(line, _WIDTH, break_on_hyphens=False)
+                else textwrap.wrap(line, _WIDTH, break_on_hyphens=False, break_long_words=False)
             )
         return head + "\n" + "\n".join("    " + line for line in lines)
 

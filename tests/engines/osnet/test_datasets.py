@@ -406,7 +406,7 @@ REFUSED = [
     ("dataset.targets", "has no test split", ("dataset=cuhksysu", "mode=evaluate", "checkpoint=random")),
     ("dataset.sources", "twice", ("dataset=several", "dataset.sources=[market1501,market1501]")),
     ("dataset.sources", r"dataset\.roots=\{shop:/data/shop\}", ("dataset=several", "dataset.sources=[/data/shop]")),
-    ("dataset.root", "did you mean msmt17", ("dataset=several", "dataset.sources=[mstm17]")),
+    ("dataset.root", r"did\s+you\s+mean\s+msmt17", ("dataset=several", "dataset.sources=[mstm17]")),
     ("dataset.roots.shop", "no such folder", ("dataset.sources=[shop]", "+dataset.roots.shop=/nowhere")),
     ("dataset.sources", "has no training set", ("dataset=sensereid",)),
     ("dataset.targets", "has no test split", ("dataset=market1501", "dataset.targets=[cuhksysu]")),
