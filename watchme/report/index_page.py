@@ -134,38 +134,48 @@ def run_data(root: Path, runs: list[Run]) -> list[dict[str, Any]]:
     known = {run.folder.resolve() for run in runs}
     checked = _checked(runs, configs)
     return [
-        {
-            "title": run.title,
-            "mode": run.mode,
-            "folder": _relative(root, run.folder),
+        _values(root, run)
+        | {
             "parent": _parent(root, run, known, checked),
-            "link": _link(root, run.folder / REPORT),
-            "status": run.status,
-            "study": (run.config.get("trial") or {}).get("study"),
-            "sweep": _link(root, run.folder.parent / SWEEP_REPORT) if run.config.get("trial") else None,
-            "objective": "" if run.mode in _UNMEASURED else run.objective,
-            "dataset": run.dataset,
-            "ranking": " ".join(run.comparable),
-            "higher": higher_is_better(run.objective),
-            "value": None if run.mode in _UNMEASURED else run.objective_value,
-            "last": run.last_value if run.status in ("interrupted", "killed", "running") else None,
-            "reason": _reason(run),
-            "seed": run.config.get("train", {}).get("seed"),
-            "tags": (run.config.get("tracker") or {}).get("tags") or [],
             "twins": _without_seed(config, run),
-            "best": run.summary.get("best_epoch"),
-            "epochs": run.summary.get("epochs", run.lines[-1]["epoch"] if run.lines else None),
-            "seconds": run.manifest.get("timings", {}).get("total_s"),
-            "duration": duration(run.manifest.get("timings", {}).get("total_s")),
-            "started": str(run.manifest.get("started", "")),
-            "commit": str((run.manifest.get("git") or {}).get("commit", ""))[:8],
-            "metrics": {name: float(f"{value:.6g}") for name, value in run.metrics.items()},
-            "lower": [name for name in run.metrics if not higher_is_better(name)],
-            "series": {name: rounded(points, _MOST_POINTS) for name, points in run.series.items()},
             "config": {name: config[name] for name in varied if name in config},
         }
         for run, config in zip(runs, configs, strict=True)
     ]
+
+
+def _values(root: Path, run: Run) -> dict[str, Any]:
+    """What is shown of a run by itself."""
+    trial = run.config.get("trial") or {}
+    measured = run.mode not in _UNMEASURED
+    seconds = run.manifest.get("timings", {}).get("total_s")
+    return {
+        "title": run.title,
+        "mode": run.mode,
+        "folder": _relative(root, run.folder),
+        "link": _link(root, run.folder / REPORT),
+        "status": run.status,
+        "study": trial.get("study"),
+        "sweep": _link(root, run.folder.parent / SWEEP_REPORT) if trial else None,
+        "objective": run.objective if measured else "",
+        "dataset": run.dataset,
+        "ranking": " ".join(run.comparable),
+        "higher": higher_is_better(run.objective),
+        "value": run.objective_value if measured else None,
+        "last": run.last_value if run.status in ("interrupted", "killed", "running") else None,
+        "reason": _reason(run),
+        "seed": run.config.get("train", {}).get("seed"),
+        "tags": (run.config.get("tracker") or {}).get("tags") or [],
+        "best": run.summary.get("best_epoch"),
+        "epochs": run.summary.get("epochs", run.lines[-1]["epoch"] if run.lines else None),
+        "seconds": seconds,
+        "duration": duration(seconds),
+        "started": str(run.manifest.get("started", "")),
+        "commit": str((run.manifest.get("git") or {}).get("commit", ""))[:8],
+        "metrics": {name: float(f"{value:.6g}") for name, value in run.metrics.items()},
+        "lower": [name for name in run.metrics if not higher_is_better(name)],
+        "series": {name: rounded(points, _MOST_POINTS) for name, points in run.series.items()},
+    }
 
 
 def _meanings(runs: Iterable[Run]) -> dict[str, str]:
