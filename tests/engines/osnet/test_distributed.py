@@ -170,3 +170,19 @@ class TestDevices:
         for key in ("train.precision", "evaluation.precision"):
             with pytest.raises(ConfigError, match=rf"(?s){key}.*fp16 needs a GPU"):
                 runtime.choose_precision("fp16", CPU, key)
+
+
+def test_a_port_that_torch_cannot_find_again_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It remembers the ports of stores that are closed; one that is given again was "address already in use"."""
+    asked: list[int] = []
+
+    class Store:
+        def __init__(self, host: str, port: int, **_: object) -> None:
+            asked.append(port)
+            self.port = port or 1000 + len(asked)
+            if port == 1001:
+                raise torch.distributed.DistNetworkError("address already in use")
+
+    monkeypatch.setattr(torch.distributed, "TCPStore", Store)
+    assert open_store().port == 1003
+    assert asked == [0, 1001, 0, 1003]

@@ -5,6 +5,7 @@ leader, alone evaluates, writes checkpoints and reports epochs. ddp_processes.py
 """
 
 import contextlib
+import functools
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -152,4 +153,12 @@ def open_store() -> dist.TCPStore:
 
     A leader that opened it in joining, when all have started, could find the port taken.
     """
-    return dist.TCPStore(_HOST, 0, is_master=True, multi_tenant=True, wait_for_workers=False)
+    open_at = functools.partial(dist.TCPStore, _HOST, is_master=True, multi_tenant=True, wait_for_workers=False)
+    store = open_at(0)
+    while True:
+        try:
+            open_at(store.port)  # as joining does: torch finds the open one by its port
+        except dist.DistNetworkError:
+            store = open_at(0)  # not where this process had another one at that port before
+        else:
+            return store
