@@ -1,5 +1,6 @@
 """Fonts for texts that are drawn into pictures."""
 
+import functools
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +11,19 @@ if TYPE_CHECKING:
 
 def font_for(text: str, size: int) -> "ImageFont.FreeTypeFont | ImageFont.ImageFont":
     """Pillow's own font; for letters that it does not have, such as umlauts, matplotlib's."""
+    return _font(size, own=text.isascii())
+
+
+@functools.cache  # a picture has a text for each of its boxes
+def _font(size: int, *, own: bool) -> "ImageFont.FreeTypeFont | ImageFont.ImageFont":
     from PIL import ImageFont
 
-    file = dejavu_sans()
-    return ImageFont.load_default(size) if text.isascii() or file is None else ImageFont.truetype(str(file), size)
+    file = None if own else dejavu_sans()
+    return ImageFont.load_default(size) if file is None else ImageFont.truetype(str(file), size)
 
 
 def dejavu_sans() -> Path | None:
-    """The font file that matplotlib brings along; None where it is missing. matplotlib is not imported."""
+    """The font file bundled with matplotlib, which is not imported; None where it is missing."""
     found = importlib.util.find_spec("matplotlib")
     if found is None or found.origin is None:
         return None
