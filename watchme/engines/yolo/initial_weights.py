@@ -113,13 +113,14 @@ def loading(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever pickle and torch raise on foreign bytes
-        if (refused := _refused_name(error)) and not kind_of(path):
+        kind = kind_of(path)
+        if (refused := _refused_name(error)) and not kind:
             raise CheckpointError(
                 f"{path} needs {refused}, which is neither of ultralytics nor of torch: loading it would run code of "
                 "the file's author. Where you trust them and the name can be imported, model.trust=true allows it."
             ) from error
         reason = str(error).splitlines()[0].removeprefix("ERROR ❌️ ") if str(error) else type(error).__name__
-        if kind := kind_of(path):
+        if kind:
             reason = f"it is {kind}"
         raise CheckpointError(f"{path} cannot be loaded as a YOLO model: {reason}") from error
 
